@@ -1,4 +1,4 @@
-"""params.yaml as frozen dataclasses: parsed once, unknown keys and wrong types are errors.
+"""params.yaml as frozen, typed settings: parsed once, unknown keys and wrong types are errors.
 
 The top level of params.yaml holds what users sweep (`cfg`, `sample`, `data`, `seed`); everything that
 depends on the scale lives under `profiles.<profile>` and is merged in here, so that the rest of the code
@@ -7,13 +7,11 @@ never asks which profile runs.
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
-from pydantic.dataclasses import dataclass
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 Positive = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
@@ -23,11 +21,14 @@ NonNegative = Annotated[float, Field(ge=0)]
 GUIDANCE_MODES = ("multi", "no_text_video", "no_video", "text", "audio")
 GuidanceMode = Literal["multi", "no_text_video", "no_video", "text", "audio"]
 
-_settings = dataclass(frozen=True, config=ConfigDict(extra="forbid", strict=True), kw_only=True)
+
+class Settings(BaseModel):
+    """Base of every section: immutable, no unknown keys, no silent type conversion."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
-@_settings
-class Paths:
+class Paths(Settings):
     """Where the stages read and write; relative to the directory of params.yaml."""
 
     clips: str
@@ -44,8 +45,7 @@ class Paths:
     metrics: str
 
 
-@_settings
-class Data:
+class Data(Settings):
     """Where clips come from."""
 
     source: Literal["world", "folder"]
@@ -53,16 +53,14 @@ class Data:
     labels: str | None = None
 
 
-@_settings
-class Guidance:
+class Guidance(Settings):
     """Multi-CFG, eq. 1 of the paper; `mode` picks a row of its Table 2."""
 
     scale: NonNegative
     mode: GuidanceMode
 
 
-@_settings
-class Sample:
+class Sample(Settings):
     """MaskGIT iterative decoding (section 3.3)."""
 
     steps: Positive
@@ -72,8 +70,7 @@ class Sample:
     videos: Annotated[int, Field(ge=0)]
 
 
-@_settings
-class Run:
+class Run(Settings):
     """How the stages run; nothing here may change a result except `threads` and `precision`."""
 
     device: str
@@ -82,8 +79,7 @@ class Run:
     precision: Literal["float32", "bfloat16"]
 
 
-@_settings
-class Audio:
+class Audio(Settings):
     """Clip length and mel-spectrogram; every other length follows from these."""
 
     duration_s: PositiveFloat
@@ -95,13 +91,15 @@ class Audio:
     fmax: PositiveFloat
     patch: Positive
 
-    def __post_init__(self) -> None:
+    @model_validator(mode="after")
+    def _check(self) -> Self:
         if self.num_mels % self.patch:
             raise ValueError(f"num_mels={self.num_mels} must be a multiple of patch={self.patch}")
         if self.fmax > self.sample_rate / 2:
             raise ValueError(f"fmax={self.fmax} is above half of sample_rate={self.sample_rate}")
         if self.token_columns < 1:
             raise ValueError(f"duration_s={self.duration_s} is shorter than one token column")
+        return self
 
     @property
     def token_rows(self) -> int:
@@ -128,8 +126,7 @@ class Audio:
         return self.num_samples / self.sample_rate
 
 
-@_settings
-class Video:
+class Video(Settings):
     """Frame rates and square sizes at which the encoders see a video."""
 
     sync_fps: PositiveFloat
@@ -144,8 +141,7 @@ class Video:
         return int(self.semantic_fps * duration_s)
 
 
-@_settings
-class World:
+class World(Settings):
     """The procedural audio-visual world: clips rendered per split."""
 
     train_clips: Positive
@@ -154,8 +150,7 @@ class World:
     fps: Positive
 
 
-@_settings
-class Prepare:
+class Prepare(Settings):
     """Which clips are usable; a shorter video is padded with its last frame and silence."""
 
     min_duration_s: PositiveFloat
@@ -165,8 +160,7 @@ class Prepare:
     test_fraction: Fraction
 
 
-@_settings
-class Training:
+class Training(Settings):
     """One optimisation run: AdamW, linear warm-up, cosine decay to zero.
 
     The peak learning rate is `base_learning_rate * batch_size / 256` (paper, section 4.1).
@@ -186,8 +180,7 @@ class Training:
         return self.base_learning_rate * self.batch_size / 256
 
 
-@_settings
-class Encoder:
+class Encoder(Settings):
     """One feature encoder: `kind` names the implementation that fills the role."""
 
     kind: Literal["mini"]
@@ -195,8 +188,7 @@ class Encoder:
     channels: tuple[Positive, ...]
 
 
-@_settings
-class Encoders:
+class Encoders(Settings):
     sync: Encoder
     semantic: Encoder
     prompt: Encoder
@@ -205,8 +197,7 @@ class Encoders:
     train_prompt: Training
 
 
-@_settings
-class Codec:
+class Codec(Settings):
     """SpecVQGAN-style tokenizer; `stem` folds stem x stem mel pixels into channels before the first level."""
 
     codebook_size: Positive
@@ -219,8 +210,7 @@ class Codec:
     attention: bool
 
 
-@_settings
-class TrainCodec:
+class TrainCodec(Settings):
     optim: Training
     crop_columns: Positive
     quantize_after: Annotated[int, Field(ge=0)]
@@ -232,8 +222,7 @@ class TrainCodec:
     dead_code_threshold: NonNegative
 
 
-@_settings
-class Backbone:
+class Backbone(Settings):
     """SpecMaskGIT: a bidirectional Transformer over F x T tokens."""
 
     depth: Positive
@@ -241,40 +230,37 @@ class Backbone:
     heads: Positive
     mlp_width: Positive
 
-    def __post_init__(self) -> None:
+    @model_validator(mode="after")
+    def _check(self) -> Self:
         if self.width % self.heads:
             raise ValueError(f"width={self.width} must be a multiple of heads={self.heads}")
+        return self
 
 
-@_settings
-class TrainBackbone:
+class TrainBackbone(Settings):
     optim: Training
     prompt_dropout: Fraction
 
 
-@_settings
-class Control:
+class Control(Settings):
     """ControlNet branch: how many backbone blocks it copies, and the FT-Aligner's hidden width."""
 
     depth: Positive
     aligner_mlp_width: Positive
 
 
-@_settings
-class TrainControl:
+class TrainControl(Settings):
     optim: Training
     prompt_dropout: Fraction
 
 
-@_settings
-class Vocoder:
+class Vocoder(Settings):
     kind: Literal["griffin_lim"]
     iterations: Positive
     momentum: Fraction
 
 
-@_settings
-class Judges:
+class Judges(Settings):
     """Evaluation networks, trained apart from the generator's own encoders."""
 
     width: Positive
@@ -287,14 +273,12 @@ class Judges:
     train_sync: Training
 
 
-@_settings
-class Evaluate:
+class Evaluate(Settings):
     onset_tolerance_s: PositiveFloat
     pictures: Annotated[int, Field(ge=0)]
 
 
-@_settings
-class Params:
+class Params(Settings):
     """Everything the pipeline can be told."""
 
     profile: str
@@ -319,7 +303,8 @@ class Params:
     judges: Judges
     evaluate: Evaluate
 
-    def __post_init__(self) -> None:
+    @model_validator(mode="after")
+    def _check(self) -> Self:
         if self.control.depth > self.backbone.depth:
             raise ValueError(
                 f"control.depth={self.control.depth} copies more blocks than backbone.depth={self.backbone.depth}"
@@ -332,6 +317,7 @@ class Params:
             )
         if self.data.source == "folder" and not self.data.folder:
             raise ValueError("data.folder is null, but data.source=folder needs a directory of videos")
+        return self
 
     @classmethod
     def load(cls, path: str | Path = "params.yaml") -> Params:
@@ -362,14 +348,16 @@ class Params:
             raise ValueError(f"{where}: profile={profile!r} is not under profiles: (known: {known})")
         twice = sorted(set(base) & set(profiles[profile]))
         if twice:
-            raise ValueError(f"{where}: {', '.join(twice)} set both at the top level and in profiles.{profile}")
+            raise ValueError(
+                f"{where}: {', '.join(twice)} set both at the top level and in profiles.{profile}"
+            )
         try:
-            return TypeAdapter(cls).validate_python(_tuples({**base, **profiles[profile]}))
+            return cls.model_validate(_tuples({**base, **profiles[profile]}))
         except ValidationError as error:
             raise ValueError(_explain(error, where, set(profiles[profile]), str(profile))) from None
 
     def to_dict(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)  # type: ignore[call-overload, no-any-return]
+        return self.model_dump(mode="json")
 
 
 def _tuples(value: Any) -> Any:

@@ -1,0 +1,164 @@
+"""Small encoders that the pipeline trains itself, in the roles of Synchformer, CLIP and CLAP.
+
+Shape letters: B batch, t video frames, S frame side, M mel bands, L mel frames, D feature width.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from specmaskfoley.config import Encoder
+
+_TEXT_BUCKETS = 4096
+
+
+class FrameTower(nn.Module):
+    """One vector a frame from a stack of stride-2 convolutions: (B, t, C, S, S) -> (B, t, D)."""
+
+    def __init__(self, inputs: int, channels: Sequence[int], width: int) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for index, outputs in enumerate(channels):
+            kernel = 5 if index == 0 else 3
+            layers += [
+                nn.Conv2d(inputs, outputs, kernel, stride=2, padding=kernel // 2, bias=False),
+                nn.BatchNorm2d(outputs),
+                nn.ReLU(),
+            ]
+            inputs = outputs
+        # A 3 x 3 grid instead of one mean: where something happens tells floor contact from flight.
+        self.convs = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(3), nn.Flatten())
+        self.out = nn.Linear(inputs * 9, width)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        b, t = frames.shape[:2]
+        return self.out(self.convs(frames.flatten(0, 1))).view(b, t, -1)  # type: ignore[no-any-return]
+
+
+class TemporalBlock(nn.Module):
+    """Residual dilated convolution over time: (B, t, D) -> (B, t, D)."""
+
+    def __init__(self, width: int, dilation: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.conv = nn.Conv1d(width, width, 3, padding=dilation, dilation=dilation)
+        self.out = nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.conv(self.norm(x).transpose(1, 2)).transpose(1, 2)
+        return x + self.out(F.gelu(h))  # type: ignore[no-any-return]
+
+
+class MelTower(nn.Module):
+    """Convolutions over a log-mel: (B, M, L) -> (B, L / 2, D)."""
+
+    def __init__(self, num_mels: int, width: int, blocks: int = 2) -> None:
+        super().__init__()
+        self.stem = nn.Conv1d(num_mels, width, 5, stride=2, padding=2)
+        self.blocks = nn.Sequential(*(TemporalBlock(width, 2**i) for i in range(blocks)))
+
+    def forward(self, log_mel: Tensor) -> Tensor:
+        x = self.stem(scale_mel(log_mel)).transpose(1, 2)
+        return self.blocks(F.gelu(x))  # type: ignore[no-any-return]
+
+
+class TextTower(nn.Module):
+    """Bag of hashed character trigrams: any text has an embedding, related words share most of theirs."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.bag = nn.EmbeddingBag(_TEXT_BUCKETS, width, mode="mean")
+        self.out = nn.Linear(width, width)
+
+    def forward(self, texts: Sequence[str]) -> Tensor:
+        """n texts -> (n, D)."""
+        ids = [trigrams(text) for text in texts]
+        offsets = torch.tensor([0, *[len(i) for i in ids[:-1]]]).cumsum(0)
+        flat = torch.tensor([item for text in ids for item in text])
+        device = self.out.weight.device
+        return self.out(self.bag(flat.to(device), offsets.to(device)))  # type: ignore[no-any-return]
+
+
+class SyncEncoder(nn.Module):
+    """Synchformer's role: one vector a frame that tells when something sounds; (B, t, S, S, 3) -> (B, t, D)."""
+
+    def __init__(self, settings: Encoder, num_mels: int) -> None:
+        super().__init__()
+        self.width = settings.width
+        self.frames = FrameTower(6, settings.channels, settings.width)
+        self.time = nn.Sequential(*(TemporalBlock(settings.width, 2**i) for i in range(3)))
+        self.norm = nn.LayerNorm(settings.width)
+        self.audio = MelTower(num_mels, settings.width)  # the other half of the contrast, used in training only
+        self.audio_norm = nn.LayerNorm(settings.width)
+        self.temperature = nn.Parameter(torch.tensor(2.0))
+
+    def forward(self, frames: Tensor) -> Tensor:
+        x = scale_frames(frames)
+        # Motion is what tells the time: each frame comes with its difference from the one before.
+        motion = torch.cat([torch.zeros_like(x[:, :1]), x[:, 1:] - x[:, :-1]], dim=1)
+        return self.norm(self.time(self.frames(torch.cat([x, 4.0 * motion], dim=2))))  # type: ignore[no-any-return]
+
+    def encode_audio(self, log_mel: Tensor, num_frames: int) -> Tensor:
+        """(B, M, L) -> (B, num_frames, D), pooled to the frame rate of the video."""
+        x = self.audio(log_mel).transpose(1, 2)
+        return self.audio_norm(F.adaptive_avg_pool1d(x, num_frames).transpose(1, 2))  # type: ignore[no-any-return]
+
+
+class SemanticEncoder(nn.Module):
+    """CLIP's role: L2-normalised frame vectors that tell what is seen; (B, t, S, S, 3) -> (B, t, D)."""
+
+    def __init__(self, settings: Encoder) -> None:
+        super().__init__()
+        self.width = settings.width
+        self.frames = FrameTower(3, settings.channels, settings.width)
+        self.text = TextTower(settings.width)
+        self.temperature = nn.Parameter(torch.tensor(2.0))
+
+    def forward(self, frames: Tensor) -> Tensor:
+        return F.normalize(self.frames(scale_frames(frames)), dim=-1)
+
+    def encode_text(self, texts: Sequence[str]) -> Tensor:
+        return F.normalize(self.text(texts), dim=-1)
+
+
+class PromptEncoder(nn.Module):
+    """CLAP's role: sounds and texts in one L2-normalised space."""
+
+    def __init__(self, settings: Encoder, num_mels: int) -> None:
+        super().__init__()
+        self.width = settings.width
+        self.audio = MelTower(num_mels, settings.width, blocks=3)
+        self.out = nn.Linear(2 * settings.width, settings.width)
+        self.text = TextTower(settings.width)
+        self.temperature = nn.Parameter(torch.tensor(2.0))
+
+    def encode_audio(self, log_mel: Tensor) -> Tensor:
+        """(B, M, L) -> (B, D); mean and maximum over time, so that rare loud events count."""
+        x = self.audio(log_mel)
+        return F.normalize(self.out(torch.cat([x.mean(1), x.amax(1)], dim=-1)), dim=-1)
+
+    def encode_text(self, texts: Sequence[str]) -> Tensor:
+        """n texts -> (n, D)."""
+        return F.normalize(self.text(texts), dim=-1)
+
+
+def scale_frames(frames: Tensor) -> Tensor:
+    """uint8 (B, t, S, S, 3) -> float (B, t, 3, S, S) in [-1, 1]."""
+    return frames.permute(0, 1, 4, 2, 3).float() / 127.5 - 1.0
+
+
+def scale_mel(log_mel: Tensor) -> Tensor:
+    """Log-mel (silence -11.5, loud 1) to about [-1, 1]."""
+    return (log_mel + 5.0) / 6.0
+
+
+def trigrams(text: str) -> list[int]:
+    """Hash buckets of a text's character trigrams, word by word; never empty."""
+    words = text.lower().split() or [""]
+    pieces = [f" {word} "[i : i + 3] for word in words for i in range(max(1, len(word)))]
+    return [zlib.crc32(piece.encode()) % _TEXT_BUCKETS for piece in pieces]

@@ -1,0 +1,24 @@
+"""ImageBind score: does the sound mean what the video shows?"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+
+def ib_score(video: npt.ArrayLike, audio: npt.ArrayLike) -> float:
+    """Mean cosine between paired embeddings, -1..1 (papers print it times 100).
+
+    Args:
+        video: (n, d), row i is the input video of row i of `audio`.
+        audio: (n, d).
+    """
+    v, a = np.asarray(video, dtype=np.float64), np.asarray(audio, dtype=np.float64)
+    if v.ndim != 2 or v.shape != a.shape or 0 in v.shape:
+        raise ValueError(
+            f"video {v.shape} and audio {a.shape}: expected the same (clips, width) with at least one clip"
+        )
+    if not (np.isfinite(v).all() and np.isfinite(a).all()):
+        raise ValueError("embeddings hold NaN or infinite values")
+    norms = np.linalg.norm(v, axis=1) * np.linalg.norm(a, axis=1)
+    return float((np.einsum("nd,nd->n", v, a) / np.maximum(norms, 1e-12)).mean())

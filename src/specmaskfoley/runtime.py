@@ -1,0 +1,67 @@
+"""What every stage does first and last: threads, device, and one-line errors."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+    from specmaskfoley.config import Params
+
+
+def stage_main(main: Callable[[], None]) -> Callable[[], None]:
+    """Turn a user's error (`ValueError`, `OSError`) into one line on stderr and exit code 1.
+
+    Anything else is a fault of ours and keeps its traceback. SPECMASKFOLEY_DEBUG=1 keeps all of them.
+    """
+
+    def run() -> None:
+        try:
+            main()
+        except (ValueError, OSError) as error:
+            if os.environ.get("SPECMASKFOLEY_DEBUG"):
+                raise
+            sys.exit(f"error: {error}")
+
+    return run
+
+
+def start(params: Params) -> torch.device:
+    """Set torch's threads and determinism, seed the global generator and pick the device."""
+    import torch
+
+    run = params.run
+    if run.threads:
+        torch.set_num_threads(run.threads)
+    torch.manual_seed(params.seed)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    return pick_device(run.device)
+
+
+def pick_device(name: str) -> torch.device:
+    """`auto` is cuda, then mps, then cpu; anything else is taken at its word.
+
+    Raises:
+        ValueError: the device does not exist here.
+    """
+    import torch
+
+    if name == "auto":
+        mps = torch.backends.mps.is_available()
+        return torch.device("cuda" if torch.cuda.is_available() else "mps" if mps else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"run.device={name!r} cannot be used here ({reason}); try run.device=auto") from None
+    return device
+
+
+def worker_count(params: Params) -> int:
+    """Processes for rendering and decoding: run.workers, or one a core."""
+    return params.run.workers or os.cpu_count() or 1

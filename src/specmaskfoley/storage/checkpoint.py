@@ -1,0 +1,66 @@
+"""Model weights (safetensors with their settings) and training states (for going on after a kill)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import BaseModel
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from specmaskfoley.storage.files import atomic_path
+
+
+def save_model(path: str | Path, module: nn.Module, **settings: BaseModel | int | str) -> None:
+    """Write weights and the settings that built the module into one safetensors file."""
+    described = {
+        name: value.model_dump_json() if isinstance(value, BaseModel) else json.dumps(value)
+        for name, value in settings.items()
+    }
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
+    with atomic_path(path) as temporary:
+        save_file(tensors, temporary, metadata=described)
+
+
+def load_model(path: str | Path, module: nn.Module, **settings: BaseModel | int | str) -> None:
+    """Load weights strictly into a module built from the same settings.
+
+    Raises:
+        ValueError: the file is missing, damaged, or was made with other settings (which are named).
+    """
+    path = Path(path)
+    if not path.exists():
+        raise ValueError(f"{path}: no such model; `dvc repro` makes it")
+    try:
+        with safe_open(path, framework="pt") as file:
+            found = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, not a mapping
+    except SafetensorError as error:
+        raise ValueError(f"{path}: not a readable safetensors file ({error}); delete it and run `dvc repro`") from None
+    for name, value in settings.items():
+        wanted = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+        if name not in found:
+            raise ValueError(f"{path}: does not say its {name}; it is not a model of this pipeline")
+        if json.loads(found[name]) != wanted:
+            raise ValueError(
+                f"{path}: was made with {name}={found[name]}, but params.yaml now says {json.dumps(wanted)}; "
+                "run `dvc repro` to make it again, or restore the setting"
+            )
+    module.load_state_dict(tensors)
+
+
+def save_state(path: Path, state: dict[str, Any]) -> None:
+    """Atomically write a training state of tensors and plain values."""
+    with atomic_path(path) as temporary:
+        torch.save(state, temporary)
+
+
+def load_state(path: Path) -> dict[str, Any] | None:
+    """The training state, or None if there is none yet."""
+    if not path.exists():
+        return None
+    return torch.load(path, map_location="cpu", weights_only=True)  # type: ignore[no-any-return]

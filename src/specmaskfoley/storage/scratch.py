@@ -1,0 +1,122 @@
+"""Directories for half-finished work, from which a killed stage continues.
+
+DVC deletes a stage's outputs before the stage runs, so unfinished work lives in
+`$DVC_ROOT/.work/<stage>-<fingerprint>/` and is moved into the outputs at the end.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+try:
+    import fcntl
+except ImportError:  # Windows: no lock, two runs at once are the user's own business
+    fcntl = None  # type: ignore[assignment]
+
+_POLL_S = 0.5
+
+
+def fingerprint(settings: Any, inputs: Iterable[str | os.PathLike[str]]) -> str:
+    """16 hex digits that change with the settings, the input files and the project's own code.
+
+    The code counts, so that a changed model never resumes from a checkpoint of the old one. A directory
+    counts with the names and contents of all files under it.
+
+    Raises:
+        ValueError: if an input does not exist.
+    """
+    digest = hashlib.sha256()
+    digest.update(json.dumps(settings, sort_keys=True, default=_jsonable).encode())
+    for item in inputs:
+        path = Path(item)
+        if not path.exists():
+            raise ValueError(f"{path}: no such file or directory; run the earlier stages first: dvc repro")
+        files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+        for file in files:
+            name = file.relative_to(path).as_posix() if path.is_dir() else ""
+            digest.update(f"\0{name}\0{file.stat().st_size}\0".encode(errors="surrogateescape"))
+            with file.open("rb") as stream:
+                digest.update(hashlib.file_digest(stream, "sha256").digest())
+    for source in _loaded_sources():
+        digest.update(source.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+@contextmanager
+def scratch(stage: str, settings: Any, inputs: Iterable[str | os.PathLike[str]]) -> Iterator[Path]:
+    """Yield the stage's scratch directory, locked; removed after success, kept after an error or a kill.
+
+    A second run of the same work waits for the first, since a killed `dvc` leaves its stage running.
+    """
+    root = Path(os.environ.get("DVC_ROOT") or Path.cwd()) / ".work"
+    directory = root / f"{stage}-{fingerprint(settings, inputs)}"
+    root.mkdir(parents=True, exist_ok=True)
+    # The lock lies beside the directory: removing a locked file inside it would let in two runs at once.
+    with _locked(directory.with_suffix(".lock"), stage):
+        directory.mkdir(exist_ok=True)
+        yield directory
+        shutil.rmtree(directory)
+
+
+@contextmanager
+def _locked(path: Path, stage: str) -> Iterator[None]:
+    stream = _acquire(path, stage)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)  # while still held: see _acquire
+        stream.close()
+
+
+def _acquire(path: Path, stage: str) -> IO[str]:
+    told = False
+    while True:
+        stream = path.open("a+", encoding="utf-8")
+        if fcntl is None:
+            return stream
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if not told:
+                stream.seek(0)
+                holder = stream.read().strip() or "unknown"
+                print(f"{stage}: the same work is done by process {holder}; waiting for it", flush=True)
+                told = True
+            stream.close()
+            time.sleep(_POLL_S)
+            continue
+        # The last holder may have removed the file between our open and our lock: then it is not the lock.
+        try:
+            current = os.path.samestat(os.fstat(stream.fileno()), path.stat())
+        except FileNotFoundError:
+            current = False
+        if current:
+            stream.truncate(0)
+            stream.write(f"{os.getpid()}\n")
+            stream.flush()
+            return stream
+        stream.close()
+
+
+def _loaded_sources() -> list[Path]:
+    modules = sorted(name for name in sys.modules if name.split(".")[0] == "specmaskfoley")
+    files = [getattr(sys.modules[name], "__file__", None) for name in modules]
+    return [Path(file) for file in files if file and file.endswith(".py")]
+
+
+def _jsonable(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.asdict(value)
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    raise TypeError(f"settings of a fingerprint must be JSON-able, found {type(value).__name__}")

@@ -1,0 +1,329 @@
+"""Parquet: the clip list, the ledger, and shards of arrays.
+
+A shard row is one clip: its id, and each array flattened into a fixed-size list whose shape stands in the
+field's metadata. Files hold no time or machine, so the same rows always give the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from specmaskfoley.storage.files import atomic_path
+
+SPLITS = ("train", "val", "test")
+STATES = ("ready", "missing", "unreadable", "no_video", "no_audio", "silent", "short")
+
+CLIP_LIST_SCHEMA = pa.schema(
+    [
+        pa.field("clip_id", pa.string(), nullable=False),
+        pa.field("path", pa.string(), nullable=False),
+        pa.field("label", pa.string(), nullable=False),
+        pa.field("split", pa.string()),  # null: not stated by the source
+        pa.field("events", pa.list_(pa.float64())),  # seconds; null: unknown, []: no discrete events
+        pa.field("source", pa.string(), nullable=False),
+    ]
+)
+
+LEDGER_SCHEMA = pa.schema(
+    [
+        *CLIP_LIST_SCHEMA,
+        pa.field("state", pa.string(), nullable=False),  # one of STATES
+        pa.field("reason", pa.string(), nullable=False),  # "" if ready
+        pa.field("duration_s", pa.float64()),  # where the video ends
+        pa.field("fps", pa.float64()),
+        pa.field("width", pa.int32()),
+        pa.field("height", pa.int32()),
+        pa.field("rotation", pa.int32()),
+        pa.field("audio_rate", pa.int32()),
+        pa.field("audio_channels", pa.int32()),
+        pa.field("video_start_s", pa.float64()),
+        pa.field("audio_start_s", pa.float64()),
+        pa.field("padded_s", pa.float64()),  # how much of the model's duration must be padded
+    ]
+)
+
+_DTYPES = {
+    "int16": pa.int16(),
+    "float16": pa.float16(),
+    "float32": pa.float32(),
+    "uint8": pa.uint8(),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class LedgerRow:
+    """One clip of the ledger; what could not be measured is None."""
+
+    clip_id: str
+    path: str
+    label: str
+    split: str | None
+    events: tuple[float, ...] | None
+    source: str
+    state: str
+    reason: str
+    duration_s: float | None
+    fps: float | None
+    width: int | None
+    height: int | None
+    rotation: int | None
+    audio_rate: int | None
+    audio_channels: int | None
+    video_start_s: float | None
+    audio_start_s: float | None
+    padded_s: float | None
+
+
+def write_table(path: str | os.PathLike[str], rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> None:
+    """Write dict rows; columns a row lacks become null.
+
+    Raises:
+        ValueError: for a key the schema does not know, or a value of another type.
+    """
+    known = set(schema.names)
+    for row in rows:
+        if unknown := set(row) - known:
+            raise ValueError(f"{path}: {', '.join(sorted(unknown))} not in the columns {', '.join(schema.names)}")
+        for field in schema:
+            if not field.nullable and row.get(field.name) is None:
+                raise ValueError(f"{path}: {field.name} of {row.get('clip_id', 'a row')} must not be empty")
+    try:
+        table = pa.Table.from_pylist([dict(row) for row in rows], schema=schema)
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise ValueError(f"{path}: a value does not fit its column: {error}") from None
+    with atomic_path(path) as temporary:
+        pq.write_table(table, temporary)
+
+
+def read_table(path: str | os.PathLike[str], schema: pa.Schema) -> list[dict[str, Any]]:
+    """Read dict rows.
+
+    Raises:
+        ValueError: if the file is missing, not Parquet, or of another schema.
+    """
+    table = _open(Path(path)).read()
+    if not table.schema.equals(schema, check_metadata=False):
+        raise ValueError(f"{path}: {_difference(table.schema, schema)}; written by another version?")
+    rows: list[dict[str, Any]] = table.to_pylist()
+    return rows
+
+
+def ready_clips(ledger_path: str | os.PathLike[str], split: str | None = None) -> list[LedgerRow]:
+    """Usable clips of one split (or of all), ordered by clip_id.
+
+    Raises:
+        ValueError: with the number of clips a state and reason, if none is usable.
+    """
+    rows = read_table(ledger_path, LEDGER_SCHEMA)
+    chosen = [row for row in rows if split is None or row["split"] == split]
+    ready = [row for row in chosen if row["state"] == "ready"]
+    if not ready:
+        which = f"split {split!r}" if split is not None else "any split"
+        if chosen:
+            found = summarise(chosen)
+        else:
+            splits = Counter(str(row["split"]) for row in rows)
+            found = "no clip listed there; splits: " + (
+                ", ".join(f"{name} {count}" for name, count in sorted(splits.items())) or "none"
+            )
+        raise ValueError(f"{ledger_path}: no usable clip in {which}: {found}")
+    names = {field.name for field in fields(LedgerRow)}
+    for row in ready:
+        row["events"] = None if row["events"] is None else tuple(row["events"])
+    return sorted(
+        (LedgerRow(**{name: row[name] for name in names}) for row in ready), key=lambda row: row.clip_id
+    )
+
+
+def summarise(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Clips a state, with the first reason of each: `3 ready, 1 silent (peak -71 dBFS is below -60)`."""
+    counts = Counter(str(row["state"]) for row in rows)
+    parts = []
+    for state in sorted(counts, key=STATES.index):
+        reasons = sorted({str(row["reason"]) for row in rows if row["state"] == state and row["reason"]})
+        more = f" and {len(reasons) - 1} other reasons" if len(reasons) > 1 else ""
+        parts.append(f"{counts[state]} {state}" + (f" ({reasons[0]}{more})" if reasons else ""))
+    return ", ".join(parts) or "no clips"
+
+
+class ShardWriter:
+    """Write rows of arrays as `<split>-00000.parquet`, `<split>-00001.parquet`, … in one directory.
+
+    Each shard appears whole. After an error the shards finished so far stay; rows not yet in a full shard
+    are dropped.
+
+    Args:
+        directory: created if missing; older shards of the split are removed on entering.
+        fields: column name -> (dtype, shape of one row's array).
+        metadata: strings kept in every shard, such as the settings the arrays were made with.
+    """
+
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        split: str,
+        fields: Mapping[str, tuple[str, tuple[int, ...]]],
+        rows_per_shard: int,
+        metadata: Mapping[str, str] | None = None,
+    ) -> None:
+        if rows_per_shard < 1:
+            raise ValueError(f"rows_per_shard={rows_per_shard} must be positive")
+        if not split or not split.replace("_", "").isalnum():
+            raise ValueError(f"split={split!r} must be letters, digits and _")
+        self._directory = Path(directory)
+        self._split = split
+        self._fields = {
+            name: (_dtype(name, dtype), tuple(int(n) for n in shape))
+            for name, (dtype, shape) in fields.items()
+        }
+        self._rows = rows_per_shard
+        self._metadata = dict(metadata or {})
+        self._ids: list[str] = []
+        self._arrays: dict[str, list[np.ndarray]] = {name: [] for name in self._fields}
+        self._shards = 0
+
+    def __enter__(self) -> ShardWriter:
+        self._directory.mkdir(parents=True, exist_ok=True)
+        for old in _shards(self._directory, self._split):
+            old.unlink()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # A split without clips still gets one shard, which says so to the reader.
+        if kind is None and (self._ids or not self._shards):
+            self._write(len(self._ids))
+
+    def append(self, ids: Sequence[str], **arrays: np.ndarray) -> None:
+        """Add n rows: their clip ids, and for every field an array (n, *shape) of exactly its dtype."""
+        if set(arrays) != set(self._fields):
+            raise ValueError(f"expected the fields {sorted(self._fields)}, got {sorted(arrays)}")
+        for name, (dtype, shape) in self._fields.items():
+            array = arrays[name]
+            if array.dtype != dtype or array.shape != (len(ids), *shape):
+                raise ValueError(
+                    f"{name}: expected {dtype} {(len(ids), *shape)}, got {array.dtype} {array.shape}"
+                )
+        self._ids.extend(ids)
+        for name, array in arrays.items():
+            self._arrays[name].append(np.array(array, order="C"))  # a copy: the caller may reuse its buffer
+        while len(self._ids) >= self._rows:
+            self._write(self._rows)
+
+    def _write(self, rows: int) -> None:
+        ids, self._ids = self._ids[:rows], self._ids[rows:]
+        columns: list[pa.Array] = [pa.array(ids, pa.string())]
+        schema = [pa.field("clip_id", pa.string(), nullable=False)]
+        for name, (dtype, shape) in self._fields.items():
+            array = np.concatenate([np.empty((0, *shape), dtype), *self._arrays[name]])
+            self._arrays[name] = [array[rows:]]
+            size = int(np.prod(shape, dtype=np.int64))
+            values = pa.array(np.ascontiguousarray(array[:rows]).reshape(-1), _DTYPES[dtype.name])
+            kind = pa.list_(pa.field("item", _DTYPES[dtype.name], nullable=False), size)
+            columns.append(pa.FixedSizeListArray.from_arrays(values, type=kind))
+            schema.append(pa.field(name, kind, nullable=False, metadata={"shape": json.dumps(shape)}))
+        table = pa.Table.from_arrays(columns, schema=pa.schema(schema, metadata=self._metadata))
+        with atomic_path(self._directory / f"{self._split}-{self._shards:05d}.parquet") as temporary:
+            # Numbers without repeats: dictionaries and byte statistics only cost time here.
+            pq.write_table(
+                table,
+                temporary,
+                compression="zstd",
+                compression_level=1,
+                use_dictionary=False,
+                write_statistics=False,
+                row_group_size=max(rows, 1),
+            )
+        self._shards += 1
+
+
+def read_arrays(
+    directory: str | os.PathLike[str], split: str, columns: Sequence[str] | None = None
+) -> tuple[list[str], dict[str, np.ndarray]]:
+    """Read all shards of a split: clip ids, and column -> (n, *shape). The arrays may be read-only.
+
+    Raises:
+        ValueError: if the split or a column is missing, or the shards do not belong together.
+    """
+    directory = Path(directory)
+    paths = _shards(directory, split)
+    if not paths:
+        found = sorted({path.name.rsplit("-", 1)[0] for path in directory.glob("*-?????.parquet")})
+        has = f"it has {', '.join(found)}" if found else "it has no shards"
+        raise ValueError(f"{directory}: no shards of split {split!r} ({has}); run the earlier stages: dvc repro")
+    for number, path in enumerate(paths):
+        if path.name != f"{split}-{number:05d}.parquet":
+            raise ValueError(f"{directory}: shard {split}-{number:05d}.parquet is missing")
+    files = [_open(path) for path in paths]
+    schema = files[0].schema_arrow
+    for path, file in zip(paths, files, strict=True):
+        if not file.schema_arrow.equals(schema, check_metadata=True):
+            raise ValueError(f"{path}: {_difference(file.schema_arrow, schema)}, unlike {paths[0].name}")
+    arrays = [name for name in schema.names if name != "clip_id"]
+    wanted = arrays if columns is None else list(columns)
+    if missing := [name for name in wanted if name not in arrays]:
+        raise ValueError(f"{paths[0]}: no column {', '.join(missing)}; it has {', '.join(arrays)}")
+    tables = [file.read(columns=["clip_id", *wanted]) for file in files]
+    ids = [clip_id for table in tables for clip_id in table.column("clip_id").to_pylist()]
+    result = {}
+    for name in wanted:
+        field = schema.field(name)
+        shape = tuple(json.loads(field.metadata[b"shape"]))
+        chunks = [chunk for table in tables for chunk in table.column(name).chunks]
+        parts = [chunk.flatten().to_numpy(zero_copy_only=True).reshape(-1, *shape) for chunk in chunks]
+        empty = np.empty((0, *shape), field.type.value_type.to_pandas_dtype())
+        result[name] = parts[0] if len(parts) == 1 else np.concatenate([empty, *parts])
+    return ids, result
+
+
+def shard_metadata(directory: str | os.PathLike[str], split: str) -> dict[str, str]:
+    """The strings given to `ShardWriter(metadata=…)`."""
+    paths = _shards(Path(directory), split)
+    if not paths:
+        raise ValueError(f"{directory}: no shards of split {split!r}; run the earlier stages: dvc repro")
+    raw = _open(paths[0]).schema_arrow.metadata or {}
+    return {key.decode(): value.decode() for key, value in raw.items()}
+
+
+def _shards(directory: Path, split: str) -> list[Path]:
+    return sorted(directory.glob(f"{split}-?????.parquet"))
+
+
+def _open(path: Path) -> pq.ParquetFile:
+    try:
+        return pq.ParquetFile(path)
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file; run the earlier stages: dvc repro") from None
+    except (pa.ArrowInvalid, OSError) as error:
+        raise ValueError(f"{path}: not a readable Parquet file: {str(error).splitlines()[0]}") from None
+
+
+def _dtype(name: str, dtype: str) -> np.dtype[Any]:
+    if dtype not in _DTYPES:
+        raise ValueError(f"{name}: dtype {dtype!r} is not one of {', '.join(_DTYPES)}")
+    return np.dtype(dtype)
+
+
+def _difference(found: pa.Schema, expected: pa.Schema) -> str:
+    missing = [name for name in expected.names if name not in found.names]
+    extra = [name for name in found.names if name not in expected.names]
+    other = [
+        f"{name} is {found.field(name).type}, not {expected.field(name).type}"
+        for name in expected.names
+        if name in found.names and found.field(name).type != expected.field(name).type
+    ]
+    parts = [f"lacks {', '.join(missing)}"] if missing else []
+    parts += [f"has unknown {', '.join(extra)}"] if extra else []
+    return "; ".join([*parts, *other]) or "its columns differ in order or metadata"

@@ -1,0 +1,149 @@
+"""How the mini encoders learn, on the training split only.
+
+Shape letters: n clips, t video frames, S frame side, M mel bands, L mel frames.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from specmaskfoley.encoders.mini import PromptEncoder, SemanticEncoder, SyncEncoder
+from specmaskfoley.training.contrast import info_nce, labelled_nce
+from specmaskfoley.training.loop import Scores
+
+
+@dataclass(frozen=True)
+class AudioVisual:
+    """Clips of one split in memory.
+
+    sync_frames: (n, t, S, S, 3) uint8, semantic_frames likewise at their own rate, log_mel: (n, M, L),
+    labels: (n,) index into `texts`.
+    """
+
+    sync_frames: Tensor
+    semantic_frames: Tensor
+    log_mel: Tensor
+    labels: Tensor
+    texts: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.log_mel)
+
+
+class EncoderObjective:
+    """What the objectives below share: one optimizer group, nothing to do after a step."""
+
+    modules: nn.Module
+
+    def __init__(self, train: AudioVisual, valid: AudioVisual, device: torch.device) -> None:
+        self.train, self.valid, self.device = train, valid, device
+
+    def groups(self) -> dict[str, list[nn.Parameter]]:
+        return {"model": list(self.modules.parameters())}
+
+    def after_step(self, step: int, generator: torch.Generator) -> None:
+        """Nothing changes without a gradient."""
+
+    def take(self, data: Tensor, rows: np.ndarray) -> Tensor:
+        return data[torch.from_numpy(rows)].to(self.device)
+
+
+class SyncObjective(EncoderObjective):
+    """InfoNCE between a frame and the sound at the same time, against all other times and clips of the batch."""
+
+    def __init__(
+        self, encoder: SyncEncoder, train: AudioVisual, valid: AudioVisual, device: torch.device, window: int
+    ) -> None:
+        super().__init__(train, valid, device)
+        self.modules, self.encoder = encoder, encoder
+        self.window = min(window, train.sync_frames.shape[1])
+
+    def loss(self, group: str, rows: np.ndarray, step: int, generator: torch.Generator) -> tuple[Tensor, Scores]:
+        loss, accuracy = self._contrast(self.train, rows, generator)
+        return loss, {"loss": loss.item(), "accuracy": accuracy}
+
+    def validate(self, generator: torch.Generator) -> Scores:
+        rows = np.arange(min(len(self.valid), 16))
+        loss, accuracy = self._contrast(self.valid, rows, generator)
+        return {"loss": loss.item(), "accuracy": accuracy}
+
+    def _contrast(self, data: AudioVisual, rows: np.ndarray, generator: torch.Generator) -> tuple[Tensor, float]:
+        frames, mel = data.sync_frames, data.log_mel
+        total, per_frame = frames.shape[1], mel.shape[-1] / frames.shape[1]
+        start = int(torch.randint(total - self.window + 1, (1,), generator=generator))
+        mel_start, mel_length = round(start * per_frame), round(self.window * per_frame)
+        seen = self.encoder(self.take(frames[:, start : start + self.window], rows))
+        heard = self.encoder.encode_audio(self.take(mel[..., mel_start : mel_start + mel_length], rows), self.window)
+        v = F.normalize(seen, dim=-1).flatten(0, 1)
+        a = F.normalize(heard, dim=-1).flatten(0, 1)
+        loss = info_nce(v, a, self.encoder.temperature)
+        # Exact hits are rare among near-identical neighbours: within two frames of the same clip counts.
+        with torch.no_grad():
+            best = (v @ a.T).argmax(1)
+            near = (best - torch.arange(len(v), device=v.device)).abs() <= 2
+        return loss, float(near.float().mean())
+
+
+class SemanticObjective(EncoderObjective):
+    """Frames against the texts of all labels."""
+
+    def __init__(self, encoder: SemanticEncoder, train: AudioVisual, valid: AudioVisual, device: torch.device) -> None:
+        super().__init__(train, valid, device)
+        self.modules, self.encoder = encoder, encoder
+
+    def loss(self, group: str, rows: np.ndarray, step: int, generator: torch.Generator) -> tuple[Tensor, Scores]:
+        frames = self.train.semantic_frames
+        picked = torch.randperm(frames.shape[1], generator=generator)[:4]
+        seen = self.encoder(self.take(frames[:, picked], rows))
+        labels = self.take(self.train.labels, rows).repeat_interleave(len(picked))
+        texts = self.encoder.encode_text(self.train.texts)
+        loss = labelled_nce(seen.flatten(0, 1), labels, texts, self.encoder.temperature)
+        return loss, {"loss": loss.item()}
+
+    def validate(self, generator: torch.Generator) -> Scores:
+        seen = self.encoder(self.valid.semantic_frames.to(self.device)).mean(1)
+        texts = self.encoder.encode_text(self.valid.texts)
+        return {"accuracy": accuracy(seen @ texts.T, self.valid.labels)}
+
+
+class PromptObjective(EncoderObjective):
+    """Sounds against the texts of all labels, and against each other's second halves.
+
+    The second term keeps what a label does not say (pitch, loudness, how much happens) in the audio embedding.
+    """
+
+    def __init__(self, encoder: PromptEncoder, train: AudioVisual, valid: AudioVisual, device: torch.device) -> None:
+        super().__init__(train, valid, device)
+        self.modules, self.encoder = encoder, encoder
+
+    def loss(self, group: str, rows: np.ndarray, step: int, generator: torch.Generator) -> tuple[Tensor, Scores]:
+        mel = self.take(self.train.log_mel, rows)
+        half = mel.shape[-1] // 2
+        first, second = self.encoder.encode_audio(mel[..., :half]), self.encoder.encode_audio(mel[..., half:])
+        labels = self.take(self.train.labels, rows)
+        texts = self.encoder.encode_text(self.train.texts)
+        scale = self.encoder.temperature
+        whole = self.encoder.encode_audio(mel)
+        to_text = labelled_nce(torch.cat([whole, first]), labels.repeat(2), texts, scale)
+        loss = to_text + 0.1 * info_nce(first, second, scale)
+        return loss, {"loss": loss.item()}
+
+    def validate(self, generator: torch.Generator) -> Scores:
+        heard = self.encoder.encode_audio(self.valid.log_mel.to(self.device))
+        texts = self.encoder.encode_text(self.valid.texts)
+        return {"accuracy": accuracy(heard @ texts.T, self.valid.labels)}
+
+
+def accuracy(scores: Tensor, labels: Tensor) -> float:
+    """Share of rows of (n, classes) whose best class is the label."""
+    return float((scores.argmax(1).cpu() == labels.cpu()).float().mean())
+
+
+def as_tensor(array: np.ndarray) -> Tensor:
+    return cast(Tensor, torch.from_numpy(array))

@@ -1,0 +1,205 @@
+"""One training loop for every network of the pipeline.
+
+An `Objective` says what the loss of a batch is; `fit` does the rest: AdamW, warm-up and cosine, clipping,
+validation, checkpoints. Everything random at step s derives from (seed, s) alone, so a run that was killed and
+goes on from a checkpoint takes exactly the steps it would have taken.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from specmaskfoley.config import Training
+from specmaskfoley.storage import checkpoint
+
+Scores = dict[str, float]
+Curves = dict[str, list[tuple[int, float]]]
+
+
+class Objective(Protocol):
+    """What is trained, and on what.
+
+    modules: everything whose state a checkpoint keeps.
+    groups: parameters by optimizer; one optimizer steps after the other (generator, discriminator).
+    """
+
+    modules: nn.Module
+
+    def groups(self) -> dict[str, list[nn.Parameter]]: ...
+
+    def loss(self, group: str, rows: np.ndarray, step: int, generator: torch.Generator) -> tuple[Tensor, Scores]:
+        """Loss of the training rows of one step, and what to log."""
+        ...
+
+    def after_step(self, step: int, generator: torch.Generator) -> None:
+        """Whatever changes without a gradient (an EMA codebook)."""
+        ...
+
+    def validate(self, generator: torch.Generator) -> Scores:
+        """Scores on the validation split; called with gradients off and modules in eval mode."""
+        ...
+
+
+class MetricLog(Protocol):
+    def metrics(self, values: dict[str, float], step: int) -> None: ...
+
+
+@dataclass
+class History:
+    """Curves by name: [(step, value), ...]; what the plots and the metrics files are made from."""
+
+    curves: Curves = field(default_factory=dict)
+
+    def add(self, values: Scores, step: int) -> None:
+        for name, value in values.items():
+            self.curves.setdefault(name, []).append((step, value))
+
+    def last(self) -> Scores:
+        return {name: points[-1][1] for name, points in self.curves.items()}
+
+
+class RowSampler:
+    """Which rows a step trains on: every row exactly once an epoch, in an order drawn from (seed, epoch)."""
+
+    def __init__(self, num_rows: int, batch_size: int, seed: int) -> None:
+        if num_rows < 1:
+            raise ValueError("the training split has no rows; see the ledger for the reasons")
+        self.num_rows, self.batch_size, self.seed = num_rows, batch_size, seed
+        self._epoch, self._order = -1, np.empty(0, dtype=np.int64)
+
+    def rows(self, step: int) -> np.ndarray:
+        """Row indices of step 0, 1, ...; a batch may span two epochs."""
+        first = step * self.batch_size
+        return np.array([self._row(position) for position in range(first, first + self.batch_size)])
+
+    def _row(self, position: int) -> int:
+        epoch, offset = divmod(position, self.num_rows)
+        if epoch != self._epoch:
+            self._epoch = epoch
+            self._order = np.random.default_rng([self.seed, epoch]).permutation(self.num_rows)
+        return int(self._order[offset])
+
+
+def learning_rate(settings: Training, step: int) -> float:
+    """Linear warm-up to the peak, cosine to zero at the last step."""
+    if step < settings.warmup_steps:
+        return settings.peak_learning_rate * (step + 1) / settings.warmup_steps
+    progress = (step - settings.warmup_steps) / max(1, settings.steps - settings.warmup_steps)
+    return settings.peak_learning_rate * 0.5 * (1.0 + math.cos(math.pi * min(1.0, progress)))
+
+
+def fit(
+    objective: Objective,
+    num_rows: int,
+    settings: Training,
+    *,
+    seed: int,
+    name: str,
+    scratch: Path,
+    log: MetricLog,
+) -> History:
+    """Train to the last step, going on from the newest checkpoint in `scratch` if there is one.
+
+    Raises:
+        ValueError: the loss is no longer finite; names the step and the last good checkpoint.
+    """
+    sampler = RowSampler(num_rows, settings.batch_size, seed)
+    groups = objective.groups()
+    optimizers = {key: _adamw(parameters, settings) for key, parameters in groups.items()}
+    file = scratch / f"{name}.pt"
+    first, history = _restore(file, objective, optimizers)
+
+    objective.modules.train()
+    bar = tqdm(range(first, settings.steps), initial=first, total=settings.steps, desc=name, mininterval=1.0)
+    for step in bar:
+        generator = step_generator(seed, step)
+        rows = sampler.rows(step)
+        scores: Scores = {}
+        for key, parameters in groups.items():
+            for group in optimizers[key].param_groups:
+                group["lr"] = learning_rate(settings, step)
+            loss, seen = objective.loss(key, rows, step, generator)
+            scores |= seen
+            if not torch.isfinite(loss):
+                kept = f"the last good checkpoint is {file}" if file.exists() else "there is no checkpoint yet"
+                raise ValueError(f"{name}: loss of {key} is {loss.item()} at step {step}; {kept}. Try a lower rate")
+            optimizers[key].zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            torch.nn.utils.clip_grad_norm_(parameters, settings.grad_clip)
+            optimizers[key].step()
+        objective.after_step(step, generator)
+
+        done = step + 1
+        if done % 10 == 0 or done == settings.steps:
+            _record(history, log, scores | {"learning_rate": learning_rate(settings, step)}, done)
+            bar.set_postfix({key: f"{value:.3g}" for key, value in list(scores.items())[:3]}, refresh=False)
+        if done % settings.validate_every == 0 or done == settings.steps:
+            _record(history, log, _validate(objective, seed), done)
+        if done % settings.checkpoint_every == 0 or done == settings.steps:
+            _keep(file, objective, optimizers, history, done)
+    objective.modules.eval()
+    return history
+
+
+def step_generator(seed: int, step: int) -> torch.Generator:
+    """The CPU generator of one step."""
+    state = np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0]
+    return torch.Generator().manual_seed(int(state >> np.uint64(1)))
+
+
+def _adamw(parameters: Iterable[nn.Parameter], settings: Training) -> torch.optim.AdamW:
+    """Biases, norms and embeddings of one dimension are not decayed."""
+    parameters = list(parameters)
+    decayed = [p for p in parameters if p.ndim > 1]
+    plain = [p for p in parameters if p.ndim <= 1]
+    groups = [
+        {"params": decayed, "weight_decay": settings.weight_decay},
+        {"params": plain, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.96), fused=parameters[0].device.type != "mps")
+
+
+def _validate(objective: Objective, seed: int) -> Scores:
+    objective.modules.eval()
+    with torch.no_grad():
+        scores = objective.validate(step_generator(seed, 2**31))
+    objective.modules.train()
+    return {f"val_{name}": value for name, value in scores.items()}
+
+
+def _record(history: History, log: MetricLog, values: Scores, step: int) -> None:
+    history.add(values, step)
+    log.metrics(values, step)
+
+
+def _keep(
+    file: Path, objective: Objective, optimizers: dict[str, torch.optim.AdamW], history: History, done: int
+) -> None:
+    state: dict[str, Any] = {
+        "step": done,
+        "modules": objective.modules.state_dict(),
+        "optimizers": {key: optimizer.state_dict() for key, optimizer in optimizers.items()},
+        "curves": history.curves,
+    }
+    checkpoint.save_state(file, state)
+
+
+def _restore(file: Path, objective: Objective, optimizers: dict[str, torch.optim.AdamW]) -> tuple[int, History]:
+    state = checkpoint.load_state(file)
+    if state is None:
+        return 0, History()
+    objective.modules.load_state_dict(state["modules"])
+    for key, optimizer in optimizers.items():
+        optimizer.load_state_dict(state["optimizers"][key])
+    print(f"{file.stem}: going on from step {state['step']}", flush=True)
+    curves = {name: [(int(s), float(v)) for s, v in points] for name, points in state["curves"].items()}
+    return int(state["step"]), History(curves)

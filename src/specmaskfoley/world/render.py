@@ -1,0 +1,102 @@
+"""One clip of the mini world: choose the scene, run the camera, set the sound's level."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from zlib import crc32
+
+import numpy as np
+from numpy.typing import NDArray
+
+from specmaskfoley.world.drawing import Canvas, Image, tint
+from specmaskfoley.world.scenes import SCENES, Stage
+from specmaskfoley.world.synthesis import Wave
+
+LABELS: tuple[str, ...] = tuple(SCENES)
+
+FRAME_SIZES = ((96, 96), (96, 128), (128, 96), (112, 80), (80, 112), (96, 112))  # H, W; even for video codecs
+PEAK_RANGE = (0.4, 0.9)
+FLOOR_DB = (-66.0, -54.0)
+
+
+@dataclass(frozen=True)
+class WorldClip:
+    """A rendered clip.
+
+    Attributes:
+        label: one of `LABELS`.
+        frames: (n, H, W, 3) uint8; frame i shows the scene at i / fps seconds.
+        waveform: (samples,) float32 mono, peak 0.4 to 0.9.
+        events: onset times in seconds, ascending; () for sounds without onsets.
+    """
+
+    label: str
+    frames: NDArray[np.uint8]
+    fps: int
+    waveform: NDArray[np.float32]
+    sample_rate: int
+    events: tuple[float, ...]
+
+
+def render_clip(
+    *, seed: int, split: str, index: int, duration_s: float, fps: int, sample_rate: int
+) -> WorldClip:
+    """Clip `index` of a split. Equal arguments give equal bytes; labels take turns, so splits are balanced."""
+    rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, crc32(split.encode()), index])))
+    label = LABELS[index % len(LABELS)]
+    height, width = FRAME_SIZES[rng.integers(len(FRAME_SIZES))]
+    times = np.arange(round(duration_s * fps)) / fps
+    stage = Stage(height, width, times, duration_s, round(duration_s * sample_rate), sample_rate)
+    take = SCENES[label](stage, rng)
+    frames = _film(stage, rng, take.background, take.paint)
+    return WorldClip(
+        label, frames, fps, _record(rng, take.sound), sample_rate, tuple(float(event) for event in take.events)
+    )
+
+
+def _film(stage: Stage, rng: np.random.Generator, background: Image, paint: Callable[[Canvas, int], None]) -> NDArray[np.uint8]:
+    """Every frame with sensor noise, flicker, a silent distractor in most clips, and a mirror in half of them."""
+    frames = np.empty((len(stage.times), stage.height, stage.width, 3), np.uint8)
+    step = -1 if rng.random() < 0.5 else 1
+    drift = _distractor(stage, rng) if rng.random() < 0.6 else None
+    # One tile larger than the frame, read at random offsets: fresh noise every frame would cost as much as the scene.
+    grain = rng.uniform(-4, 4, (stage.height + 32, stage.width + 32)).astype(np.float32)
+    offsets = rng.integers(0, 32, (len(stage.times), 2))
+    flicker = rng.uniform(0.98, 1.02, len(stage.times)).astype(np.float32)
+    canvas = Canvas(background.copy())
+    for i in range(len(stage.times)):
+        canvas.image[:] = background
+        if drift:
+            drift(canvas, i)
+        paint(canvas, i)
+        canvas.image *= flicker[i]
+        top, left = offsets[i]
+        canvas.image += grain[top : top + stage.height, left : left + stage.width]
+        frames[i] = canvas.image.transpose(1, 2, 0)[:, ::step]
+    return frames
+
+
+def _distractor(stage: Stage, rng: np.random.Generator) -> Callable[[Canvas, int], None]:
+    """A soft blob or a swaying stalk: motion without a sound."""
+    colour = tint(rng, *rng.uniform(60, 200, 3))
+    size, x, y = stage.size, rng.uniform(0, stage.width), rng.uniform(0.1, 0.7) * stage.height
+    wave = np.sin(2 * np.pi * (rng.uniform(0.15, 0.7) * stage.times + rng.random()))
+    reach = rng.uniform(0.1, 0.3) * size
+    if rng.random() < 0.5:
+        rx, ry = rng.uniform(0.07, 0.18, 2) * size
+        speed = rng.uniform(-0.12, 0.12) * size
+        return lambda canvas, i: canvas.ellipse(
+            x + speed * stage.times[i], y + reach * wave[i], rx, ry, colour, soft=0.06 * size, opacity=0.8
+        )
+    foot, top = float(stage.height), 0.4 * stage.height
+    x = rng.choice([0.06, 0.94]) * stage.width
+    return lambda canvas, i: canvas.bar(x, foot, x + reach * wave[i], top, 0.02 * size, 0.06 * size, colour)
+
+
+def _record(rng: np.random.Generator, sound: Wave) -> Wave:
+    """Set the loudest sample and add the noise floor of the place."""
+    floor = 10 ** (rng.uniform(*FLOOR_DB) / 20)
+    wave = sound * np.float32(rng.uniform(*PEAK_RANGE) / np.abs(sound).max())
+    wave += np.float32(floor) * rng.standard_normal(len(wave), dtype=np.float32)
+    return wave
