@@ -76,7 +76,7 @@ class Run(Settings):
     device: str
     threads: Annotated[int, Field(ge=0)]
     workers: Annotated[int, Field(ge=0)]
-    precision: Literal["float32", "bfloat16"]
+    precision: Literal["auto", "float32", "bfloat16"]
 
 
 class Audio(Settings):
@@ -215,6 +215,7 @@ class TrainCodec(Settings):
     crop_columns: Positive
     quantize_after: Annotated[int, Field(ge=0)]
     commitment_weight: NonNegative
+    squared_weight: NonNegative
     adversarial_weight: NonNegative
     adversarial_after: Annotated[int, Field(ge=0)]
     perceptual_weight: NonNegative

@@ -15,7 +15,8 @@ from specmaskfoley.storage.files import atomic_path
 
 WIDTH_IN = 8.0
 DPI = 100
-QUIET_PERCENTILE = 1.0
+QUIET_PERCENTILE = 1.0  # one silent frame must not take half of the colours
+EVENT_COLOUR = "#4de3ff"  # not in the colour map, and dashed: the attack stays visible under the line
 
 
 def spectrogram_pair(
@@ -25,7 +26,7 @@ def spectrogram_pair(
     duration_s: float,
     title: str,
 ) -> None:
-    """Log-mel spectrograms under each other on one time axis and one colour scale; white lines mark events.
+    """Log-mel spectrograms under each other on one time axis and one colour scale; dashed lines: events.
 
     Args:
         mels: name -> (num_mels, frames), all covering `duration_s` from 0 s.
@@ -46,7 +47,7 @@ def spectrogram_pair(
             extent=(0.0, duration_s, 0.0, mel.shape[0]),
         )  # fmt: skip
         for event in events:
-            axis.axvline(event, color="white", linewidth=0.8, alpha=0.9)
+            axis.axvline(event, color=EVENT_COLOUR, linewidth=0.9, linestyle=(0, (4, 4)))
         axis.set_title(name, fontsize=9, loc="left", pad=3)
         axis.set_ylabel("mel band", fontsize=8)
         axis.tick_params(labelsize=8)
@@ -60,9 +61,7 @@ def spectrogram_pair(
     _save(figure, path)
 
 
-def training_curves(
-    path: str | Path, curves: Mapping[str, Sequence[tuple[float, float]]], title: str
-) -> None:
+def training_curves(path: str | Path, curves: Mapping[str, Sequence[tuple[float, float]]], title: str) -> None:
     """One small panel a curve (losses and accuracies share no scale), two a row.
 
     Args:

@@ -6,16 +6,16 @@ Shape letters: B clips, N tokens a clip, K codes, P prompt width, R guidance row
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from specmaskfoley.config import GuidanceMode, Run, Sample
+from specmaskfoley.config import GuidanceMode, Sample
 from specmaskfoley.models.backbone import Backbone
 from specmaskfoley.models.control import ControlBranch
+from specmaskfoley.runtime import autocast
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def sample_tokens(
     scale: float,
     settings: Sample,
     seeds: Sequence[int],
-    run: Run | None = None,
+    precision: str = "float32",
     known: tuple[Tensor, Tensor] | None = None,
 ) -> Tensor:
     """Decode all masked tokens.
@@ -134,7 +134,7 @@ def sample_tokens(
 
     for step in range(settings.steps):
         weights = guidance_weights(mode, guidance_scale(step, settings.steps, scale))
-        with _precision(run, device):
+        with autocast(precision, device):
             logits = guided_logits(backbone, control, tokens, masked, condition.prompt, aligned, weights)
         log_probs = logits.float().log_softmax(-1)
         # Gumbel-max: an exact draw from the categorical distribution.
@@ -186,10 +186,3 @@ def _aligned(control: ControlBranch | None, condition: Condition, mode: Guidance
     if control is None or condition.sync is None or condition.semantic is None:
         raise ValueError(f"cfg.mode={mode} needs the control branch, sync and semantic features")
     return control.align(condition.sync, condition.semantic)
-
-
-@contextmanager
-def _precision(run: Run | None, device: torch.device) -> Iterator[None]:
-    enabled = run is not None and run.precision == "bfloat16"
-    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled):
-        yield

@@ -5,7 +5,6 @@ Shape letters: B batch, M mel bands, L mel frames, N samples.
 
 from __future__ import annotations
 
-
 import torch
 import torch.nn.functional as F
 import torchaudio

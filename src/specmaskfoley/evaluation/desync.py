@@ -30,8 +30,7 @@ def desync(logits: npt.ArrayLike, grid: npt.ArrayLike) -> float:
     scores, offsets = np.asarray(logits, dtype=np.float64), np.asarray(grid, dtype=np.float64)
     if scores.ndim != 3 or 0 in scores.shape or offsets.shape != scores.shape[2:]:
         raise ValueError(
-            f"logits {scores.shape} and grid {offsets.shape}: "
-            "expected (clips, windows, classes) and (classes,)"
+            f"logits {scores.shape} and grid {offsets.shape}: expected (clips, windows, classes) and (classes,)"
         )
     if not np.isfinite(scores).all():
         raise ValueError("logits hold NaN or infinite values")

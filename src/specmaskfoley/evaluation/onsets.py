@@ -15,6 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage, signal
 
+Array = npt.NDArray[np.float64]
+
 WINDOW_S = 0.046  # 1024 samples at 22.05 kHz
 HOP_S = 0.0116  # 256 samples at 22.05 kHz
 BANDS = 40
@@ -46,11 +48,14 @@ class OnsetSummary:
     clips: int
 
 
-def onset_strength(waveform: npt.ArrayLike, sample_rate: int) -> tuple[npt.NDArray[np.float64], float]:
+def onset_strength(waveform: npt.ArrayLike, sample_rate: int) -> tuple[Array, Array]:
     """Half-wave rectified spectral flux of a log band spectrogram, mean over bands in dB.
 
+    Only whole windows count: padding would make an onset of every sound that is already there at 0 s. An event
+    in the first 50 ms therefore has no onset.
+
     Returns:
-        (frames,) strength, and the seconds from one frame to the next. Frame i is centred at i * that.
+        (frames,) strength, and (frames,) times of the windows' centres in seconds.
     """
     wave = np.asarray(waveform, dtype=np.float64)
     if wave.ndim != 1:
@@ -58,34 +63,33 @@ def onset_strength(waveform: npt.ArrayLike, sample_rate: int) -> tuple[npt.NDArr
     if not np.isfinite(wave).all():
         raise ValueError("waveform holds NaN or infinite values")
     hop, window = round(HOP_S * sample_rate), round(WINDOW_S * sample_rate)
-    if wave.size < window or np.sqrt(np.square(wave).mean()) < SILENCE_RMS:
-        return np.zeros(1 + wave.size // hop), hop / sample_rate
-    padded = np.pad(wave, (window // 2, window // 2 + hop))
-    frames = np.lib.stride_tricks.sliding_window_view(padded, window)[::hop][: 1 + wave.size // hop]
+    if wave.size < window + LAG * hop or np.sqrt(np.square(wave).mean()) < SILENCE_RMS:
+        return np.zeros(0), np.zeros(0)
+    frames = np.lib.stride_tricks.sliding_window_view(wave, window)[::hop]
     power = np.abs(np.fft.rfft(frames * signal.get_window("hann", window), axis=1)) ** 2
-    bands = power @ _band_weights(window, sample_rate)
-    decibel = 10 * np.log10(np.maximum(bands, 1e-20))
+    decibel = 10 * np.log10(np.maximum(power @ _band_weights(window, sample_rate), 1e-20))
     decibel = np.maximum(decibel, decibel.max() + FLOOR_DB)
     # Comparing with the loudest of three neighbouring bands keeps vibrato from counting as rises (SuperFlux).
     before = ndimage.maximum_filter1d(decibel, 3, axis=1)
     flux = np.zeros(len(decibel))
     flux[LAG:] = np.maximum(decibel[LAG:] - before[:-LAG], 0).mean(axis=1)
-    return flux, hop / sample_rate
+    return flux, (np.arange(len(flux)) * hop + window / 2) / sample_rate
 
 
-def detect_onsets(waveform: npt.ArrayLike, sample_rate: int = 22050) -> npt.NDArray[np.float64]:
+def detect_onsets(waveform: npt.ArrayLike, sample_rate: int = 22050) -> Array:
     """Times in seconds, ascending, at which a sound starts.
 
     Args:
         waveform: (samples,), any loudness: the result does not depend on the gain.
     """
-    flux, step_s = onset_strength(waveform, sample_rate)
-    reach = round(LOCAL_MEAN_S / step_s)
+    flux, times = onset_strength(waveform, sample_rate)
+    if len(flux) == 0:
+        return np.zeros(0)
+    step_s = round(HOP_S * sample_rate) / sample_rate
+    reach, gap = round(LOCAL_MEAN_S / step_s), max(1, round(MIN_GAP_S / step_s))
     threshold = ndimage.uniform_filter1d(flux, 2 * reach + 1, mode="nearest") + DELTA_DB
-    peaks, _ = signal.find_peaks(np.pad(flux, 1), distance=max(1, round(MIN_GAP_S / step_s)))
-    peaks = peaks - 1
-    peaks = peaks[flux[peaks] >= threshold[peaks]]
-    return np.asarray(peaks * step_s)
+    peaks, _ = signal.find_peaks(flux, height=threshold, distance=gap)
+    return np.asarray(times[peaks])
 
 
 def match_onsets(reference: Sequence[float], detected: Sequence[float], tolerance_s: float) -> int:
@@ -129,18 +133,14 @@ def onset_summary(
     Returns:
         None when no clip has an event.
     """
-    scores = [
-        onset_f1(true, found, tolerance_s)
-        for true, found in zip(references, detected, strict=True)
-        if len(true)
-    ]
+    scores = [onset_f1(true, found, tolerance_s) for true, found in zip(references, detected, strict=True) if len(true)]
     if not scores:
         return None
     f1, precision, recall = np.mean([(s.f1, s.precision, s.recall) for s in scores], axis=0)
     return OnsetSummary(float(f1), float(precision), float(recall), len(scores))
 
 
-def _band_weights(window: int, sample_rate: int) -> npt.NDArray[np.float64]:
+def _band_weights(window: int, sample_rate: int) -> Array:
     """(bins, bands) triangles evenly spaced on the mel scale, each summing to one."""
     frequencies = np.fft.rfftfreq(window, 1 / sample_rate)
     top = min(FMAX, sample_rate / 2)

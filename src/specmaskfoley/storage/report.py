@@ -222,6 +222,8 @@ def _left_out(path: Path) -> str:
 
 def _clip(clip: ReportClip, media: _Media) -> str:
     name = f"{clip.label}, clip {clip.clip_id}"
+    # In this order for the case that the report gets full: a video is the largest and shows the least.
+    picture = media.image(clip.picture, f"Spectrograms of {name}") if clip.picture is not None else ""
     sounds = "".join(
         f"<figure>{media.player('audio', sound, f'{caption}: {name}')}"
         f"<figcaption>{escape(caption)}</figcaption></figure>"
@@ -231,7 +233,6 @@ def _clip(clip: ReportClip, media: _Media) -> str:
     if clip.video is not None:
         player = media.player("video", clip.video, f"video with generated sound: {name}")
         video = f"<figure>{player}<figcaption>video with generated sound</figcaption></figure>"
-    picture = media.image(clip.picture, f"Spectrograms of {name}") if clip.picture is not None else ""
     return (
         f'<article><h3>{escape(clip.label)} <small>{escape(clip.clip_id)}</small></h3><div class="clip">'
         f'<div class="players">{video}{sounds}</div><div class="picture">{picture}</div></div></article>'
@@ -280,13 +281,13 @@ details { margin-top: .8rem; }
 summary { cursor: pointer; }
 figure { margin: 0; }
 img { max-width: 100%; height: auto; display: block; background: #fff; border-radius: 4px; }
-.curves { display: grid; grid-template-columns: repeat(auto-fit, minmax(20rem, 1fr)); gap: 1rem; }
+.curves { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(26rem, 100%), 1fr)); gap: 1rem; }
 article { background: var(--card); border: 1px solid var(--line); border-radius: 6px; padding: .9rem;
   margin-bottom: 1rem; }
 .clip { display: grid; grid-template-columns: minmax(14rem, 18rem) 1fr; gap: 1rem; align-items: start; }
 .players { display: grid; gap: .6rem; }
 audio, video { width: 100%; display: block; }
-video { image-rendering: auto; background: #000; border-radius: 4px; }
+video { max-height: 11rem; object-fit: contain; background: #000; border-radius: 4px; }
 @media (max-width: 44rem) { .clip { grid-template-columns: 1fr; } dl { grid-template-columns: 1fr; } }
 """
 

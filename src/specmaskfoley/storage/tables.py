@@ -141,9 +141,7 @@ def ready_clips(ledger_path: str | os.PathLike[str], split: str | None = None) -
     names = {field.name for field in fields(LedgerRow)}
     for row in ready:
         row["events"] = None if row["events"] is None else tuple(row["events"])
-    return sorted(
-        (LedgerRow(**{name: row[name] for name in names}) for row in ready), key=lambda row: row.clip_id
-    )
+    return sorted((LedgerRow(**{name: row[name] for name in names}) for row in ready), key=lambda row: row.clip_id)
 
 
 def summarise(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -184,8 +182,7 @@ class ShardWriter:
         self._directory = Path(directory)
         self._split = split
         self._fields = {
-            name: (_dtype(name, dtype), tuple(int(n) for n in shape))
-            for name, (dtype, shape) in fields.items()
+            name: (_dtype(name, dtype), tuple(int(n) for n in shape)) for name, (dtype, shape) in fields.items()
         }
         self._rows = rows_per_shard
         self._metadata = dict(metadata or {})
@@ -213,9 +210,7 @@ class ShardWriter:
         for name, (dtype, shape) in self._fields.items():
             array = arrays[name]
             if array.dtype != dtype or array.shape != (len(ids), *shape):
-                raise ValueError(
-                    f"{name}: expected {dtype} {(len(ids), *shape)}, got {array.dtype} {array.shape}"
-                )
+                raise ValueError(f"{name}: expected {dtype} {(len(ids), *shape)}, got {array.dtype} {array.shape}")
         self._ids.extend(ids)
         for name, array in arrays.items():
             self._arrays[name].append(np.array(array, order="C"))  # a copy: the caller may reuse its buffer

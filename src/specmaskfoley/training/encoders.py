@@ -6,7 +6,6 @@ Shape letters: n clips, t video frames, S frame side, M mel bands, L mel frames.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 import torch
@@ -143,7 +142,3 @@ class PromptObjective(EncoderObjective):
 def accuracy(scores: Tensor, labels: Tensor) -> float:
     """Share of rows of (n, classes) whose best class is the label."""
     return float((scores.argmax(1).cpu() == labels.cpu()).float().mean())
-
-
-def as_tensor(array: np.ndarray) -> Tensor:
-    return cast(Tensor, torch.from_numpy(array))

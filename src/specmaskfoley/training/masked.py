@@ -13,15 +13,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from specmaskfoley.config import Run
 from specmaskfoley.models.backbone import Backbone
 from specmaskfoley.models.control import ControlBranch
+from specmaskfoley.runtime import autocast
 from specmaskfoley.training.loop import Scores
 
 
 @dataclass(frozen=True)
 class TokenClips:
-    """Clips of one split: tokens (n, N) int16, audio prompts (n, P), and for control sync (n, t, d), semantic (n, d)."""
+    """Clips of one split: tokens (n, N) int16, audio prompts (n, P); for control sync (n, t, d) and semantic (n, d)."""
 
     tokens: Tensor
     prompt: Tensor
@@ -51,10 +51,10 @@ class BackboneObjective:
         *,
         prompt_dropout: float,
         device: torch.device,
-        run: Run,
+        precision: str = "float32",
     ) -> None:
         self.backbone, self.train, self.valid = backbone, train, valid
-        self.prompt_dropout, self.device, self.run = prompt_dropout, device, run
+        self.prompt_dropout, self.device, self.precision = prompt_dropout, device, precision
         self.modules: nn.Module = backbone
 
     def groups(self) -> dict[str, list[nn.Parameter]]:
@@ -70,7 +70,7 @@ class BackboneObjective:
     def validate(self, generator: torch.Generator) -> Scores:
         """Masked cross entropy and accuracy with the training's mix of prompts; equal masks at every call."""
         sums = np.zeros(2)
-        for rows in torch.arange(len(self.valid)).split(64):
+        for rows in torch.split(torch.arange(len(self.valid)), 64):
             loss, accuracy = self._reconstruct(self.valid, rows, generator, self.prompt_dropout)
             sums += np.array([loss.item(), accuracy]) * len(rows)
         loss_mean, accuracy_mean = sums / len(self.valid)
@@ -83,9 +83,9 @@ class BackboneObjective:
         self, clips: TokenClips, rows: Tensor, generator: torch.Generator, dropout: float
     ) -> tuple[Tensor, float]:
         tokens = clips.tokens[rows].long().to(self.device)
-        masked = random_mask(*tokens.shape, generator).to(self.device)
+        masked = random_mask(len(rows), tokens.shape[1], generator).to(self.device)
         use_prompt = (torch.rand(len(rows), generator=generator) >= dropout).to(self.device)
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.run.precision == "bfloat16"):
+        with autocast(self.precision, self.device):
             x = self.backbone.embed(tokens, masked, clips.prompt[rows].float().to(self.device), use_prompt)
             logits = self.logits(clips, rows, x)
         hidden, target = logits[masked].float(), tokens[masked]
@@ -105,10 +105,15 @@ class ControlObjective(BackboneObjective):
         *,
         prompt_dropout: float,
         device: torch.device,
-        run: Run,
+        precision: str = "float32",
     ) -> None:
         super().__init__(
-            backbone.requires_grad_(False), train, valid, prompt_dropout=prompt_dropout, device=device, run=run
+            backbone.requires_grad_(False),
+            train,
+            valid,
+            prompt_dropout=prompt_dropout,
+            device=device,
+            precision=precision,
         )
         self.control = control
         self.modules = control

@@ -32,10 +32,10 @@ def mix(first: Colour, second: Colour, amount: float) -> Colour:
 
 
 class Canvas:
-    """One frame being painted. `image`: (3, H, W)."""
+    """One frame being painted. `image`: (3, H, W); shapes show only where `mask` (H, W) is 1, if given."""
 
-    def __init__(self, image: Image) -> None:
-        self.image = image
+    def __init__(self, image: Image, mask: Image | None = None) -> None:
+        self.image, self.mask = image, mask
         _, self.height, self.width = image.shape
         self._x = np.arange(self.width, dtype=np.float32)[None, :]
         self._y = np.arange(self.height, dtype=np.float32)[:, None]
@@ -53,40 +53,50 @@ class Canvas:
         np.minimum(cover, 1.0, out=cover)
         if opacity != 1.0:
             cover *= np.float32(opacity)
-        region += cover * (colour - region)
+        if self.mask is not None:
+            cover *= self.mask[window]
+        change = colour - region
+        change *= cover
+        region += change
+
+    def glaze(self, cover: Image, colour: Colour, opacity: float) -> None:
+        """Lay `colour` over the whole frame, as thick as `cover` (H, W) in 0..1 says."""
+        change = colour - self.image
+        change *= cover * np.float32(opacity)
+        self.image += change
+
+    def _squared_radius(
+        self, window: tuple[slice, slice], x: float, y: float, rx: float, ry: float, k: float
+    ) -> tuple[Image, Image]:
+        """k * (squared distance from the centre in radii) as a row and a column to be added up."""
+        rows, cols = window
+        across = np.square((self._x[:, cols] - np.float32(x)) * np.float32(k**0.5 / rx))
+        return across, np.square((self._y[rows] - np.float32(y)) * np.float32(k**0.5 / ry))
 
     def ellipse(
         self, x: float, y: float, rx: float, ry: float, colour: Colour, *, soft: float = 1.0, opacity: float = 1.0
     ) -> None:
         """Filled ellipse of radii rx, ry; `soft` is the width of its edge in pixels."""
-        rows, cols = window = self._window(x - rx - soft, y - ry - soft, x + rx + soft, y + ry + soft)
-        radius = np.sqrt(
-            np.square((self._x[:, cols] - np.float32(x)) * np.float32(1 / rx))
-            + np.square((self._y[rows] - np.float32(y)) * np.float32(1 / ry))
-        )
-        scale = min(rx, ry) / soft
-        self._blend(window, radius * np.float32(-scale) + np.float32(scale + 0.5), colour, opacity)
+        window = self._window(x - rx - soft, y - ry - soft, x + rx + soft, y + ry + soft)
+        # (1 - q^2) / 2 is the distance 1 - q near the edge q = 1 and needs no square root.
+        slope = 0.5 * min(rx, ry) / soft
+        across, down = self._squared_radius(window, x, y, rx, ry, slope)
+        self._blend(window, (np.float32(slope + 0.5) - across) - down, colour, opacity)
 
-    def disk(
-        self, x: float, y: float, r: float, colour: Colour, *, soft: float = 1.0, opacity: float = 1.0
-    ) -> None:
+    def disk(self, x: float, y: float, r: float, colour: Colour, *, soft: float = 1.0, opacity: float = 1.0) -> None:
         self.ellipse(x, y, r, r, colour, soft=soft, opacity=opacity)
 
     def ring(
         self, x: float, y: float, rx: float, ry: float, thick: float, colour: Colour, *, opacity: float = 1.0
     ) -> None:
         """Outline of an ellipse."""
-        rows, cols = window = self._window(x - rx - thick, y - ry - thick, x + rx + thick, y + ry + thick)
-        radius = np.sqrt(
-            np.square((self._x[:, cols] - np.float32(x)) * np.float32(1 / rx))
-            + np.square((self._y[rows] - np.float32(y)) * np.float32(1 / ry))
-        )
-        distance = np.abs(radius - np.float32(1)) * np.float32(min(rx, ry))
+        window = self._window(x - rx - thick, y - ry - thick, x + rx + thick, y + ry + thick)
+        slope = 0.5 * min(rx, ry)
+        across, down = self._squared_radius(window, x, y, rx, ry, slope)
+        distance = np.abs((across - np.float32(slope)) + down)
         self._blend(window, np.float32(thick / 2 + 0.5) - distance, colour, opacity)
 
-    def bar(
-        self, ax: float, ay: float, bx: float, by: float, ra: float, rb: float, colour: Colour
-    ) -> None:
+    def bar(self, ax: float, ay: float, bx: float, by: float, ra: float, rb: float, colour: Colour) -> None:
         """Round-ended bar from a to b whose half width goes from ra to rb."""
         wide = max(ra, rb)
         rows, cols = window = self._window(
@@ -104,7 +114,14 @@ class Canvas:
         self._blend(window, along, colour, 1.0)
 
     def box(
-        self, x: float, y: float, half_w: float, half_h: float, colour: Colour, *, angle: float = 0.0,
+        self,
+        x: float,
+        y: float,
+        half_w: float,
+        half_h: float,
+        colour: Colour,
+        *,
+        angle: float = 0.0,
         opacity: float = 1.0,
     ) -> None:
         """Filled rectangle turned by `angle` radians about its centre."""
@@ -129,34 +146,34 @@ class Canvas:
 def smooth_noise(rng: np.random.Generator, height: int, width: int, rows: int, cols: int) -> Image:
     """Random rows x cols grid interpolated to (height, width), in -1..1."""
     grid = rng.uniform(-1, 1, (rows, cols)).astype(np.float32)
-    return _interpolation(height, rows) @ grid @ _interpolation(width, cols).T
+    return np.asarray(_interpolation(height, rows) @ grid @ _interpolation(width, cols).T, np.float32)
 
 
 def _interpolation(size: int, knots: int) -> Image:
     """(size, knots) weights of linear interpolation."""
     position = np.linspace(0, knots - 1, size)
-    return np.maximum(0, 1 - np.abs(position[:, None] - np.arange(knots))).astype(np.float32)
+    return np.asarray(np.maximum(0, 1 - np.abs(position[:, None] - np.arange(knots))), np.float32)
 
 
 def backdrop(rng: np.random.Generator, height: int, width: int) -> Image:
     """(3, H, W): two-colour gradient, blotches, grain and a few flat shapes without meaning."""
     first, second = (rng.uniform(45, 190) + rng.uniform(-28, 28, (3, 1, 1)) for _ in range(2))
     angle = rng.uniform(0, np.pi)
-    y, x = np.linspace(-0.5, 0.5, height)[:, None], np.linspace(-0.5, 0.5, width)[None, :]
-    ramp = 0.5 + 0.7 * (np.cos(angle) * x + np.sin(angle) * y)
+    down, across = np.linspace(-0.35, 0.35, height)[:, None], np.linspace(-0.35, 0.35, width)[None, :]
+    ramp = 0.5 + np.cos(angle) * across + np.sin(angle) * down
     image = (first + (second - first) * ramp).astype(np.float32)
     image += 22 * smooth_noise(rng, height, width, 5, 6)
     image += 7 * rng.uniform(-1, 1, (height, width)).astype(np.float32)
     canvas, size = Canvas(image), min(height, width)
     for _ in range(rng.integers(0, 4)):
-        place = rng.uniform(0, width), rng.uniform(0, height)
-        half = rng.uniform(0.06, 0.22, 2) * size
+        x, y = float(rng.uniform(0, width)), float(rng.uniform(0, height))
+        wide, tall = (float(half) for half in rng.uniform(0.06, 0.22, 2) * size)
         colour = rgb(*(rng.uniform(50, 190) + rng.uniform(-25, 25, 3)))
         if rng.random() < 0.5:
-            canvas.ellipse(*place, *half, colour, opacity=0.5)
+            canvas.ellipse(x, y, wide, tall, colour, opacity=0.5)
         else:
-            canvas.box(*place, *half, colour, angle=rng.uniform(0, np.pi), opacity=0.5)
-    return np.clip(image, DARKEST, BRIGHTEST)
+            canvas.box(x, y, wide, tall, colour, angle=rng.uniform(0, np.pi), opacity=0.5)
+    return np.asarray(np.clip(image, DARKEST, BRIGHTEST), np.float32)
 
 
 def texture(rng: np.random.Generator, material: str, height: int, width: int) -> Image:
@@ -180,9 +197,6 @@ def texture(rng: np.random.Generator, material: str, height: int, width: int) ->
     elif material == "water":
         waves = 14 * np.sin(0.9 * y + 0.12 * x + phase) + 8 * smooth_noise(rng, height, width, 6, 5)
         image = tint(rng, 38, 96, 168) + waves
-    elif material == "bark":
-        ridges = 28 * smooth_noise(rng, height, width, 6, max(width // 3, 2))
-        image = tint(rng, 96, 72, 52) + ridges + 8 * fine
     else:
-        raise ValueError(f"material={material!r}: expected wood, metal, glass, gravel, water or bark")
-    return np.clip(image, DARKEST, BRIGHTEST).astype(np.float32)
+        raise ValueError(f"material={material!r}: expected wood, metal, glass, gravel or water")
+    return np.asarray(np.clip(image, DARKEST, BRIGHTEST), np.float32)

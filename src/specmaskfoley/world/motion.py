@@ -100,16 +100,12 @@ def _bounces(rng: np.random.Generator, times: Curve, duration_s: float) -> tuple
 
 
 def wander(rng: np.random.Generator, duration_s: float, low: float, high: float) -> tuple[Curve, Curve]:
-    """Knots (seconds, values) of a smooth random curve that moves visibly every 0.4 to 1.2 s."""
+    """A smooth random curve that turns every 0.4 to 1.2 s, as (seconds, values) at 100 Hz."""
     knots = np.concatenate([[0.0], np.cumsum(rng.uniform(0.4, 1.2, int(duration_s / 0.4) + 2))])
     values = rng.uniform(low, high, len(knots))
-    values[rng.integers(len(knots) // 2)] = high  # every clip has something to hear
-    return knots, values
-
-
-def follow(knots: tuple[Curve, Curve], times: Curve) -> Curve:
-    """The curve of `wander` at the given times, with smooth corners."""
-    seconds, values = knots
-    left = np.clip(np.searchsorted(seconds, times, side="right") - 1, 0, len(seconds) - 2)
-    part = np.clip((times - seconds[left]) / (seconds[left + 1] - seconds[left]), 0, 1)
-    return values[left] + (values[left + 1] - values[left]) * part * part * (3 - 2 * part)
+    # Every clip has something to hear: knot k is at 1.2 k seconds or sooner, so this one is inside the clip.
+    values[rng.integers(int(duration_s / 1.2) + 1)] = high
+    seconds = np.arange(int(duration_s * 100) + 2) / 100
+    left = np.searchsorted(knots, seconds, side="right") - 1
+    part = (seconds - knots[left]) / (knots[left + 1] - knots[left])
+    return seconds, values[left] + (values[left + 1] - values[left]) * part * part * (3 - 2 * part)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from specmaskfoley.world import motion, synthesis
-from specmaskfoley.world.drawing import Canvas, Image, backdrop, mix, rgb, smooth_noise, texture, tint
+from specmaskfoley.world.drawing import Canvas, Image, mix, rgb, smooth_noise, texture, tint
 from specmaskfoley.world.synthesis import Wave
 
 Rng = np.random.Generator
@@ -22,14 +22,21 @@ WHITE, BLACK = rgb(255, 255, 255), rgb(0, 0, 0)
 
 @dataclass(frozen=True)
 class Stage:
-    """Frame and clip sizes. `times`: (n,) seconds at which the frames are seen."""
+    """What a scene is played on. `wall`: (3, H, W) backdrop; `times`: (n,) seconds at which frames are seen."""
 
-    height: int
-    width: int
+    wall: Image
     times: NDArray[np.float64]
     duration_s: float
     samples: int
     sample_rate: int
+
+    @property
+    def height(self) -> int:
+        return int(self.wall.shape[1])
+
+    @property
+    def width(self) -> int:
+        return int(self.wall.shape[2])
 
     @property
     def size(self) -> int:
@@ -43,7 +50,10 @@ class Stage:
 
 @dataclass(frozen=True)
 class Take:
-    """What a scene gives: `background` (3, H, W), a painter of frame i over it, and the sound at any level."""
+    """What a scene gives: all that stands still, a painter of frame i over it, and the sound at any level.
+
+    `background`: (3, H, W); where it equals the stage's wall, things may pass behind the scene.
+    """
 
     background: Image
     paint: Callable[[Canvas, int], None]
@@ -56,7 +66,7 @@ Scene = Callable[[Stage, Rng], Take]
 
 @dataclass(frozen=True)
 class _Blows:
-    """Irregular blows: times, strengths 0.4..1, and per frame the striker's height and the target's reaction.
+    """Irregular blows: times, strengths 0.6..1, and per frame the striker's height and the target's reaction.
 
     `lift`: (n,) 0 at contact; `glow`: (n,) 1 at contact, gone after some 150 ms; `shake`: (n,) -1..1.
     """
@@ -86,8 +96,8 @@ def _reaction(stage: Stage, events: NDArray[np.float64]) -> tuple[NDArray[np.flo
 
 
 def _floor(stage: Stage, rng: Rng, material: str, top: float) -> tuple[Image, int]:
-    """Backdrop with a floor from `top` (fraction of the height) downwards, and the floor's row."""
-    image, row = backdrop(rng, stage.height, stage.width), round(top * stage.height)
+    """The wall with a floor from `top` (fraction of the height) downwards, and the floor's row."""
+    image, row = stage.wall.copy(), round(top * stage.height)
     image[:, row:] = texture(rng, material, stage.height - row, stage.width)
     image[:, row : row + 2] = mix(rgb(*image[:, row:].mean(axis=(1, 2))), WHITE, 0.35)
     return image, row
@@ -108,7 +118,7 @@ def _ball(stage: Stage, rng: Rng, material: str, radius: tuple[float, float], co
     xs = x + sway * np.sin(2 * np.pi * (rng.uniform(0.1, 0.3) * stage.times + rng.random()))
     reach = floor - 2.1 * r - 1
     glow, _ = _reaction(stage, events)
-    shiny, dark = material != "wood", mix(colour, BLACK, 0.6)
+    shiny, dark, bright = material != "wood", mix(colour, BLACK, 0.6), mix(colour, WHITE, 0.45)
 
     def paint(canvas: Canvas, i: int) -> None:
         squash = radius[1] * glow[i] if heights[i] < 0.25 else 0.0
@@ -119,6 +129,7 @@ def _ball(stage: Stage, rng: Rng, material: str, radius: tuple[float, float], co
             canvas.ellipse(xs[i], floor + 0.3 * r, r * 2.4, 0.45 * r, WHITE, soft=2, opacity=0.8 * glow[i])
         canvas.ellipse(xs[i], y, rx, ry, colour)
         if shiny:
+            canvas.disk(xs[i] - 0.08 * r, y - 0.1 * ry, 0.78 * r, bright, soft=2)
             canvas.disk(xs[i] - 0.3 * r, y - 0.35 * ry, 0.32 * r, WHITE, soft=2)
         else:
             canvas.bar(xs[i] - rx * 0.9, y, xs[i] + rx * 0.9, y, 0.09 * r, 0.09 * r, dark)
@@ -139,7 +150,7 @@ def ball_on_metal(stage: Stage, rng: Rng) -> Take:
     r = rng.uniform(0.11, 0.16)
     body = synthesis.struck(640 * (0.135 / r) ** 1.6, synthesis.PLATE, 0.2, stage.sample_rate, tilt=0.4)
     clack = synthesis.burst(rng, (2000, 8000), 0.006, stage.sample_rate)
-    return _ball(stage, rng, "metal", (r, 0.05), tint(rng, 70, 76, 92), synthesis.add(body, 0.4 * clack))
+    return _ball(stage, rng, "metal", (r, 0.05), tint(rng, 64, 70, 88), synthesis.add(body, 0.4 * clack))
 
 
 def marble_on_glass(stage: Stage, rng: Rng) -> Take:
@@ -159,7 +170,7 @@ def hammer(stage: Stage, rng: Rng) -> Take:
     scale = rng.uniform(0.85, 1.2)
     nail, length = _centre(stage, rng, 0.06) + 0.16 * s, 0.5 * s
     head = 0.095 * s * scale
-    steel, handle, pin = tint(rng, 74, 78, 90), tint(rng, 196, 140, 74), tint(rng, 200, 204, 212)
+    steel, handle, pin = tint(rng, 50, 54, 66), tint(rng, 196, 140, 74), tint(rng, 200, 204, 212)
     depth = 0.2 * s - 0.1 * s * np.searchsorted(blows.events, stage.times, side="right") / len(blows.events)
 
     def paint(canvas: Canvas, i: int) -> None:
@@ -171,6 +182,7 @@ def hammer(stage: Stage, rng: Rng) -> Take:
         hx, hy = grip_x + length * np.cos(angle), grip_y + length * np.sin(angle)
         canvas.bar(grip_x, grip_y, hx, hy, 0.034 * s, 0.026 * s, handle)
         canvas.box(hx, hy, 0.62 * head, 1.05 * head, steel, angle=angle)
+        canvas.box(hx, hy, 0.62 * head - 2, 1.05 * head - 2, mix(steel, WHITE, 0.5), angle=angle)
         if blows.glow[i] > 0.05:
             canvas.disk(nail, top, 0.17 * s, rgb(255, 244, 170), soft=0.16 * s, opacity=blows.glow[i])
 
@@ -185,13 +197,14 @@ def drum(stage: Stage, rng: Rng) -> Take:
     r, x = rng.uniform(0.2, 0.33) * s, _centre(stage, rng, 0.05) - 0.06 * s
     top, tall, tip = 0.62 * stage.height, 0.3 * stage.height, 0.05 * s
     colours = ((190, 36, 40), (30, 70, 170), (24, 130, 70))
-    shell, skin, stick = tint(rng, *colours[rng.integers(3)]), tint(rng, 226, 218, 200), tint(rng, 176, 116, 58)
+    shell, skin, stick = (tint(rng, *colours[rng.integers(3)]), tint(rng, 226, 218, 200), tint(rng, 176, 116, 58))
+    still = Canvas(background)
+    still.box(x, top + tall / 2, r, tall / 2, shell)
+    still.ellipse(x, top + tall, r, 0.26 * r, shell)
+    still.ellipse(x, top, r * 1.05, 0.3 * r, mix(skin, BLACK, 0.5))
 
     def paint(canvas: Canvas, i: int) -> None:
         dip = 0.05 * s * blows.shake[i]
-        canvas.box(x, top + tall / 2, r, tall / 2, shell)
-        canvas.ellipse(x, top + tall, r, 0.26 * r, shell)
-        canvas.ellipse(x, top, r * 1.05, 0.3 * r, mix(skin, BLACK, 0.5))
         canvas.ellipse(x, top + dip * 0.3, r * 0.97, 0.26 * r, mix(skin, rgb(255, 170, 60), blows.glow[i]))
         if blows.glow[i] > 0.05:
             canvas.ring(x, top, r * 0.6 * (1 - 0.6 * blows.glow[i]), 0.15 * r, 2, BLACK, opacity=blows.glow[i])
@@ -207,25 +220,29 @@ def drum(stage: Stage, rng: Rng) -> Take:
 
 def door(stage: Stage, rng: Rng) -> Take:
     s, blows = stage.size, _blows(stage, rng, rest=0.5)
-    background = backdrop(rng, stage.height, stage.width)
+    background = stage.wall.copy()
     half = rng.uniform(0.24, 0.34) * s
     x, y = stage.width / 2 - 0.12 * s + rng.uniform(-0.04, 0.04) * s, stage.height / 2 + 0.04 * s
     wood, frame = tint(rng, 128, 74, 40), tint(rng, 214, 204, 190)
     skin = tint(rng, *((226, 172, 136), (150, 98, 66))[rng.integers(2)])
     sleeve = tint(rng, *((50, 80, 150), (150, 40, 50), (60, 110, 70))[rng.integers(3)])
     tall = stage.height / 2 - 0.06 * s
-    still = Canvas(background)
-    still.box(x, y, half + 0.05 * s, tall + 0.05 * s, frame)
     fist, px, py = 0.1 * s, x + 0.3 * half, y - 0.05 * s
 
-    def paint(canvas: Canvas, i: int) -> None:
-        jolt = 0.03 * s * blows.shake[i]
-        face = mix(wood, rgb(230, 170, 110), 0.5 * blows.glow[i])
+    def leaf(canvas: Canvas, glow: float, jolt: float) -> None:
+        face = mix(wood, rgb(230, 170, 110), 0.5 * glow)
         canvas.box(x + jolt, y, half, tall, face)
         for panel in (-0.48, 0.48):
             canvas.box(x + jolt, y + panel * tall, 0.68 * half, 0.34 * tall, mix(face, BLACK, 0.25))
         canvas.disk(x + jolt - 0.82 * half, y + 0.05 * s, 0.035 * s, rgb(230, 200, 90))
+
+    still = Canvas(background)
+    still.box(x, y, half + 0.05 * s, tall + 0.05 * s, frame)
+    leaf(still, 0, 0)
+
+    def paint(canvas: Canvas, i: int) -> None:
         if blows.glow[i] > 0.05:
+            leaf(canvas, blows.glow[i], 0.03 * s * blows.shake[i])
             canvas.ring(px, py, *(2 * (0.21 - 0.1 * blows.glow[i]) * s,) * 2, 2.5, WHITE, opacity=blows.glow[i])
         # The knuckles come from the lower right and grow towards the camera as they leave the door.
         away = blows.lift[i]
@@ -242,7 +259,7 @@ def door(stage: Stage, rng: Rng) -> Take:
 
 def bell(stage: Stage, rng: Rng) -> Take:
     s, blows = stage.size, _blows(stage, rng, rest=0.45)
-    background = backdrop(rng, stage.height, stage.width)
+    background = stage.wall.copy()
     r, x, top = rng.uniform(0.19, 0.29) * s, _centre(stage, rng, 0.08), 0.14 * stage.height
     bronze = tint(rng, 206, 160, 52)
     Canvas(background).box(stage.width / 2, top, stage.width, 0.05 * s, tint(rng, 84, 60, 44))
@@ -260,66 +277,19 @@ def bell(stage: Stage, rng: Rng) -> Take:
         canvas.bar(x, top, x + reach * np.sin(hang), top + reach * np.cos(hang), 2, 2, BLACK)
         canvas.disk(x + reach * np.sin(hang), top + reach * np.cos(hang), 0.085 * s, rgb(50, 44, 44))
         canvas.bar(x + 0.5 * r * sin, top + 0.5 * r * cos, mouth_x, mouth_y, 0.5 * r, 0.85 * r, metal)
-        canvas.bar(mouth_x - r * cos, mouth_y + r * sin, mouth_x + r * cos, mouth_y - r * sin,
-                   0.14 * r, 0.14 * r, mix(metal, BLACK, 0.25))
+        canvas.bar(
+            mouth_x - r * cos,
+            mouth_y + r * sin,
+            mouth_x + r * cos,
+            mouth_y - r * sin,
+            0.14 * r,
+            0.14 * r,
+            mix(metal, BLACK, 0.25),
+        )
 
-    tone = synthesis.struck(420 * (0.24 * s / r) ** 1.6, synthesis.BELL, 0.8, stage.sample_rate, tilt=0.3)
-    return Take(background, paint, blows.track(stage, tone), blows.events)
-
-
-def woodpecker(stage: Stage, rng: Rng) -> Take:
-    s, blows = stage.size, _blows(stage, rng)
-    background = backdrop(rng, stage.height, stage.width)
-    left, wide = round(0.06 * stage.width), round(rng.uniform(0.16, 0.3) * s)
-    background[:, :, left : left + wide] = texture(rng, "bark", stage.height, wide)
-    edge, y = left + wide, stage.height * rng.uniform(0.4, 0.5)
-    size = rng.uniform(0.85, 1.1)
-    head = 0.12 * s * size
-    belly, crest, feather = tint(rng, 230, 226, 214), tint(rng, 214, 30, 34), tint(rng, 34, 34, 40)
-
-    def paint(canvas: Canvas, i: int) -> None:
-        hx, hy = edge + 1.9 * head + 0.36 * s * blows.lift[i], y - 0.1 * s * blows.lift[i]
-        bx, by = edge + 0.28 * s, y + 0.3 * s
-        canvas.bar(bx, by + 0.22 * s, bx + 0.03 * s, by - 0.06 * s, 0.05 * s, 0.12 * s * size, feather)
-        canvas.bar(bx - 0.02 * s, by + 0.04 * s, hx, hy, 0.1 * s * size, 0.7 * head, belly)
-        canvas.bar(hx, hy, hx - 1.9 * head, hy, 0.32 * head, 0.08 * head, rgb(232, 190, 80))
-        canvas.disk(hx, hy, head, feather)
-        canvas.ellipse(hx + 0.3 * head, hy - 0.75 * head, 0.8 * head, 0.5 * head, crest)
-        canvas.disk(hx - 0.35 * head, hy - 0.15 * head, 0.2 * head, WHITE)
-        if blows.glow[i] > 0.05:
-            canvas.disk(edge, y, 0.13 * s, rgb(255, 226, 160), soft=0.1 * s, opacity=blows.glow[i])
-
-    width = wide / (0.23 * s)
-    knock = synthesis.struck(820 * width**-1.2, (1.0, 2.3, 3.4, 5.2), 0.022, stage.sample_rate, tilt=0.2)
-    return Take(background, paint, blows.track(stage, knock), blows.events)
-
-
-def xylophone(stage: Stage, rng: Rng) -> Take:
-    s, blows = stage.size, _blows(stage, rng)
-    background, _ = _floor(stage, rng, "wood", 0.9)
-    notes = rng.permutation(np.arange(len(blows.events)) % 5)
-    step, y = 0.175 * s, stage.height * 0.68
-    left = stage.width / 2 - 2 * step
-    colours = [rgb(*c) for c in ((214, 50, 50), (232, 150, 40), (226, 216, 60), (60, 180, 80), (60, 100, 214))]
-    halves = np.linspace(0.23, 0.13, 5) * s
-    # The mallet is over the next bar from 80 ms after the previous blow at the latest.
-    upcoming = np.minimum(np.searchsorted(blows.events, stage.times), len(notes) - 1)
-    gap = np.concatenate([[1.0], np.diff(blows.events)])[upcoming]
-    part = np.clip((stage.times - blows.events[upcoming] + gap) / np.minimum(gap, 0.25) / 0.6, 0, 1)
-    previous = notes[np.maximum(upcoming - 1, 0)]
-    xs = left + step * (previous + (notes[upcoming] - previous) * part)
-    struck = np.maximum(np.searchsorted(blows.events, stage.times, side="right") - 1, 0)
-
-    def paint(canvas: Canvas, i: int) -> None:
-        for k in range(5):
-            glow = blows.glow[i] if k == notes[struck[i]] else 0.0
-            canvas.box(left + k * step, y + 0.06 * s * glow, 0.42 * step, halves[k], mix(colours[k], WHITE, 0.8 * glow))
-        tip = y - 0.12 * s - 0.45 * s * blows.lift[i]
-        canvas.bar(xs[i], tip, xs[i] + 0.22 * s, tip - 0.3 * s, 0.022 * s, 0.022 * s, rgb(110, 70, 40))
-        canvas.disk(xs[i], tip, 0.085 * s, rgb(40, 36, 60))
-
-    bars = [synthesis.struck(380 * 2 ** (k / 5), synthesis.XYLOPHONE, 0.2, stage.sample_rate) for k in range(5)]
-    return Take(background, paint, blows.track(stage, *(bars[k] for k in notes)), blows.events)
+    tone = synthesis.struck(420 * (0.24 * s / r) ** 1.6, synthesis.BELL, 0.7, stage.sample_rate, tilt=0.3)
+    clang = synthesis.burst(rng, (1500, 6000), 0.006, stage.sample_rate)
+    return Take(background, paint, blows.track(stage, synthesis.add(tone, 0.5 * clang)), blows.events)
 
 
 def footsteps(stage: Stage, rng: Rng) -> Take:
@@ -340,14 +310,25 @@ def footsteps(stage: Stage, rng: Rng) -> Take:
             knee_x, knee_y = (hip + fx) / 2 + 0.3 * s * lifts[k][i], (fy - 0.1 * s) / 2
             canvas.bar(hip, -0.1 * s, knee_x, knee_y, 0.1 * s, 0.085 * s, shade)
             canvas.bar(knee_x, knee_y, fx, fy - 0.1 * s, 0.085 * s, 0.07 * s, shade)
-            canvas.bar(fx - 0.02 * s, fy - 0.06 * s, fx + 0.15 * s * size, fy - 0.04 * s, 0.08 * s * size,
-                       0.055 * s * size, mix(boot, BLACK, 0.3 * k))
+            canvas.bar(
+                fx - 0.02 * s,
+                fy - 0.06 * s,
+                fx + 0.15 * s * size,
+                fy - 0.04 * s,
+                0.08 * s * size,
+                0.055 * s * size,
+                mix(boot, BLACK, 0.3 * k),
+            )
         if foot[i] >= 0 and glow[i] > 0.05:
             centre = x - (0.1 - 0.2 * (foot[i] % 2)) * s + 0.06 * s
             canvas.ellipse(centre, floor + 0.08 * s, 0.26 * s, 0.07 * s, rgb(230, 222, 205), soft=4, opacity=glow[i])
             for dx, dy in stones:
-                canvas.disk(centre + 0.3 * s * dx * (1.3 - glow[i]), floor - 0.3 * s * dy * (1.1 - glow[i]),
-                            0.025 * s, rgb(90, 84, 76))
+                canvas.disk(
+                    centre + 0.3 * s * dx * (1.3 - glow[i]),
+                    floor - 0.3 * s * dy * (1.1 - glow[i]),
+                    0.025 * s,
+                    rgb(90, 84, 76),
+                )
 
     steps = [synthesis.crunch(rng, 2300 * size**-1.5 * rng.uniform(0.9, 1.1), stage.sample_rate) for _ in range(3)]
     return Take(background, paint, blows.track(stage, *steps), blows.events)
@@ -384,12 +365,17 @@ def dripping(stage: Stage, rng: Rng) -> Take:
             part = 1 - wait[i] / fall_s
             y = tap + r + (surface - tap - 2 * r) * part * part
             canvas.bar(x, y - 1.6 * r, x, y, 0.15 * r, 0.9 * r, drop)
-        elif 0 < wait[i]:
+        elif wait[i] > 0:
             grown = max(0.35, 1 - 1.5 * (wait[i] - fall_s))
             canvas.bar(x, tap, x, tap + r * grown, 0.4 * r * grown, 0.8 * r * grown, drop)
 
-    sounds = [synthesis.add(synthesis.bubble(900 * (0.085 / size) ** 1.6, stage.sample_rate),
-                            0.3 * synthesis.burst(rng, (2000, 6000), 0.004, stage.sample_rate)) for size in sizes]
+    sounds = [
+        synthesis.add(
+            synthesis.bubble(900 * (0.085 / size) ** 1.6, stage.sample_rate),
+            0.3 * synthesis.burst(rng, (2000, 6000), 0.004, stage.sample_rate),
+        )
+        for size in sizes
+    ]
     gains = 0.5 + 0.5 * sizes / sizes.max()
     return Take(background, paint, synthesis.place(sounds, events, gains, stage.samples, stage.sample_rate), events)
 
@@ -399,21 +385,22 @@ def dripping(stage: Stage, rng: Rng) -> Take:
 
 def engine(stage: Stage, rng: Rng) -> Take:
     s = stage.size
-    knots = motion.wander(rng, stage.duration_s, 0.3, 2.6)
-    speed = motion.follow(knots, stage.seconds)
+    curve = motion.wander(rng, stage.duration_s, 0.3, 2.6)
+    speed = np.interp(stage.seconds, *curve)
     turns = np.cumsum(speed) / stage.sample_rate
     index = np.minimum((stage.times * stage.sample_rate).astype(int), stage.samples - 1)
     angle, pace = 2 * np.pi * (turns[index] + rng.random()), speed[index] / 2.6
     background, floor = _floor(stage, rng, "metal", 0.86)
     r, x = rng.uniform(0.2, 0.32) * s, _centre(stage, rng, 0.1)
     body, rim, spoke = tint(rng, 90, 100, 84), tint(rng, 40, 40, 44), tint(rng, 216, 206, 190)
-    mark = tint(rng, 220, 50, 40)
+    mark, axle = tint(rng, 220, 50, 40), floor - r - 0.06 * s
+    still = Canvas(background)
+    still.box(x + 0.1 * s, axle + 0.1 * s, r + 0.16 * s, r * 0.8, body)
+    still.bar(x + r, axle - r, x + r, axle, 0.05 * s, 0.06 * s, body)
 
     def paint(canvas: Canvas, i: int) -> None:
-        y = floor - r - 0.06 * s + 0.025 * s * pace[i] * np.sin(angle[i] * 5)
-        canvas.box(x + 0.1 * s, y + 0.1 * s, r + 0.16 * s, r * 0.8, body)
-        canvas.bar(x + r, y - r, x + r, y, 0.05 * s, 0.06 * s, body)
-        canvas.disk(x + r, y - r - 0.1 * s, (0.05 + 0.1 * pace[i]) * s, rgb(120, 116, 112), soft=6, opacity=pace[i])
+        y = axle + 0.025 * s * pace[i] * np.sin(angle[i] * 5)
+        canvas.disk(x + r, axle - r - 0.1 * s, (0.05 + 0.1 * pace[i]) * s, rgb(120, 116, 112), soft=6, opacity=pace[i])
         canvas.disk(x, y, r, rim)
         canvas.disk(x, y, 0.84 * r, mix(rim, WHITE, 0.25))
         for k in range(3):  # three spokes, one marked: no aliasing at 25 fps below 12 turns a second
@@ -421,7 +408,7 @@ def engine(stage: Stage, rng: Rng) -> Take:
             canvas.bar(x, y, x + 0.8 * r * np.cos(a), y + 0.8 * r * np.sin(a), 0.1 * r, 0.16 * r, spoke if k else mark)
         canvas.disk(x, y, 0.2 * r, rim)
 
-    pitch = 16 + 42 * speed * (0.26 * s / r) ** 1.2
+    pitch = 24 + 60 * speed * (0.26 * s / r) ** 1.2
     dull = synthesis.tone(pitch, [1, 0.8, 0.5, 0.35, 0.2, 0.15], stage.sample_rate)
     rough = synthesis.tone(pitch, [0.5, 0.7, 0.6, 0.8, 0.5, 0.6, 0.4, 0.5, 0.3, 0.3, 0.25, 0.2], stage.sample_rate)
     load = (speed / 2.6).astype(np.float32)
@@ -432,47 +419,46 @@ def engine(stage: Stage, rng: Rng) -> Take:
 
 def siren(stage: Stage, rng: Rng) -> Take:
     s = stage.size
-    rate = motion.follow(motion.wander(rng, stage.duration_s, 0.25, 1.1), stage.seconds)
+    rate = np.interp(stage.seconds, *motion.wander(rng, stage.duration_s, 0.25, 1.1))
     phase = 2 * np.pi * (np.cumsum(rate) / stage.sample_rate + rng.random())
     rise = 0.5 - 0.5 * np.cos(phase)
     shine = rise[np.minimum((stage.times * stage.sample_rate).astype(int), stage.samples - 1)]
-    background = backdrop(rng, stage.height, stage.width) * np.float32(0.55)
-    np.maximum(background, 14, out=background)
+    background = stage.wall.copy()
     x, y, r = _centre(stage, rng), 0.55 * stage.height, rng.uniform(0.14, 0.22) * s
     lamp = rgb(*((255, 30, 20), (40, 80, 255))[rng.integers(2)])
-    car = tint(rng, 226, 226, 232, 8)
+    car, night, light = tint(rng, 226, 226, 232, 8), rgb(20, 20, 30), mix(lamp, WHITE, 0.45)
+    still = Canvas(background)
+    still.box(x, y + 0.95 * r + 0.12 * s, 0.36 * s, 0.13 * s, car)
+    still.box(x, y + 0.95 * r + 0.15 * s, 0.36 * s, 0.04 * s, rgb(30, 50, 130))
+    halo = np.zeros((3, stage.height, stage.width), np.float32)
+    Canvas(halo).disk(x, y, 0.6 * s, np.ones((3, 1, 1), np.float32), soft=0.5 * s)
 
     def paint(canvas: Canvas, i: int) -> None:
         glow = shine[i]
-        canvas.disk(x, y, 0.55 * s, lamp, soft=0.55 * s, opacity=0.08 + 0.8 * glow)
-        canvas.box(x, y + 0.95 * r + 0.12 * s, 0.36 * s, 0.13 * s, car)
-        canvas.box(x, y + 0.95 * r + 0.15 * s, 0.36 * s, 0.04 * s, rgb(30, 50, 130))
+        canvas.glaze(halo[0], mix(night, light, glow), 0.8)
         canvas.ellipse(x, y, r, 1.1 * r, mix(mix(lamp, BLACK, 0.75), lamp, glow))
         canvas.disk(x, y, (0.1 + 0.5 * glow) * r, WHITE, soft=3, opacity=glow)
         canvas.box(x, y + 1.0 * r, 1.15 * r, 0.12 * r, rgb(40, 40, 44))
 
     low = 560 * (0.18 * s / r) ** 0.7
-    wail = synthesis.tone(low * 2.3**rise, [1, 0.5, 0.45, 0.2, 0.15, 0.08], stage.sample_rate)
+    wail = synthesis.tone(low * 2.3**rise, [1, 0.5, 0.45, 0.2, 0.15], stage.sample_rate)
     return Take(background, paint, wail, np.zeros(0))
 
 
 def rain(stage: Stage, rng: Rng) -> Take:
-    knots = motion.wander(rng, stage.duration_s, 0.0, 1.0)
-    density, level = motion.follow(knots, stage.times), motion.follow(knots, stage.seconds).astype(np.float32)
+    curve = motion.wander(rng, stage.duration_s, 0.0, 1.0)
+    density, level = np.interp(stage.times, *curve), np.interp(stage.seconds, *curve).astype(np.float32)
     background, floor = _floor(stage, rng, "water", 0.86)
-    background[:, :floor] = 0.45 * background[:, :floor] + 0.55 * tint(rng, 110, 118, 130)
-    background[:, :floor] += 10 * smooth_noise(rng, floor, stage.width, 4, 5)
-    np.clip(background, 14, 236, out=background)
     most = round(0.013 * stage.height * stage.width)
     length, slant = round(0.13 * stage.size), rng.uniform(-0.35, 0.1)
     places = rng.uniform(0, 1, (len(stage.times), 2, most)).astype(np.float32)
     places *= np.array([stage.width, stage.height], np.float32)[:, None]
-    drop, cloud = rgb(225, 232, 240), tint(rng, 60, 64, 74)
-    clouds = [(k / 4 * stage.width, rng.uniform(0.0, 0.06) * stage.height) for k in range(5)]
+    drop, dark = rgb(225, 232, 240), tint(rng, 56, 60, 70)
+    cloud = np.repeat(np.linspace(1.1, -0.6, stage.height, dtype=np.float32)[:, None], stage.width, axis=1)
+    cloud = np.clip(cloud + 0.3 * smooth_noise(rng, stage.height, stage.width, 5, 6), 0, 0.9)
 
     def paint(canvas: Canvas, i: int) -> None:
-        for x, y in clouds:
-            canvas.ellipse(x, y, 0.22 * stage.width, 0.12 * stage.height, cloud, soft=6, opacity=0.3 + 0.6 * density[i])
+        canvas.glaze(cloud, dark, density[i])
         x, y = places[i, :, : round(density[i] * most)]
         canvas.streaks(x, y, length, slant, drop, 0.75)
         for k in range(round(5 * density[i])):
@@ -492,8 +478,6 @@ SCENES: dict[str, Scene] = {
     "playing drum": drum,
     "knocking on door": door,
     "church bell ringing": bell,
-    "woodpecker pecking tree": woodpecker,
-    "playing xylophone": xylophone,
     "footsteps on gravel": footsteps,
     "water dripping": dripping,
     "engine running": engine,

@@ -20,7 +20,6 @@ PLATE = (1.0, 1.73, 2.76, 4.07, 5.40, 8.93)
 GLASS = (1.0, 2.32, 4.25, 6.63)
 MEMBRANE = (1.0, 1.59, 2.14, 2.30, 2.65, 2.92)  # ideal circular membrane
 BELL = (0.5, 1.0, 1.19, 1.5, 2.0, 2.66, 3.01, 4.1)  # hum, prime, tierce, quint, nominal, ...
-XYLOPHONE = (1.0, 3.93, 9.2)
 
 
 def struck(frequency: float, ratios: Sequence[float], decay_s: float, sample_rate: int, tilt: float = 0.8) -> Wave:
@@ -35,7 +34,7 @@ def struck(frequency: float, ratios: Sequence[float], decay_s: float, sample_rat
     for r, t in zip(ratio, tau, strict=True):
         part = time[: int(6.9 * t * sample_rate)]
         out[: len(part)] += np.sin(np.float32(2 * np.pi * r * frequency) * part) * np.exp(part / -t) * r**-tilt
-    return out / np.abs(out).max()
+    return _unit(out)
 
 
 def burst(rng: np.random.Generator, band: tuple[float, float], decay_s: float, sample_rate: int) -> Wave:
@@ -43,7 +42,7 @@ def burst(rng: np.random.Generator, band: tuple[float, float], decay_s: float, s
     count = int(6.9 * decay_s * sample_rate)
     envelope = np.exp(np.arange(count) / (-decay_s * sample_rate))
     out = np.asarray(noise(rng, count, band, sample_rate) * envelope, np.float32)
-    return out / np.abs(out).max()
+    return _unit(out)
 
 
 def noise(rng: np.random.Generator, samples: int, band: tuple[float, float], sample_rate: int) -> Wave:
@@ -62,7 +61,7 @@ def crunch(rng: np.random.Generator, centre: float, sample_rate: int) -> Wave:
     hits[(rng.exponential(0.05, 24) * sample_rate).astype(int) % len(out)] = rng.uniform(0.3, 1.0, 24)
     out *= 0.25 + np.convolve(hits, grain)[: len(out)]
     out[: len(grain)] += 0.6 * noise(rng, len(grain), (80, 400), sample_rate) * grain
-    return out / np.abs(out).max()
+    return _unit(out)
 
 
 def bubble(frequency: float, sample_rate: int, decay_s: float = 0.045, rise: float = 9.0) -> Wave:
@@ -79,9 +78,9 @@ def tone(frequency: NDArray[np.float64], harmonics: Sequence[float], sample_rate
     """
     turn = 2 * np.pi * np.arange(2048) / 2048
     period = sum(a * np.sin((k + 1) * turn + k * k) for k, a in enumerate(harmonics))
-    table = np.asarray(period, np.float32)
+    table = _unit(np.asarray(period, np.float32))
     phase = np.cumsum(frequency * (2048 / sample_rate)).astype(np.int64) & 2047
-    return table[phase] / np.abs(table).max()
+    return np.asarray(table[phase], np.float32)
 
 
 def place(
@@ -102,3 +101,7 @@ def add(*layers: Wave) -> Wave:
     for layer in layers:
         out[: len(layer)] += layer
     return out
+
+
+def _unit(wave: Wave) -> Wave:
+    return np.asarray(wave / np.abs(wave).max(), np.float32)

@@ -1,0 +1,132 @@
+"""How the judges learn: on the training split, from seeds of their own, apart from the generator's encoders.
+
+Shape letters: n clips, t video frames, M mel bands, L mel frames.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from specmaskfoley.evaluation.judges import AudioEmbedder, AudioVideoEmbedder, OffsetClassifier, Tagger
+from specmaskfoley.training.contrast import info_nce
+from specmaskfoley.training.encoders import AudioVisual, EncoderObjective, accuracy
+from specmaskfoley.training.loop import Scores
+
+
+class TaggerObjective(EncoderObjective):
+    """Class of a clip from its sound."""
+
+    def __init__(self, judge: Tagger, train: AudioVisual, valid: AudioVisual, device: torch.device) -> None:
+        super().__init__(train, valid, device)
+        self.modules, self.judge = judge, judge
+
+    def loss(self, group: str, rows: np.ndarray, step: int, generator: torch.Generator) -> tuple[Tensor, Scores]:
+        logits, _ = self.judge(self.take(self.train.log_mel, rows))
+        loss = F.cross_entropy(logits, self.take(self.train.labels, rows))
+        return loss, {"loss": loss.item()}
+
+    def validate(self, generator: torch.Generator) -> Scores:
+        logits, _ = self.judge(self.valid.log_mel.to(self.device))
+        return {"accuracy": accuracy(logits, self.valid.labels)}
+
+
+class AudioObjective(EncoderObjective):
+    """Class of a random stretch of sound."""
+
+    def __init__(
+        self, judge: AudioEmbedder, train: AudioVisual, valid: AudioVisual, device: torch.device, stretch: int
+    ) -> None:
+        super().__init__(train, valid, device)
+        self.modules, self.judge, self.stretch = judge, judge, stretch
+
+    def loss(self, group: str, rows: np.ndarray, step: int, generator: torch.Generator) -> tuple[Tensor, Scores]:
+        mel = self.train.log_mel
+        start = int(torch.randint(mel.shape[-1] - self.stretch + 1, (1,), generator=generator))
+        logits = self.judge.classify(self.take(mel[..., start : start + self.stretch], rows))
+        loss = F.cross_entropy(logits, self.take(self.train.labels, rows))
+        return loss, {"loss": loss.item()}
+
+    def validate(self, generator: torch.Generator) -> Scores:
+        pieces = torch.stack(torch.split(self.valid.log_mel, self.stretch, dim=-1)[:-1])
+        logits = torch.stack([self.judge.classify(piece.to(self.device)) for piece in pieces]).mean(0)
+        return {"accuracy": accuracy(logits, self.valid.labels)}
+
+
+class AudioVideoObjective(EncoderObjective):
+    """InfoNCE between the pictures and the sound of a clip."""
+
+    def __init__(self, judge: AudioVideoEmbedder, train: AudioVisual, valid: AudioVisual, device: torch.device) -> None:
+        super().__init__(train, valid, device)
+        self.modules, self.judge = judge, judge
+
+    def loss(self, group: str, rows: np.ndarray, step: int, generator: torch.Generator) -> tuple[Tensor, Scores]:
+        frames = self.train.semantic_frames
+        picked = torch.randperm(frames.shape[1], generator=generator)[:6]
+        video = self.judge.encode_video(self.take(frames[:, picked], rows))
+        audio = self.judge.encode_audio(self.take(self.train.log_mel, rows))
+        loss = info_nce(video, audio, self.judge.temperature)
+        return loss, {"loss": loss.item()}
+
+    def validate(self, generator: torch.Generator) -> Scores:
+        """Mean cosine of true pairs and of pairs shifted by one clip."""
+        video = self.judge.encode_video(self.valid.semantic_frames.to(self.device))
+        audio = self.judge.encode_audio(self.valid.log_mel.to(self.device))
+        true, other = (video * audio).sum(1).mean(), (video * audio.roll(1, 0)).sum(1).mean()
+        return {"cosine": float(true), "cosine_shifted": float(other)}
+
+
+class OffsetObjective(EncoderObjective):
+    """Class of the offset between a window of pictures and a window of sound of the same clip."""
+
+    def __init__(
+        self,
+        judge: OffsetClassifier,
+        train: AudioVisual,
+        valid: AudioVisual,
+        device: torch.device,
+        window: int,
+    ) -> None:
+        """
+        Args:
+            window: frames of picture and of sound that are compared.
+        """
+        super().__init__(train, valid, device)
+        self.modules, self.judge, self.window = judge, judge, window
+        if train.sync_frames.shape[1] - window < max(judge.lags):
+            raise ValueError(
+                "judges.sync_window_s plus judges.sync_max_offset_s is longer than audio.duration_s: "
+                "no clip holds a window at the largest offset"
+            )
+
+    def loss(self, group: str, rows: np.ndarray, step: int, generator: torch.Generator) -> tuple[Tensor, Scores]:
+        logits, target = self._shifted(self.train, rows, generator)
+        loss = F.cross_entropy(logits, target)
+        return loss, {"loss": loss.item()}
+
+    def validate(self, generator: torch.Generator) -> Scores:
+        """Accuracy and mean absolute error in seconds of video frames, each clip at one random offset."""
+        logits, target = self._shifted(self.valid, np.arange(len(self.valid)), generator)
+        lags = torch.tensor(self.judge.lags, device=logits.device)
+        error = (lags[logits.argmax(1)] - lags[target]).abs().float().mean()
+        return {"accuracy": accuracy(logits, target), "error_frames": float(error)}
+
+    def _shifted(self, data: AudioVisual, rows: np.ndarray, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        total = data.sync_frames.shape[1]
+        per_frame = data.log_mel.shape[-1] / total
+        length = round(self.window * per_frame)
+        target = torch.randint(len(self.judge.lags), (len(rows),), generator=generator)
+        frames, mels = [], []
+        for row, index in zip(rows.tolist(), target.tolist(), strict=True):
+            # Sound that is late by `lag` frames: its window starts `lag` frames earlier in the file.
+            lag = self.judge.lags[index]
+            low, high = max(0, lag), total - self.window + min(0, lag)
+            start = int(torch.randint(low, high + 1, (1,), generator=generator))
+            heard = min(round((start - lag) * per_frame), data.log_mel.shape[-1] - length)
+            frames.append(data.sync_frames[row, start : start + self.window])
+            mels.append(data.log_mel[row, :, heard : heard + length])
+        video = self.judge.encode_video(torch.stack(frames).to(self.device))
+        audio = self.judge.encode_audio(torch.stack(mels).to(self.device), self.window)
+        return self.judge.compare(video, audio), target.to(self.device)

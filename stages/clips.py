@@ -1,0 +1,18 @@
+"""Stage clips: the source named by data.source in, clip list (and rendered clips) out."""
+
+from specmaskfoley.config import Params
+from specmaskfoley.runtime import stage_main
+from specmaskfoley.sources import list_clips
+from specmaskfoley.storage import tables
+
+
+def main(params_file: str = "params.yaml") -> None:
+    params = Params.load(params_file)
+    rows = list_clips(params)
+    tables.write_table(params.paths.clip_list, rows, tables.CLIP_LIST_SCHEMA)
+    splits = ", ".join(f"{sum(row['split'] == name for row in rows)} {name}" for name in tables.SPLITS)
+    print(f"clips: {len(rows)} listed ({splits})")
+
+
+if __name__ == "__main__":
+    stage_main(main)()

@@ -1,0 +1,136 @@
+"""FD, KL, IB and DeSync against the official benchmark's numbers, and what must hold for any input."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from specmaskfoley.evaluation.desync import desync, offset_grid
+from specmaskfoley.evaluation.frechet import frechet_distance
+from specmaskfoley.evaluation.ib import ib_score
+from specmaskfoley.evaluation.kl import kl_divergence
+
+GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "metrics.json").read_text(encoding="utf-8"))
+
+seeds = st.integers(0, 2**31)
+
+
+def randn(spec: dict[str, Any]) -> np.ndarray:
+    generator = torch.Generator().manual_seed(spec["seed"])
+    return (torch.randn(tuple(spec["shape"]), generator=generator) * spec.get("scale", 1.0)).numpy()
+
+
+def features(spec: dict[str, Any]) -> np.ndarray:
+    """`feature_recipe` of metrics.json."""
+    x = torch.randn(spec["n"], spec["d"], generator=torch.Generator().manual_seed(spec["seed"]))
+    x *= 1 / torch.sqrt(1 + torch.arange(spec["d"]) / 8)
+    x += 0.5 * torch.roll(x, -1, dims=1)
+    return ((x.relu() if spec["relu"] else x) + spec["shift"]).numpy()
+
+
+@pytest.mark.parametrize("case", GOLDEN["fd"], ids=lambda c: f"{c['pred']['n']}x{c['pred']['d']}")
+def test_fd_matches_the_official_number(case: dict[str, Any]) -> None:
+    distance = frechet_distance(features(case["pred"]), features(case["gt"]))
+    assert distance == pytest.approx(case["fd_eigenvalue_f64"], rel=1e-6)
+    assert distance == pytest.approx(case["fd_official_code"], rel=1e-5 if case["rank_deficient"] else 1e-6)
+
+
+@pytest.mark.parametrize("case", GOLDEN["kl"], ids=lambda c: str(c["gt_logits"]["shape"]))
+def test_kl_matches_the_official_number(case: dict[str, Any]) -> None:
+    reference, generated = randn(case["gt_logits"]), randn(case["pred_logits"])
+    assert kl_divergence(reference, generated) == pytest.approx(case["kl_softmax_f64"], rel=1e-6)
+    assert kl_divergence(generated, reference) == pytest.approx(case["kl_if_reversed_wrong"], rel=1e-5)
+
+
+def test_ib_matches_the_official_number() -> None:
+    case = GOLDEN["ib"]
+    video = randn(case["video"])
+    audio = randn(case["audio"]) + 0.3 * video
+    assert ib_score(video, audio) == pytest.approx(case["ib_score"], rel=1e-6)
+
+
+def test_desync_matches_the_official_number() -> None:
+    case = GOLDEN["desync"]
+    logits = np.stack([randn(case["first"]), randn(case["last"])], axis=1)
+    assert desync(logits, offset_grid(2.0, 21)) == pytest.approx(case["desync"], rel=1e-6)
+
+
+def test_fd_of_known_gaussians() -> None:
+    """One-dimensional closed form: (m1 - m2)^2 + (s1 - s2)^2."""
+    x, y = np.array([[-1.0], [1.0]]), np.array([[1.0], [7.0]])  # means 0, 4; sample deviations sqrt(2), sqrt(18)
+    assert frechet_distance(x, y) == pytest.approx(16 + (np.sqrt(18) - np.sqrt(2)) ** 2)
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=seeds, n=st.integers(2, 40), m=st.integers(2, 40), d=st.integers(1, 20))
+def test_fd_is_symmetric_zero_on_itself_and_blind_to_a_common_shift(seed: int, n: int, m: int, d: int) -> None:
+    rng = np.random.default_rng(seed)
+    x, y = rng.normal(size=(n, d)), rng.normal(1, 2, size=(m, d))
+    distance = frechet_distance(x, y)
+    scale = 1 + float((x**2).sum() + (y**2).sum())
+    assert distance > 0
+    assert frechet_distance(y, x) == pytest.approx(distance, rel=1e-9)
+    assert frechet_distance(x, x[::-1]) <= 1e-12 * scale
+    assert frechet_distance(x + 5, y + 5) == pytest.approx(distance, rel=1e-7)
+    turn = np.linalg.qr(rng.normal(size=(d, d)))[0]
+    assert frechet_distance(x @ turn, y @ turn) == pytest.approx(distance, rel=1e-7)
+    assert frechet_distance(x + 3, x) == pytest.approx(9 * d, rel=1e-7)
+
+
+def test_fd_of_constant_features_is_the_squared_distance_of_the_means() -> None:
+    assert frechet_distance(np.zeros((5, 3)), np.full((9, 3), 2.0)) == pytest.approx(12.0)
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=seeds, shift=st.floats(-1e3, 1e3))
+def test_kl_is_never_negative_and_blind_to_a_constant_logit(seed: int, shift: float) -> None:
+    a, b = np.random.default_rng(seed).normal(0, 5, size=(2, 4, 7))
+    assert kl_divergence(a, b) >= 0
+    assert kl_divergence(a, a + shift) == pytest.approx(0, abs=1e-9)
+
+
+def test_kl_survives_certainty() -> None:
+    assert kl_divergence([[1e4, 0.0]], [[0.0, 1e4]]) == pytest.approx(1e4)
+
+
+def test_ib_of_equal_opposite_and_silent_embeddings() -> None:
+    v = np.random.default_rng(0).normal(size=(6, 5))
+    assert ib_score(v, 3 * v) == pytest.approx(1)
+    assert ib_score(v, -v) == pytest.approx(-1)
+    assert ib_score(v, 0 * v) == 0
+
+
+def test_desync_takes_the_likeliest_class_and_not_the_expectation() -> None:
+    grid = offset_grid(2.0, 21)
+    logits = np.zeros((1, 2, 21))
+    logits[0, 0, 0] = 0.1  # -2 s, barely ahead: the expectation would be near 0
+    logits[0, 1, 10] = 0.1  # in sync
+    assert grid[10] == 0
+    assert desync(logits, grid) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: frechet_distance(np.zeros((1, 3)), np.zeros((4, 3))), "generated has shape"),
+        (lambda: frechet_distance(np.zeros((4, 3)), np.zeros((4, 2))), "reference 2"),
+        (lambda: frechet_distance(np.full((4, 3), np.nan), np.zeros((4, 3))), "NaN"),
+        (lambda: kl_divergence(np.zeros((2, 3)), np.zeros((3, 3))), r"\(3, 3\)"),
+        (lambda: kl_divergence(np.zeros((0, 3)), np.zeros((0, 3))), "at least one clip"),
+        (lambda: kl_divergence([[np.inf, 0]], [[0, 0]]), "infinite"),
+        (lambda: ib_score(np.zeros((2, 3)), np.zeros((2, 4))), r"\(2, 4\)"),
+        (lambda: desync(np.zeros((2, 21)), offset_grid(2, 21)), "windows"),
+        (lambda: desync(np.zeros((2, 2, 20)), offset_grid(2, 21)), r"\(21,\)"),
+        (lambda: offset_grid(2.0, 20), "odd"),
+    ],
+)
+def test_wrong_shapes_and_values_are_named(call: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        call()

@@ -1,0 +1,241 @@
+"""MLflow with a real SQLite store, two processes at once, and a store that is not there."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from specmaskfoley import tracking
+from specmaskfoley.config import Params
+
+PARAMS = Path(__file__).parents[1] / "params.yaml"
+
+
+def load(**changes: Any) -> Params:
+    raw = yaml.safe_load(PARAMS.read_text(encoding="utf-8"))
+    return Params.from_mapping(raw | changes)
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MLflow's tables, made once: its migrations take seconds."""
+    folder = tmp_path_factory.mktemp("mlflow")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DVC_ROOT", str(folder))
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        (folder / ".mlflow").mkdir()
+        tracking._mlflow_client()
+    return folder / ".mlflow" / "mlflow.db"
+
+
+@pytest.fixture(autouse=True)
+def store(tmp_path: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project directory with one commit and an empty database."""
+    for name in ("MLFLOW_TRACKING_URI", "DVC_EXP_NAME", "DVC_EXP_BASELINE_REV"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    git(tmp_path, "init", "-q")
+    commit(tmp_path)
+    (tmp_path / ".mlflow").mkdir()
+    shutil.copy(empty_database, tmp_path / ".mlflow" / "mlflow.db")
+    return tmp_path
+
+
+def git(folder: Path, *arguments: str) -> None:
+    identity = ["-c", "user.name=test", "-c", "user.email=test@example.org"]
+    subprocess.run(["git", *identity, *arguments], cwd=folder, check=True, capture_output=True)
+
+
+def commit(folder: Path) -> None:
+    git(folder, "commit", "-q", "--allow-empty", "-m", "change")
+
+
+def client() -> Any:
+    return tracking._mlflow_client()
+
+
+def runs() -> list[Any]:
+    mlflow = client()
+    experiment = mlflow.get_experiment_by_name(tracking.EXPERIMENT)
+    return list(mlflow.search_runs([experiment.experiment_id], order_by=["start_time ASC"]))
+
+
+def stage(name: str, params: Params) -> None:
+    with tracking.stage_run(name, params):
+        pass
+
+
+def test_stages_share_one_run_with_parameters_curves_and_files(store: Path) -> None:
+    (store / "picture.png").write_bytes(b"png")
+    with tracking.stage_run("train_codec", load()) as log:
+        for step in range(1, 121):
+            log.metrics({"loss": 1 / step, "accuracy": 0.5}, step)
+    with tracking.stage_run("evaluate", load()) as log:
+        log.summary({"specmaskfoley": {"fd": 12.5, "onset_f1": None}, "note": "text"})
+        log.artifact("picture.png", "pictures")
+        log.text("hello", "notes/hello.txt")
+
+    (run,) = runs()
+    assert run.info.status == "FINISHED"
+    assert run.info.run_name.startswith("workspace-")
+    assert run.data.params["cfg.scale"] == "3.0"
+    assert run.data.params["profile"] == "mini"
+    assert len(run.data.params) == len(tracking.flatten(load().to_dict()))
+    assert run.data.metrics["specmaskfoley/fd"] == 12.5
+    assert not any("onset_f1" in name or "note" in name for name in run.data.metrics)
+    assert run.data.tags["stage.train_codec"] == run.data.tags["stage.evaluate"] == "finished"
+    history = client().get_metric_history(run.info.run_id, "train_codec/loss")
+    assert [(point.step, point.value) for point in history] == [(step, 1 / step) for step in range(1, 121)]
+    stored = sorted(p.name for p in (store / ".mlflow" / "artifacts").rglob("*") if p.is_file())
+    assert stored == ["hello.txt", "picture.png"]
+    assert not (store / "mlruns").exists()
+    assert not (store / ".mlflow" / "unsent").exists()
+
+
+def test_changed_parameters_or_code_and_repeated_stages_open_new_runs(store: Path) -> None:
+    stage("train_codec", load())
+    stage("train_backbone", load())
+    assert len(runs()) == 1
+    stage("train_codec", load(seed=1))  # would raise in MLflow if logged into the first run
+    assert [run.data.params["seed"] for run in runs()] == ["0", "1"]
+    stage("train_codec", load())  # repeated: the first run's curves stay as they are
+    assert len(runs()) == 3
+    assert runs()[2].data.tags["rerun_of"] == runs()[0].info.run_id
+    stage("evaluate", load())  # joins the newest
+    assert runs()[2].data.tags["stage.evaluate"] == "finished"
+    commit(store)
+    stage("train_codec", load())
+    assert len(runs()) == 4
+
+
+def test_an_experiment_of_dvc_is_one_run_whatever_head_says(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DVC_EXP_NAME", "brave-fox")
+    monkeypatch.setenv("DVC_EXP_BASELINE_REV", "a" * 40)
+    stage("train_codec", load())
+    commit(store)
+    stage("evaluate", load())
+    (run,) = runs()
+    assert run.info.run_name == "brave-fox"
+    assert run.data.tags["dvc.baseline"] == "a" * 40
+
+
+def test_without_git_there_is_still_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "nothing"))
+    stage("train_codec", load())
+    assert runs()[0].data.tags["dvc.baseline"] == "no-git"
+
+
+def test_a_failed_stage_goes_on_in_its_run(store: Path) -> None:
+    def fail() -> None:
+        with tracking.stage_run("train_codec", load()) as log:
+            log.metrics({"loss": 2.0}, 1)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    (run,) = runs()
+    assert run.info.status == "FAILED"
+    assert run.data.metrics["train_codec/loss"] == 2.0
+    with tracking.stage_run("train_codec", load()) as log:
+        log.metrics({"loss": 1.0}, 2)
+    (run,) = runs()
+    assert run.info.status == "FINISHED"
+
+
+def test_two_processes_may_create_the_database_at_once(store: Path) -> None:
+    shutil.rmtree(store / ".mlflow")
+    code = (
+        "import sys; from specmaskfoley import tracking; from specmaskfoley.config import Params\n"
+        "with tracking.stage_run(sys.argv[2], Params.load(sys.argv[1])) as log: log.metrics({'loss': 1.0}, 1)"
+    )
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, str(PARAMS), name], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        for name in ("first", "second")
+    ]
+    for process in started:
+        out, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors.decode()
+        assert out == errors == b""  # neither a warning of ours nor MLflow's and alembic's chatter
+    (run,) = runs()
+    assert run.data.metrics == {"first/loss": 1.0, "second/loss": 1.0}
+
+
+@pytest.mark.parametrize("uri", ["http://127.0.0.1:9", "htp://typo", "sqlite:////nowhere/at/all/mlflow.db"])
+def test_an_unreachable_store_warns_once_and_keeps_what_was_logged(
+    uri: str, store: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    if uri.startswith("sqlite:"):
+        (store / "file").write_text("not a directory")
+        uri = f"sqlite:///{store}/file/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    started = time.monotonic()
+    with caplog.at_level(logging.WARNING, "specmaskfoley.tracking"), tracking.stage_run("x", load()) as log:
+        assert uri in caplog.text  # seen at the start, not after the first batch
+        for step in range(200):
+            log.metrics({"loss": float(step)}, step)
+        log.text("hello", "note.txt")
+        log.summary({"fd": 1.0})
+    assert time.monotonic() - started < 30
+    first, last = (record.getMessage() for record in caplog.records if record.name == tracking.__name__)
+    assert "goes on without it" in first
+    assert "202 entries" in last
+    (kept,) = (store / ".mlflow" / "unsent").glob("x-*.jsonl")
+    rows = [json.loads(line) for line in kept.read_text().splitlines()]
+    assert {"key": "x/loss", "value": 199.0, "step": 199}.items() <= rows[199].items()
+    assert rows[-1]["text"] == "hello"
+
+
+def test_a_store_that_comes_back_gets_everything(
+    store: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING), tracking.stage_run("x", load()) as log:
+        send = log._log_batch
+        monkeypatch.setattr(log, "_log_batch", lambda points: (_ for _ in ()).throw(OSError("gone")))
+        for step in range(100):
+            log.metrics({"loss": 0.0}, step)
+        monkeypatch.setattr(log, "_log_batch", send)
+    assert len([record for record in caplog.records if "gone" in record.getMessage()]) == 1
+    (run,) = runs()
+    assert len(client().get_metric_history(run.info.run_id, "x/loss")) == 100
+    assert not (store / ".mlflow" / "unsent").exists()
+
+
+def test_a_dead_server_is_not_asked_at_every_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[float] = []
+
+    def join(*_: object) -> None:
+        calls.append(time.monotonic())
+        raise ConnectionError("no answer")
+
+    monkeypatch.setattr(tracking, "_join_run", join)
+    with tracking.stage_run("x", load()) as log:
+        for step in range(1000):
+            log.metrics({"loss": 0.0}, step)
+    assert len(calls) == 2  # at the start and at the end
+
+
+def test_a_missing_artifact_is_our_own_error(store: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"nothing\.png"), tracking.stage_run("x", load()) as log:
+        log.artifact("nothing.png")
+
+
+def test_telemetry_is_off_and_the_import_is_lazy() -> None:
+    code = (
+        "import sys, specmaskfoley.tracking as t; assert 'mlflow' not in sys.modules; t._mlflow_client()\n"
+        "import mlflow.telemetry.client as c, os; assert c.get_telemetry_client() is None\n"
+        "assert os.environ['DO_NOT_TRACK'] == 'true'"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ})
