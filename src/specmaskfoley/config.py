@@ -135,10 +135,10 @@ class Video(Settings):
     semantic_size: Positive
 
     def sync_frames(self, duration_s: float) -> int:
-        return int(self.sync_fps * duration_s)
+        return round(self.sync_fps * duration_s)
 
     def semantic_frames(self, duration_s: float) -> int:
-        return int(self.semantic_fps * duration_s)
+        return round(self.semantic_fps * duration_s)
 
 
 class World(Settings):
@@ -189,6 +189,9 @@ class Encoder(Settings):
 
 
 class Encoders(Settings):
+    """The feature encoders; `max_clips` bounds what their training holds in memory."""
+
+    max_clips: Positive
     sync: Encoder
     semantic: Encoder
     prompt: Encoder
@@ -349,9 +352,7 @@ class Params(Settings):
             raise ValueError(f"{where}: profile={profile!r} is not under profiles: (known: {known})")
         twice = sorted(set(base) & set(profiles[profile]))
         if twice:
-            raise ValueError(
-                f"{where}: {', '.join(twice)} set both at the top level and in profiles.{profile}"
-            )
+            raise ValueError(f"{where}: {', '.join(twice)} set both at the top level and in profiles.{profile}")
         try:
             return cls.model_validate(_tuples({**base, **profiles[profile]}))
         except ValidationError as error:

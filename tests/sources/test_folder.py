@@ -52,7 +52,9 @@ def test_two_files_of_one_id_are_both_named(tmp_path):
 
 def test_rows_carry_labels_splits_and_missing_videos(tmp_path):
     make(tmp_path, "dog_bark-01.mp4", "sub/cat.mkv", "x.avi")
-    labels = tsv(tmp_path, 'id\tlabel\tsplit\r\nsub/cat\tcat, "meowing"\ttest\r\n\r\nx.avi\thammer\r\ngone\tbell\tval\r\n')
+    labels = tsv(
+        tmp_path, 'id\tlabel\tsplit\r\nsub/cat\tcat, "meowing"\ttest\r\n\r\nx.avi\thammer\r\ngone\tbell\tval\r\n'
+    )
     rows = {row["clip_id"]: row for row in list_clips(params(tmp_path, labels=labels))}
     assert rows["sub__cat"]["label"] == 'cat, "meowing"'
     assert rows["sub__cat"]["split"] == "test"

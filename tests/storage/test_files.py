@@ -9,9 +9,14 @@ def test_an_error_leaves_the_old_file_and_no_temporary_one(tmp_path):
     path = tmp_path / "deep" / "a.txt"
     with atomic_path(path) as temporary:
         temporary.write_text("old")
-    with pytest.raises(RuntimeError), atomic_path(path) as temporary:
-        temporary.write_text("half")
-        raise RuntimeError
+
+    def fail():
+        with atomic_path(path) as temporary:
+            temporary.write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
     assert path.read_text() == "old"
     assert os.listdir(path.parent) == ["a.txt"]
 

@@ -15,9 +15,13 @@ def _root(tmp_path, monkeypatch):
 
 
 def test_scratch_stays_after_an_error_and_goes_after_success(tmp_path):
-    with pytest.raises(RuntimeError), scratch("codec", {"a": 1}, []) as work:
-        (work / "step.txt").write_text("50")
-        raise RuntimeError
+    def fail():
+        with scratch("codec", {"a": 1}, []) as work:
+            (work / "step.txt").write_text("50")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
     with scratch("codec", {"a": 1}, []) as work:
         assert (work / "step.txt").read_text() == "50"
     with scratch("codec", {"a": 1}, []) as work:

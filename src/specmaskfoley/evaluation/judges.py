@@ -39,6 +39,9 @@ class Tagger(nn.Module):
         embedding = torch.cat([x.mean(-1), x.amax(-1)], dim=-1)
         return self.head(embedding), embedding
 
+    def classify(self, log_mel: Tensor) -> Tensor:
+        return self.forward(log_mel)[0]
+
 
 class AudioEmbedder(nn.Module):
     """VGGish's role (FAD): an embedding of each stretch of about a second; (B, M, L) -> (B, D)."""

@@ -55,8 +55,7 @@ class CodecObjective:
             listener: frozen audio encoder whose features the perceptual term compares.
         """
         self.settings, self.train, self.valid, self.device, self.precision = settings, train, valid, device, precision
-        # Channels last: 2.6 times faster convolutions on the CPU, 6 times with bfloat16 (measured, mini codec).
-        self.codec = codec.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.codec = codec
         self.averages = CodebookAverages(codec.settings).to(device)
         self.discriminator = Discriminator().to(device) if settings.adversarial_weight else None
         self.crop = min(settings.crop_columns * patch, train.shape[-1])

@@ -5,6 +5,7 @@ Shape letters: n clips, t video frames, S frame side, M mel bands, L mel frames.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from specmaskfoley.encoders.mini import PromptEncoder, SemanticEncoder, SyncEncoder
+from specmaskfoley.runtime import autocast
 from specmaskfoley.training.contrast import info_nce, labelled_nce
 from specmaskfoley.training.loop import Scores
 
@@ -22,7 +24,7 @@ class AudioVisual:
     """Clips of one split in memory.
 
     sync_frames: (n, t, S, S, 3) uint8, semantic_frames likewise at their own rate, log_mel: (n, M, L),
-    labels: (n,) index into `texts`.
+    labels: (n,) index into `texts`; mel_per_frame: mel frames for one sync frame.
     """
 
     sync_frames: Tensor
@@ -30,6 +32,7 @@ class AudioVisual:
     log_mel: Tensor
     labels: Tensor
     texts: tuple[str, ...]
+    mel_per_frame: float
 
     def __len__(self) -> int:
         return len(self.log_mel)
@@ -40,8 +43,15 @@ class EncoderObjective:
 
     modules: nn.Module
 
-    def __init__(self, train: AudioVisual, valid: AudioVisual, device: torch.device) -> None:
-        self.train, self.valid, self.device = train, valid, device
+    def __init__(
+        self, train: AudioVisual, valid: AudioVisual, device: torch.device, precision: str = "float32"
+    ) -> None:
+        self.train, self.valid, self.device, self.precision = train, valid, device, precision
+
+    def call(self, network: Callable[..., Tensor], *inputs: Tensor | int) -> Tensor:
+        """Run a network in the training precision; losses are then computed in float32."""
+        with autocast(self.precision, self.device):
+            return network(*inputs).float()
 
     def groups(self) -> dict[str, list[nn.Parameter]]:
         return {"model": list(self.modules.parameters())}
@@ -57,11 +67,17 @@ class SyncObjective(EncoderObjective):
     """InfoNCE between a frame and the sound at the same time, against all other times and clips of the batch."""
 
     def __init__(
-        self, encoder: SyncEncoder, train: AudioVisual, valid: AudioVisual, device: torch.device, window: int
+        self,
+        encoder: SyncEncoder,
+        train: AudioVisual,
+        valid: AudioVisual,
+        device: torch.device,
+        precision: str = "float32",
     ) -> None:
-        super().__init__(train, valid, device)
+        super().__init__(train, valid, device, precision)
         self.modules, self.encoder = encoder, encoder
-        self.window = min(window, train.sync_frames.shape[1])
+        # Half of a clip a step: the loss grows with the square of its length, the variety of a batch does not.
+        self.window = train.sync_frames.shape[1] // 2
 
     def loss(self, group: str, rows: np.ndarray, step: int, generator: torch.Generator) -> tuple[Tensor, Scores]:
         loss, accuracy = self._contrast(self.train, rows, generator)
@@ -74,11 +90,13 @@ class SyncObjective(EncoderObjective):
 
     def _contrast(self, data: AudioVisual, rows: np.ndarray, generator: torch.Generator) -> tuple[Tensor, float]:
         frames, mel = data.sync_frames, data.log_mel
-        total, per_frame = frames.shape[1], mel.shape[-1] / frames.shape[1]
-        start = int(torch.randint(total - self.window + 1, (1,), generator=generator))
-        mel_start, mel_length = round(start * per_frame), round(self.window * per_frame)
-        seen = self.encoder(self.take(frames[:, start : start + self.window], rows))
-        heard = self.encoder.encode_audio(self.take(mel[..., mel_start : mel_start + mel_length], rows), self.window)
+        mel_length = round(self.window * data.mel_per_frame)
+        last = min(frames.shape[1] - self.window, int((mel.shape[-1] - mel_length) / data.mel_per_frame))
+        start = int(torch.randint(last + 1, (1,), generator=generator))
+        mel_start = round(start * data.mel_per_frame)
+        seen = self.call(self.encoder, self.take(frames[:, start : start + self.window], rows))
+        sound = self.take(mel[..., mel_start : mel_start + mel_length], rows)
+        heard = self.call(self.encoder.encode_audio, sound, self.window)
         v = F.normalize(seen, dim=-1).flatten(0, 1)
         a = F.normalize(heard, dim=-1).flatten(0, 1)
         loss = info_nce(v, a, self.encoder.temperature)
@@ -92,14 +110,21 @@ class SyncObjective(EncoderObjective):
 class SemanticObjective(EncoderObjective):
     """Frames against the texts of all labels."""
 
-    def __init__(self, encoder: SemanticEncoder, train: AudioVisual, valid: AudioVisual, device: torch.device) -> None:
-        super().__init__(train, valid, device)
+    def __init__(
+        self,
+        encoder: SemanticEncoder,
+        train: AudioVisual,
+        valid: AudioVisual,
+        device: torch.device,
+        precision: str = "float32",
+    ) -> None:
+        super().__init__(train, valid, device, precision)
         self.modules, self.encoder = encoder, encoder
 
     def loss(self, group: str, rows: np.ndarray, step: int, generator: torch.Generator) -> tuple[Tensor, Scores]:
         frames = self.train.semantic_frames
         picked = torch.randperm(frames.shape[1], generator=generator)[:4]
-        seen = self.encoder(self.take(frames[:, picked], rows))
+        seen = self.call(self.encoder, self.take(frames[:, picked], rows))
         labels = self.take(self.train.labels, rows).repeat_interleave(len(picked))
         texts = self.encoder.encode_text(self.train.texts)
         loss = labelled_nce(seen.flatten(0, 1), labels, texts, self.encoder.temperature)
@@ -117,18 +142,26 @@ class PromptObjective(EncoderObjective):
     The second term keeps what a label does not say (pitch, loudness, how much happens) in the audio embedding.
     """
 
-    def __init__(self, encoder: PromptEncoder, train: AudioVisual, valid: AudioVisual, device: torch.device) -> None:
-        super().__init__(train, valid, device)
+    def __init__(
+        self,
+        encoder: PromptEncoder,
+        train: AudioVisual,
+        valid: AudioVisual,
+        device: torch.device,
+        precision: str = "float32",
+    ) -> None:
+        super().__init__(train, valid, device, precision)
         self.modules, self.encoder = encoder, encoder
 
     def loss(self, group: str, rows: np.ndarray, step: int, generator: torch.Generator) -> tuple[Tensor, Scores]:
         mel = self.take(self.train.log_mel, rows)
         half = mel.shape[-1] // 2
-        first, second = self.encoder.encode_audio(mel[..., :half]), self.encoder.encode_audio(mel[..., half:])
+        encode = self.encoder.encode_audio
+        first, second = self.call(encode, mel[..., :half]), self.call(encode, mel[..., half:])
         labels = self.take(self.train.labels, rows)
         texts = self.encoder.encode_text(self.train.texts)
         scale = self.encoder.temperature
-        whole = self.encoder.encode_audio(mel)
+        whole = self.call(encode, mel)
         to_text = labelled_nce(torch.cat([whole, first]), labels.repeat(2), texts, scale)
         loss = to_text + 0.1 * info_nce(first, second, scale)
         return loss, {"loss": loss.item()}

@@ -19,12 +19,14 @@ from specmaskfoley.training.loop import Scores
 class TaggerObjective(EncoderObjective):
     """Class of a clip from its sound."""
 
-    def __init__(self, judge: Tagger, train: AudioVisual, valid: AudioVisual, device: torch.device) -> None:
-        super().__init__(train, valid, device)
+    def __init__(
+        self, judge: Tagger, train: AudioVisual, valid: AudioVisual, device: torch.device, precision: str = "float32"
+    ) -> None:
+        super().__init__(train, valid, device, precision)
         self.modules, self.judge = judge, judge
 
     def loss(self, group: str, rows: np.ndarray, step: int, generator: torch.Generator) -> tuple[Tensor, Scores]:
-        logits, _ = self.judge(self.take(self.train.log_mel, rows))
+        logits = self.call(self.judge.classify, self.take(self.train.log_mel, rows))
         loss = F.cross_entropy(logits, self.take(self.train.labels, rows))
         return loss, {"loss": loss.item()}
 
@@ -37,15 +39,21 @@ class AudioObjective(EncoderObjective):
     """Class of a random stretch of sound."""
 
     def __init__(
-        self, judge: AudioEmbedder, train: AudioVisual, valid: AudioVisual, device: torch.device, stretch: int
+        self,
+        judge: AudioEmbedder,
+        train: AudioVisual,
+        valid: AudioVisual,
+        device: torch.device,
+        stretch: int,
+        precision: str = "float32",
     ) -> None:
-        super().__init__(train, valid, device)
+        super().__init__(train, valid, device, precision)
         self.modules, self.judge, self.stretch = judge, judge, stretch
 
     def loss(self, group: str, rows: np.ndarray, step: int, generator: torch.Generator) -> tuple[Tensor, Scores]:
         mel = self.train.log_mel
         start = int(torch.randint(mel.shape[-1] - self.stretch + 1, (1,), generator=generator))
-        logits = self.judge.classify(self.take(mel[..., start : start + self.stretch], rows))
+        logits = self.call(self.judge.classify, self.take(mel[..., start : start + self.stretch], rows))
         loss = F.cross_entropy(logits, self.take(self.train.labels, rows))
         return loss, {"loss": loss.item()}
 
@@ -58,15 +66,22 @@ class AudioObjective(EncoderObjective):
 class AudioVideoObjective(EncoderObjective):
     """InfoNCE between the pictures and the sound of a clip."""
 
-    def __init__(self, judge: AudioVideoEmbedder, train: AudioVisual, valid: AudioVisual, device: torch.device) -> None:
-        super().__init__(train, valid, device)
+    def __init__(
+        self,
+        judge: AudioVideoEmbedder,
+        train: AudioVisual,
+        valid: AudioVisual,
+        device: torch.device,
+        precision: str = "float32",
+    ) -> None:
+        super().__init__(train, valid, device, precision)
         self.modules, self.judge = judge, judge
 
     def loss(self, group: str, rows: np.ndarray, step: int, generator: torch.Generator) -> tuple[Tensor, Scores]:
         frames = self.train.semantic_frames
         picked = torch.randperm(frames.shape[1], generator=generator)[:6]
-        video = self.judge.encode_video(self.take(frames[:, picked], rows))
-        audio = self.judge.encode_audio(self.take(self.train.log_mel, rows))
+        video = self.call(self.judge.encode_video, self.take(frames[:, picked], rows))
+        audio = self.call(self.judge.encode_audio, self.take(self.train.log_mel, rows))
         loss = info_nce(video, audio, self.judge.temperature)
         return loss, {"loss": loss.item()}
 
@@ -88,12 +103,13 @@ class OffsetObjective(EncoderObjective):
         valid: AudioVisual,
         device: torch.device,
         window: int,
+        precision: str = "float32",
     ) -> None:
         """
         Args:
             window: frames of picture and of sound that are compared.
         """
-        super().__init__(train, valid, device)
+        super().__init__(train, valid, device, precision)
         self.modules, self.judge, self.window = judge, judge, window
         if train.sync_frames.shape[1] - window < max(judge.lags):
             raise ValueError(
@@ -115,7 +131,7 @@ class OffsetObjective(EncoderObjective):
 
     def _shifted(self, data: AudioVisual, rows: np.ndarray, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         total = data.sync_frames.shape[1]
-        per_frame = data.log_mel.shape[-1] / total
+        per_frame = data.mel_per_frame
         length = round(self.window * per_frame)
         target = torch.randint(len(self.judge.lags), (len(rows),), generator=generator)
         frames, mels = [], []
@@ -127,6 +143,6 @@ class OffsetObjective(EncoderObjective):
             heard = min(round((start - lag) * per_frame), data.log_mel.shape[-1] - length)
             frames.append(data.sync_frames[row, start : start + self.window])
             mels.append(data.log_mel[row, :, heard : heard + length])
-        video = self.judge.encode_video(torch.stack(frames).to(self.device))
-        audio = self.judge.encode_audio(torch.stack(mels).to(self.device), self.window)
+        video = self.call(self.judge.encode_video, torch.stack(frames).to(self.device))
+        audio = self.call(self.judge.encode_audio, torch.stack(mels).to(self.device), self.window)
         return self.judge.compare(video, audio), target.to(self.device)

@@ -1,0 +1,88 @@
+"""From the ledger and the shards to the tensors that training and evaluation read.
+
+Shape letters: n clips, M mel bands, L mel frames, N tokens a clip.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from specmaskfoley.audio.mel import MelSpectrogram
+from specmaskfoley.config import Params
+from specmaskfoley.storage.clips import read_clips
+from specmaskfoley.storage.tables import LedgerRow, read_arrays, ready_clips
+from specmaskfoley.training.encoders import AudioVisual
+from specmaskfoley.training.masked import TokenClips
+
+_BATCH = 32
+
+
+def load_audio_visual(params: Params, split: str, texts: tuple[str, ...] | None = None) -> AudioVisual:
+    """Frames and mels of a split in memory, at most `encoders.max_clips` of them, evenly picked.
+
+    Args:
+        texts: the labels to index; by default those of the split itself. Clips of other labels are left out.
+    """
+    rows = ready_clips(params.paths.ledger, split)
+    texts = texts or tuple(sorted({row.label for row in rows}))
+    rows = _evenly([row for row in rows if row.label in texts], params.encoders.max_clips)
+    if not rows:
+        raise ValueError(f"no clip of split {split} has a label of the training split; label the clips alike")
+    clips = read_clips(rows, params)
+    return AudioVisual(
+        sync_frames=torch.from_numpy(clips.sync_frames),
+        semantic_frames=torch.from_numpy(clips.semantic_frames),
+        log_mel=log_mels(clips.waveform, params),
+        labels=torch.tensor([texts.index(label) for label in clips.labels]),
+        texts=texts,
+        mel_per_frame=params.audio.sample_rate / params.audio.hop_length / params.video.sync_fps,
+    )
+
+
+def load_log_mels(params: Params, split: str) -> Tensor:
+    """(n, M, L) of all usable clips of a split."""
+    clips = read_clips(ready_clips(params.paths.ledger, split), params, frames=False)
+    return log_mels(clips.waveform, params)
+
+
+def load_token_clips(params: Params, split: str, *, video: bool) -> TokenClips:
+    """Tokens and audio prompts of a split, with video features if asked.
+
+    Raises:
+        ValueError: the token and feature shards list different clips.
+    """
+    ids, tokens = read_arrays(params.paths.tokens, split)
+    columns = ["audio_prompt", *(["sync", "semantic"] if video else [])]
+    feature_ids, features = read_arrays(params.paths.features, split, columns)
+    if ids != feature_ids:
+        raise ValueError(
+            f"{params.paths.tokens} and {params.paths.features} list different clips of split {split}; run `dvc repro`"
+        )
+    semantic = features["semantic"].astype(np.float32).mean(1) if video else None
+    return TokenClips(
+        tokens=_tensor(tokens["tokens"]).flatten(1),
+        prompt=_tensor(features["audio_prompt"]),
+        sync=_tensor(features["sync"]) if video else None,
+        semantic=None if semantic is None else torch.from_numpy(semantic),
+    )
+
+
+@torch.inference_mode()
+def log_mels(waveform: np.ndarray | Tensor, params: Params) -> Tensor:
+    """(n, samples) -> (n, M, L), in batches on the CPU."""
+    mel = MelSpectrogram(params.audio)
+    return torch.cat([mel(part) for part in torch.split(torch.as_tensor(waveform), _BATCH)]).clone()
+
+
+def _evenly(rows: list[LedgerRow], most: int) -> list[LedgerRow]:
+    """At most `most` rows, spread over the list."""
+    if len(rows) <= most:
+        return rows
+    return [rows[int(index)] for index in np.linspace(0, len(rows) - 1, most)]
+
+
+def _tensor(array: np.ndarray) -> Tensor:
+    """Arrow's buffers are read-only; torch wants its own."""
+    return torch.from_numpy(np.array(array))
