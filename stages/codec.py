@@ -5,9 +5,9 @@ from pathlib import Path
 from specmaskfoley import tracking
 from specmaskfoley.audio.mel import normalize
 from specmaskfoley.config import Params
+from specmaskfoley.encoders import load_encoders
 from specmaskfoley.loading import load_log_mels
 from specmaskfoley.models.codec import Codec
-from specmaskfoley.pipeline import load_encoders
 from specmaskfoley.runtime import stage_main, start
 from specmaskfoley.storage.checkpoint import save_model
 from specmaskfoley.storage.curves import write_curves

@@ -3,7 +3,7 @@
 from specmaskfoley import tracking
 from specmaskfoley.config import Params
 from specmaskfoley.loading import load_token_clips
-from specmaskfoley.pipeline import build_control, load_backbone
+from specmaskfoley.networks import build_control, load_backbone
 from specmaskfoley.runtime import stage_main, start
 from specmaskfoley.storage.checkpoint import save_model
 from specmaskfoley.storage.curves import write_curves

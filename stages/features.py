@@ -3,7 +3,7 @@
 import torch
 
 from specmaskfoley.config import Params
-from specmaskfoley.pipeline import Features
+from specmaskfoley.features import Features
 from specmaskfoley.runtime import stage_main, start
 from specmaskfoley.storage.clips import stream_clips
 from specmaskfoley.storage.tables import SPLITS, ShardWriter, ready_clips

@@ -4,7 +4,7 @@ import torch
 
 from specmaskfoley.audio.mel import MelSpectrogram, normalize
 from specmaskfoley.config import Params
-from specmaskfoley.pipeline import load_codec
+from specmaskfoley.networks import load_codec
 from specmaskfoley.runtime import stage_main, start
 from specmaskfoley.storage.clips import stream_clips
 from specmaskfoley.storage.tables import SPLITS, ShardWriter, ready_clips

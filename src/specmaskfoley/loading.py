@@ -1,4 +1,4 @@
-"""From the ledger and the shards to the tensors that training and evaluation read.
+"""From the ledger and the shards to the tensors that training reads.
 
 Shape letters: n clips, M mel bands, L mel frames, N tokens a clip.
 """

@@ -5,8 +5,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import torch
+
 from specmaskfoley.config import Params
 from specmaskfoley.encoders.mini import PromptEncoder, SemanticEncoder, SyncEncoder
+from specmaskfoley.storage.checkpoint import load_model
 
 SYNC = {"mini": SyncEncoder}
 SEMANTIC = {"mini": SemanticEncoder}
@@ -26,3 +31,12 @@ def build_semantic(params: Params) -> SemanticEncoder:
 def build_prompt(params: Params) -> PromptEncoder:
     settings = params.encoders.prompt
     return PROMPT[settings.kind](settings, params.audio.num_mels)
+
+
+def load_encoders(params: Params, device: torch.device) -> tuple[SyncEncoder, SemanticEncoder, PromptEncoder]:
+    sync, semantic, prompt = build_sync(params), build_semantic(params), build_prompt(params)
+    folder = Path(params.paths.encoders)
+    load_model(folder / "sync.safetensors", sync, settings=params.encoders.sync)
+    load_model(folder / "semantic.safetensors", semantic, settings=params.encoders.semantic)
+    load_model(folder / "prompt.safetensors", prompt, settings=params.encoders.prompt)
+    return sync.to(device).eval(), semantic.to(device).eval(), prompt.to(device).eval()

@@ -34,8 +34,10 @@ class Backbone(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, codebook_size)
         self.apply(_initialise)
-        nn.init.trunc_normal_(self.unconditional_mask, std=0.02)
-        nn.init.trunc_normal_(self.positions, std=0.02)
+        # Embeddings near the scale that the first LayerNorm makes of them anyway: with the usual 0.02, the mini
+        # backbone needed about twice the steps to the same validation loss (measured).
+        for embedding in (self.tokens.weight, self.unconditional_mask, self.positions, self.prompt.weight):
+            nn.init.normal_(embedding, std=0.2)
 
     def embed(self, tokens: Tensor, masked: Tensor, prompt: Tensor, use_prompt: Tensor) -> Tensor:
         """Masked token embeddings, with positions: what enters block 1 and the control branch.
@@ -74,8 +76,7 @@ class Backbone(nn.Module):
 
 
 def _initialise(module: nn.Module) -> None:
+    """Small init (Nguyen & Salazar 2019): std sqrt(2 / 5D), which at D=768 is the usual 0.02."""
     if isinstance(module, nn.Linear):
-        nn.init.trunc_normal_(module.weight, std=0.02)
+        nn.init.trunc_normal_(module.weight, std=(2 / (5 * module.in_features)) ** 0.5)
         nn.init.zeros_(module.bias)
-    elif isinstance(module, nn.Embedding):
-        nn.init.trunc_normal_(module.weight, std=0.02)

@@ -8,6 +8,7 @@ Shape letters: B batch, M mel bands, L mel frames, F = M / 16 token rows, T = L 
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -240,7 +241,7 @@ class Upsample(nn.Module):
 
 
 def group_norm(width: int) -> nn.GroupNorm:
-    return nn.GroupNorm(min(32, width), width, eps=1e-6)
+    return nn.GroupNorm(math.gcd(32, width), width, eps=1e-6)
 
 
 class Discriminator(nn.Module):

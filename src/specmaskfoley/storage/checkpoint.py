@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,10 @@ from torch import nn
 
 from specmaskfoley.storage.files import atomic_path
 
+Described = BaseModel | int | str | list[str]
 
-def save_model(path: str | Path, module: nn.Module, **settings: BaseModel | int | str) -> None:
+
+def save_model(path: str | Path, module: nn.Module, **settings: Described) -> None:
     """Write weights and the settings that built the module into one safetensors file."""
     described = {
         name: value.model_dump_json() if isinstance(value, BaseModel) else json.dumps(value)
@@ -26,21 +30,15 @@ def save_model(path: str | Path, module: nn.Module, **settings: BaseModel | int 
         save_file(tensors, temporary, metadata=described)
 
 
-def load_model(path: str | Path, module: nn.Module, **settings: BaseModel | int | str) -> None:
+def load_model(path: str | Path, module: nn.Module, **settings: Described) -> None:
     """Load weights strictly into a module built from the same settings.
 
     Raises:
         ValueError: the file is missing, damaged, or was made with other settings (which are named).
     """
-    path = Path(path)
-    if not path.exists():
-        raise ValueError(f"{path}: no such model; `dvc repro` makes it")
-    try:
-        with safe_open(path, framework="pt") as file:
-            found = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, not a mapping
-    except SafetensorError as error:
-        raise ValueError(f"{path}: not a readable safetensors file ({error}); delete it and run `dvc repro`") from None
+    with _opened(path) as file:
+        found = file.metadata() or {}
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, not a mapping
     for name, value in settings.items():
         wanted = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
         if name not in found:
@@ -51,6 +49,30 @@ def load_model(path: str | Path, module: nn.Module, **settings: BaseModel | int 
                 "run `dvc repro` to make it again, or restore the setting"
             )
     module.load_state_dict(tensors)
+
+
+def read_setting(path: str | Path, name: str) -> Any:
+    """One of the settings a model file was saved with.
+
+    Raises:
+        ValueError: the file is missing, damaged, or does not say.
+    """
+    with _opened(path) as file:
+        found = file.metadata() or {}
+    if name not in found:
+        raise ValueError(f"{path}: does not say its {name}; it is not a model of this pipeline")
+    return json.loads(found[name])
+
+
+@contextmanager
+def _opened(path: str | Path) -> Iterator[Any]:
+    if not Path(path).exists():
+        raise ValueError(f"{path}: no such model; `dvc repro` makes it")
+    try:
+        with safe_open(path, framework="pt") as file:
+            yield file
+    except SafetensorError as error:
+        raise ValueError(f"{path}: not a readable safetensors file ({error}); delete it and run `dvc repro`") from None
 
 
 def save_state(path: Path, state: dict[str, Any]) -> None:

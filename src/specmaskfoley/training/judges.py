@@ -10,7 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from specmaskfoley.config import Params, Training
 from specmaskfoley.evaluation.judges import AudioEmbedder, AudioVideoEmbedder, OffsetClassifier, Tagger
+from specmaskfoley.evaluation.panel import Panel
 from specmaskfoley.training.contrast import info_nce
 from specmaskfoley.training.encoders import AudioVisual, EncoderObjective, accuracy
 from specmaskfoley.training.loop import Scores
@@ -146,3 +148,19 @@ class OffsetObjective(EncoderObjective):
         video = self.call(self.judge.encode_video, torch.stack(frames).to(self.device))
         audio = self.call(self.judge.encode_audio, torch.stack(mels).to(self.device), self.window)
         return self.judge.compare(video, audio), target.to(self.device)
+
+
+def judge_objectives(
+    panel: Panel, train: AudioVisual, valid: AudioVisual, params: Params, device: torch.device
+) -> dict[str, tuple[EncoderObjective, Training]]:
+    """Each judge's objective and training settings, by the judge's name in the panel."""
+    settings, precision = params.judges, params.run.precision
+    return {
+        "tagger": (TaggerObjective(panel.tagger, train, valid, device, precision), settings.train_tagger),
+        "audio": (AudioObjective(panel.audio, train, valid, device, panel.stretch, precision), settings.train_audio),
+        "audio_video": (
+            AudioVideoObjective(panel.audio_video, train, valid, device, precision),
+            settings.train_audio_video,
+        ),
+        "offset": (OffsetObjective(panel.offset, train, valid, device, panel.window, precision), settings.train_sync),
+    }

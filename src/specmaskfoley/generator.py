@@ -1,0 +1,77 @@
+"""Features to tokens to sound: the trained parts put together.
+
+Shape letters: B clips, F token rows, T token columns, S samples, t sync frames, u semantic frames, d feature
+width, P prompt width.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from specmaskfoley.audio.mel import MelSpectrogram, denormalize, normalize
+from specmaskfoley.audio.vocoder import build_vocoder
+from specmaskfoley.config import GuidanceMode, Params
+from specmaskfoley.networks import load_backbone, load_codec, load_control
+from specmaskfoley.sampling import Condition, needs_video, sample_tokens
+
+
+class Generator:
+    """Features to tokens to sound."""
+
+    def __init__(self, params: Params, device: torch.device) -> None:
+        self.params, self.device = params, device
+        self.mel = MelSpectrogram(params.audio).to(device)
+        self.codec = load_codec(params, device)
+        self.backbone = load_backbone(params, device)
+        self.control = load_control(self.backbone, params, device)
+        self.vocoder = build_vocoder(params.audio, params.vocoder).to(device)
+
+    def tokens(
+        self,
+        *,
+        prompt: Tensor,
+        sync: Tensor | None = None,
+        semantic: Tensor | None = None,
+        seeds: Sequence[int],
+        mode: GuidanceMode | None = None,
+    ) -> Tensor:
+        """Sample: prompt (B, P), sync (B, t, d), semantic (B, u, d) -> (B, F, T). `mode` defaults to cfg.mode."""
+        params = self.params
+        mode = mode or params.cfg.mode
+        with_video = needs_video(mode)
+        condition = Condition(
+            prompt=prompt.to(self.device),
+            sync=sync.to(self.device) if with_video and sync is not None else None,
+            semantic=semantic.float().mean(1).to(self.device) if with_video and semantic is not None else None,
+        )
+        flat = sample_tokens(
+            self.backbone,
+            self.control if with_video else None,
+            condition,
+            mode=mode,
+            scale=params.cfg.scale,
+            settings=params.sample,
+            seeds=seeds,
+            precision=params.run.precision,
+        )
+        return flat.view(len(seeds), params.audio.token_rows, params.audio.token_columns)
+
+    @torch.inference_mode()
+    def decode(self, tokens: Tensor) -> Tensor:
+        """(B, F, T) -> waveform (B, S) on the CPU."""
+        log_mel = denormalize(self.codec.decode(tokens.to(self.device))[:, 0])
+        return self.vocoder(log_mel).cpu()  # type: ignore[no-any-return]
+
+    @torch.inference_mode()
+    def encode(self, waveform: Tensor) -> Tensor:
+        """(B, S) -> tokens (B, F, T)."""
+        return self.codec.encode(normalize(self.mel(waveform.to(self.device)))[:, None]).tokens
+
+
+def clip_seed(seed: int, clip_id: str) -> int:
+    """The sampling seed of a clip: the same whatever other clips are sampled beside it."""
+    return zlib.crc32(f"{seed}/{clip_id}".encode())

@@ -1,0 +1,201 @@
+"""params.yaml: what loads, and what a mistake in it is answered with."""
+
+from __future__ import annotations
+
+import copy
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from specmaskfoley.config import Audio, Params, Training
+
+PARAMS = Path(__file__).parents[1] / "params.yaml"
+RAW: dict[str, Any] = yaml.safe_load(PARAMS.read_text(encoding="utf-8"))
+MINI = RAW["profiles"]["mini"]
+WIDTH, DEPTH = MINI["backbone"]["width"], MINI["backbone"]["depth"]
+MISSING = object()
+
+
+def changed(changes: dict[str, Any]) -> dict[str, Any]:
+    """params.yaml with the settings of dotted names replaced, added, or taken away (MISSING)."""
+    raw = copy.deepcopy(RAW)
+    for name, value in changes.items():
+        *path, last = name.split(".")
+        section = raw
+        for part in path:
+            section = section[part]
+        if value is MISSING:
+            del section[last]
+        else:
+            section[last] = value
+    return raw
+
+
+def audio(duration_s: float = 10.0, **changes: Any) -> Audio:
+    settings = {"sample_rate": 22050, "n_fft": 1024, "hop_length": 256, "num_mels": 80, "patch": 16}
+    return Audio(duration_s=duration_s, fmin=0.0, fmax=8000.0, **(settings | changes))
+
+
+@pytest.mark.parametrize("profile", sorted(RAW["profiles"]))
+def test_every_profile_of_the_real_file_loads(profile):
+    params = Params.from_mapping(changed({"profile": profile}))
+    assert params.profile == profile
+    assert params.backbone.depth == RAW["profiles"][profile]["backbone"]["depth"]
+    assert params.codec.channel_mults == tuple(RAW["profiles"][profile]["codec"]["channel_mults"])
+
+
+def test_the_file_on_disk_gives_what_its_mapping_gives():
+    assert Params.load(PARAMS) == Params.from_mapping(RAW)
+
+
+def test_settings_cannot_be_changed_after_loading():
+    params = Params.load(PARAMS)
+    with pytest.raises(ValueError, match="frozen"):
+        params.cfg.scale = 1.0
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        pytest.param({"sede": 1}, ["sede is not a known setting"], id="unknown-top-level"),
+        pytest.param({"sample.step": 1}, ["sample.step is not a known setting"], id="unknown-nested"),
+        pytest.param(
+            {"profiles.mini.codec.colour": 1},
+            ["profiles.mini.codec.colour is not a known setting"],
+            id="unknown-in-profile",
+        ),
+        pytest.param(
+            {"profiles.mini.extra": {}}, ["profiles.mini.extra is not a known setting"], id="unknown-section-of-profile"
+        ),
+        pytest.param({"sample.steps": "12"}, ["sample.steps='12'", "integer"], id="text-for-number"),
+        pytest.param({"sample.steps": 1.5}, ["sample.steps=1.5", "integer"], id="fraction-for-integer"),
+        pytest.param({"sample.steps": True}, ["sample.steps=True", "integer"], id="boolean-for-integer"),
+        pytest.param({"sample.steps": 0}, ["sample.steps=0", "greater than 0"], id="zero-steps"),
+        pytest.param({"cfg.scale": -1.0}, ["cfg.scale=-1.0", "greater than or equal to 0"], id="negative-scale"),
+        pytest.param({"cfg.scale": float("nan")}, ["cfg.scale=nan"], id="not-a-number"),
+        pytest.param({"cfg.mode": "video"}, ["cfg.mode='video'", "'multi'", "'no_video'"], id="unknown-mode"),
+        pytest.param(
+            {"profiles.mini.train_backbone.prompt_dropout": 1.5},
+            ["profiles.mini.train_backbone.prompt_dropout=1.5", "less than or equal to 1"],
+            id="share-above-one",
+        ),
+        pytest.param(
+            {"profiles.mini.codec.channel_mults": [1, -1, 2]},
+            ["profiles.mini.codec.channel_mults.1=-1"],
+            id="wrong-element-of-a-list",
+        ),
+        pytest.param({"paths": "data"}, ["paths='data'"], id="value-for-section"),
+        pytest.param({"seed": MISSING}, ["seed is missing"], id="missing-top-level"),
+        pytest.param({"cfg.mode": MISSING}, ["cfg.mode is missing"], id="missing-nested"),
+        pytest.param(
+            {"profiles.mini.audio.patch": MISSING}, ["profiles.mini.audio.patch is missing"], id="missing-in-profile"
+        ),
+        pytest.param({"profile": "huge"}, ["profile='huge'", "mini"], id="unknown-profile"),
+        pytest.param({"profile": MISSING}, ["profile=None"], id="no-profile-chosen"),
+        pytest.param({"profiles": MISSING}, ["profile='mini'", "known: none"], id="no-profiles"),
+        pytest.param({"profiles.mini.cfg": {"scale": 1.0}}, ["cfg set both", "profiles.mini"], id="set-twice"),
+        pytest.param(
+            {"profiles.mini.backbone.heads": WIDTH + 1},
+            ["profiles.mini.backbone", f"width={WIDTH}", f"heads={WIDTH + 1}"],
+            id="heads",
+        ),
+        pytest.param(
+            {"profiles.mini.codec.stem": 2, "profiles.mini.codec.channel_mults": [1, 1, 2]},
+            ["codec.stem=2", "patches of 8", "audio.patch=16"],
+            id="codec-patch",
+        ),
+        pytest.param({"profiles.mini.audio.num_mels": 81}, ["num_mels=81", "patch=16"], id="mels-not-whole-patches"),
+        pytest.param({"profiles.mini.audio.fmax": 12000.0}, ["fmax=12000.0", "sample_rate=22050"], id="above-nyquist"),
+        pytest.param({"profiles.mini.audio.duration_s": 0.1}, ["duration_s=0.1"], id="shorter-than-a-token"),
+        pytest.param(
+            {"profiles.mini.control.depth": 99}, ["control.depth=99", f"backbone.depth={DEPTH}"], id="control-depth"
+        ),
+        pytest.param({"data.source": "folder"}, ["data.folder is null", "data.source=folder"], id="folder-not-named"),
+    ],
+)
+def test_a_wrong_setting_is_named_with_its_value(changes, told):
+    with pytest.raises(ValueError, match=r"params\.yaml: ") as caught:
+        Params.from_mapping(changed(changes))
+    for part in told:
+        assert part in str(caught.value)
+
+
+def test_all_mistakes_are_told_at_once():
+    with pytest.raises(ValueError, match="sede") as caught:
+        Params.from_mapping(changed({"sede": 1, "sample.steps": "12", "cfg.mode": MISSING}))
+    assert len(str(caught.value).splitlines()) == 3
+
+
+def test_folder_source_with_a_folder_loads():
+    assert Params.from_mapping(changed({"data.source": "folder", "data.folder": "videos"})).data.folder == "videos"
+
+
+@pytest.mark.parametrize("text", ["a: [1", "a: b: c", "\t- x"])
+def test_bad_yaml_names_the_file(tmp_path, text):
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=re.escape(str(path)) + ": not valid YAML"):
+        Params.load(path)
+
+
+@pytest.mark.parametrize("text", ["", "- profile", "mini"])
+def test_a_file_that_is_no_mapping_is_refused(tmp_path, text):
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match="expected a mapping"):
+        Params.load(path)
+
+
+def test_missing_file_names_the_path(tmp_path):
+    with pytest.raises(ValueError, match=re.escape(str(tmp_path / "absent.yaml")) + ": no such file"):
+        Params.load(tmp_path / "absent.yaml")
+
+
+def test_the_record_of_all_settings_can_be_read_back():
+    params = Params.load(PARAMS)
+    record = params.to_dict()
+    assert record["codec"]["channel_mults"] == list(params.codec.channel_mults)
+    assert Params.model_validate(record, strict=False) == params
+
+
+def test_ten_seconds_give_the_papers_lengths():
+    settings = audio(10.0)
+    assert (settings.token_rows, settings.token_columns) == (5, 53)
+    assert settings.num_frames == 848
+    assert settings.num_samples == 217_088
+    assert settings.token_duration_s == pytest.approx(9.845, abs=5e-4)
+
+
+@given(
+    duration_s=st.floats(0.3, 100.0),
+    sample_rate=st.sampled_from([16000, 22050, 44100, 48000]),
+    hop_length=st.sampled_from([100, 160, 256, 512]),
+    patch=st.sampled_from([4, 8, 16]),
+)
+def test_token_grid_is_whole_patches_and_all_that_fit_into_the_clip(duration_s, sample_rate, hop_length, patch):
+    settings = audio(duration_s, sample_rate=sample_rate, hop_length=hop_length, patch=patch)
+    samples = duration_s * sample_rate
+    assert settings.num_frames % patch == 0
+    assert settings.num_frames == settings.token_columns * patch
+    assert settings.num_samples <= samples + 1e-6
+    assert settings.num_samples + patch * hop_length > samples - 1e-6 - hop_length
+    assert settings.token_duration_s <= duration_s + 1e-9
+
+
+def test_peak_learning_rate_is_the_papers():
+    optim = Training(
+        steps=140_000,
+        batch_size=64,
+        base_learning_rate=1e-3,
+        warmup_steps=2800,
+        weight_decay=0.01,
+        grad_clip=1.0,
+        checkpoint_every=1000,
+        validate_every=1000,
+    )
+    assert optim.peak_learning_rate == pytest.approx(2.5e-4)

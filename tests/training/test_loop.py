@@ -1,0 +1,231 @@
+"""The training loop, with a linear regression as the network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from specmaskfoley.config import Training
+from specmaskfoley.training.loop import RowSampler, fit, learning_rate, step_generator
+
+ROWS = 23
+
+
+def training(**changes: float) -> Training:
+    settings = {
+        "steps": 40,
+        "batch_size": 8,
+        "base_learning_rate": 1.0,
+        "warmup_steps": 5,
+        "weight_decay": 0.01,
+        "grad_clip": 1.0,
+        "checkpoint_every": 7,
+        "validate_every": 9,
+    }
+    return Training(**(settings | changes))
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing in the loop may catch it."""
+
+
+class Regression:
+    """y = 3 x_0 - x_1 + noise, with a buffer that changes without a gradient; `bad` turns a step's loss into NaN."""
+
+    def __init__(self, killed_at: int | None = None, bad: int | None = None) -> None:
+        torch.manual_seed(0)
+        generator = torch.Generator().manual_seed(1)
+        self.x = torch.randn(ROWS, 2, generator=generator)
+        self.y = self.x @ torch.tensor([[3.0], [-1.0]])
+        self.model = nn.Linear(2, 1)
+        self.modules = nn.ModuleDict({"model": self.model, "average": nn.BatchNorm1d(1, affine=False)})
+        self.killed_at, self.bad = killed_at, bad
+        self.steps: list[int] = []
+        self.modes: list[tuple[str, bool, bool]] = []
+
+    def groups(self) -> dict[str, list[nn.Parameter]]:
+        return {"weight": [self.model.weight], "bias": [self.model.bias]}
+
+    def loss(
+        self, group: str, rows: np.ndarray, step: int, generator: torch.Generator
+    ) -> tuple[Tensor, dict[str, float]]:
+        if step == self.killed_at:
+            raise Killed
+        self.steps.append(step)
+        self.modes.append(("loss", self.modules.training, torch.is_grad_enabled()))
+        noise = 0.1 * torch.randn(len(rows), 1, generator=generator)
+        loss = (self.model(self.x[rows]) - self.y[rows] - noise).square().mean()
+        if step == self.bad:
+            loss = loss * torch.nan
+        return loss, {group: loss.item()}
+
+    def after_step(self, step: int, generator: torch.Generator) -> None:
+        self.modules["average"].running_mean += torch.rand(1, generator=generator)
+
+    def validate(self, generator: torch.Generator) -> dict[str, float]:
+        self.modes.append(("validate", self.modules.training, torch.is_grad_enabled()))
+        noise = 0.1 * torch.randn(ROWS, 1, generator=generator)
+        return {"error": float((self.model(self.x) - self.y - noise).abs().mean())}
+
+
+class Log:
+    def __init__(self) -> None:
+        self.seen: list[tuple[int, dict[str, float]]] = []
+
+    def metrics(self, values: dict[str, float], step: int) -> None:
+        self.seen.append((step, dict(values)))
+
+
+def run(objective: Regression, scratch: Path, settings: Training | None = None, seed: int = 0):
+    return fit(objective, ROWS, settings or training(), seed=seed, name="line", scratch=scratch, log=Log())
+
+
+def test_training_finds_the_line(tmp_path):
+    objective = Regression()
+    history = run(objective, tmp_path, training(steps=300, base_learning_rate=2.0))
+    torch.testing.assert_close(objective.model.weight.data, torch.tensor([[3.0, -1.0]]), atol=0.1, rtol=0)
+    first, last = history.curves["val_error"][0][1], history.last()["val_error"]
+    assert last < 0.2 * first
+
+
+@pytest.mark.parametrize("killed_at", [3, 7, 20, 39])
+def test_resume_equals_uninterrupted_bit_for_bit(tmp_path, killed_at):
+    straight = Regression()
+    history = run(straight, tmp_path / "straight")
+
+    with pytest.raises(Killed):
+        run(Regression(killed_at=killed_at), tmp_path / "killed")
+    resumed = Regression()
+    resumed_history = run(resumed, tmp_path / "killed")
+
+    assert resumed.steps[0] == killed_at // 7 * 7
+    assert resumed_history.curves == history.curves
+    for name, value in straight.modules.state_dict().items():
+        assert torch.equal(value, resumed.modules.state_dict()[name]), name
+
+
+def test_a_finished_run_is_not_trained_again(tmp_path):
+    first = Regression()
+    history = run(first, tmp_path)
+    again = Regression()
+    assert run(again, tmp_path).curves == history.curves
+    assert not again.steps
+    assert torch.equal(again.model.weight, first.model.weight)
+
+
+def test_another_seed_takes_other_steps(tmp_path):
+    first, second = Regression(), Regression()
+    run(first, tmp_path / "0", seed=0)
+    run(second, tmp_path / "1", seed=1)
+    assert not torch.equal(first.model.weight, second.model.weight)
+
+
+def test_validation_runs_in_eval_mode_without_gradients(tmp_path):
+    objective = Regression()
+    run(objective, tmp_path)
+    assert set(objective.modes) == {("loss", True, True), ("validate", False, False)}
+    assert not objective.modules.training
+
+
+def test_curves_have_the_steps_that_the_settings_ask_for(tmp_path):
+    log = Log()
+    history = fit(Regression(), ROWS, training(steps=25), seed=0, name="line", scratch=tmp_path, log=log)
+    assert [step for step, _ in history.curves["weight"]] == [10, 20, 25]
+    assert [step for step, _ in history.curves["val_error"]] == [9, 18, 25]
+    logged: dict[str, list[tuple[int, float]]] = {}
+    for step, values in log.seen:
+        for name, value in values.items():
+            logged.setdefault(name, []).append((step, value))
+    assert logged == history.curves
+
+
+def test_nan_names_the_step_and_the_last_good_checkpoint(tmp_path):
+    with pytest.raises(ValueError, match="line: loss of weight is nan at step 16") as caught:
+        run(Regression(bad=16), tmp_path)
+    assert str(tmp_path / "line.pt") in str(caught.value)
+    state = torch.load(tmp_path / "line.pt", weights_only=True)
+    assert state["step"] == 14
+    assert all(torch.isfinite(value).all() for value in state["modules"].values())
+
+
+def test_nan_before_any_checkpoint_says_so(tmp_path):
+    with pytest.raises(ValueError, match="at step 2; there is no checkpoint yet"):
+        run(Regression(bad=2), tmp_path)
+
+
+def test_gradients_are_clipped(tmp_path):
+    class Steep(Regression):
+        def loss(self, group, rows, step, generator):
+            if group == "bias":  # the weight's step has just been taken
+                norms.append(float(self.model.weight.grad.norm()))
+            loss, scores = super().loss(group, rows, step, generator)
+            return 1e6 * loss, scores
+
+    norms: list[float] = []
+    run(Steep(), tmp_path, training(steps=5, grad_clip=0.5))
+    assert norms == pytest.approx([0.5] * 5, rel=1e-4)
+
+
+@given(st.integers(1, 60), st.integers(1, 90), st.integers(0, 1000), st.integers(1, 4))
+def test_every_row_comes_exactly_once_an_epoch(num_rows, batch_size, seed, epochs):
+    sampler = RowSampler(num_rows, batch_size, seed)
+    steps = -(-epochs * num_rows // batch_size)
+    rows = np.concatenate([sampler.rows(step) for step in range(steps)])[: epochs * num_rows]
+    assert all(len(sampler.rows(step)) == batch_size for step in range(steps))
+    for epoch in rows.reshape(epochs, num_rows):
+        np.testing.assert_array_equal(np.sort(epoch), np.arange(num_rows))
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.permutations(range(6)))
+def test_rows_of_a_step_do_not_depend_on_the_steps_before(num_rows, batch_size, order):
+    straight = RowSampler(num_rows, batch_size, 3)
+    expected = [straight.rows(step) for step in range(6)]
+    jumping = RowSampler(num_rows, batch_size, 3)
+    for step in order:
+        np.testing.assert_array_equal(jumping.rows(step), expected[step])
+
+
+def test_epochs_and_seeds_have_their_own_order():
+    sampler = RowSampler(50, 50, 0)
+    assert not np.array_equal(sampler.rows(0), sampler.rows(1))
+    assert not np.array_equal(sampler.rows(0), RowSampler(50, 50, 1).rows(0))
+
+
+def test_an_empty_training_split_is_refused():
+    with pytest.raises(ValueError, match="no rows"):
+        RowSampler(0, 8, 0)
+
+
+def test_learning_rate_warms_up_to_the_peak_and_ends_at_zero():
+    settings = training(steps=1000, warmup_steps=100, batch_size=64, base_learning_rate=1e-3)
+    rates = [learning_rate(settings, step) for step in range(1001)]
+    assert rates[0] == pytest.approx(2.5e-4 / 100)
+    assert rates[49] == pytest.approx(2.5e-4 / 2)
+    assert max(rates) == rates[99] == rates[100] == pytest.approx(2.5e-4)
+    assert rates[550] == pytest.approx(1.25e-4)
+    assert rates[999] < 1e-9
+    assert rates[1000] == 0.0
+
+
+@given(st.integers(1, 300), st.integers(0, 400))
+def test_learning_rate_is_never_above_the_peak_nor_zero_in_training(steps, warmup):
+    settings = training(steps=steps, warmup_steps=warmup)
+    for step in range(steps):
+        assert 0 < learning_rate(settings, step) <= settings.peak_learning_rate
+
+
+def test_step_generators_follow_from_seed_and_step_alone():
+    def drawn(seed: int, step: int) -> tuple[float, ...]:
+        return tuple(torch.rand(3, generator=step_generator(seed, step)).tolist())
+
+    expected = {(seed, step): drawn(seed, step) for seed in range(3) for step in range(20)}
+    assert len(set(expected.values())) == 60
+    for (seed, step), values in reversed(expected.items()):
+        torch.manual_seed(step)
+        assert drawn(seed, step) == values
