@@ -3,7 +3,7 @@
 from specmaskfoley import tracking
 from specmaskfoley.config import Params
 from specmaskfoley.loading import load_token_clips
-from specmaskfoley.networks import build_backbone
+from specmaskfoley.networks import backbone_description, build_backbone
 from specmaskfoley.runtime import stage_main, start
 from specmaskfoley.storage.checkpoint import save_model
 from specmaskfoley.storage.curves import write_curves
@@ -29,7 +29,7 @@ def main(params_file: str = "params.yaml") -> None:
             precision=params.run.precision,
         )
         history = fit(objective, len(train), settings.optim, seed=params.seed, name="backbone", scratch=folder, log=log)
-        save_model(params.paths.backbone, objective.backbone, backbone=params.backbone)
+        save_model(params.paths.backbone, objective.backbone, **backbone_description(params))
         write_curves(params.paths.metrics, "backbone", history.curves)
 
 

@@ -8,6 +8,7 @@ from specmaskfoley.config import Params
 from specmaskfoley.encoders import load_encoders
 from specmaskfoley.loading import load_log_mels
 from specmaskfoley.models.codec import Codec
+from specmaskfoley.networks import codec_description
 from specmaskfoley.runtime import stage_main, start
 from specmaskfoley.storage.checkpoint import save_model
 from specmaskfoley.storage.curves import write_curves
@@ -35,7 +36,7 @@ def main(params_file: str = "params.yaml") -> None:
             listener=load_encoders(params, device)[2] if settings.perceptual_weight else None,
         )
         history = fit(objective, len(train), settings.optim, seed=params.seed, name="codec", scratch=folder, log=log)
-        save_model(params.paths.codec, objective.codec, codec=params.codec)
+        save_model(params.paths.codec, objective.codec, **codec_description(params))
         write_curves(params.paths.metrics, "codec", history.curves)
 
 

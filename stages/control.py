@@ -3,7 +3,7 @@
 from specmaskfoley import tracking
 from specmaskfoley.config import Params
 from specmaskfoley.loading import load_token_clips
-from specmaskfoley.networks import build_control, load_backbone
+from specmaskfoley.networks import build_control, control_description, load_backbone
 from specmaskfoley.runtime import stage_main, start
 from specmaskfoley.storage.checkpoint import save_model
 from specmaskfoley.storage.curves import write_curves
@@ -31,7 +31,7 @@ def main(params_file: str = "params.yaml") -> None:
             precision=params.run.precision,
         )
         history = fit(objective, len(train), settings.optim, seed=params.seed, name="control", scratch=folder, log=log)
-        save_model(params.paths.control, objective.control, control=params.control)
+        save_model(params.paths.control, objective.control, **control_description(params))
         write_curves(params.paths.metrics, "control", history.curves)
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from specmaskfoley import tracking
 from specmaskfoley.config import Params
-from specmaskfoley.encoders import build_prompt, build_semantic, build_sync
+from specmaskfoley.encoders import build_prompt, build_semantic, build_sync, encoder_description
 from specmaskfoley.loading import load_audio_visual
 from specmaskfoley.runtime import stage_main, start
 from specmaskfoley.storage.checkpoint import save_model
@@ -27,23 +27,25 @@ def main(params_file: str = "params.yaml") -> None:
         valid = load_audio_visual(params, "val", train.texts)
         sync, semantic, prompt = (build(params).to(device) for build in (build_sync, build_semantic, build_prompt))
         jobs = [
-            ("sync", SyncObjective(sync, train, valid, device, precision), settings.sync, settings.train_sync),
+            ("sync", SyncObjective(sync, train, valid, device, precision), settings.train_sync),
             (
                 "semantic",
                 SemanticObjective(semantic, train, valid, device, precision),
-                settings.semantic,
                 settings.train_semantic,
             ),
             (
                 "prompt",
                 PromptObjective(prompt, train, valid, device, precision),
-                settings.prompt,
                 settings.train_prompt,
             ),
         ]
-        for name, objective, described, optim in jobs:
+        for name, objective, optim in jobs:
             history = fit(objective, len(train), optim, seed=params.seed, name=name, scratch=folder, log=log)
-            save_model(Path(params.paths.encoders) / f"{name}.safetensors", objective.modules, settings=described)
+            save_model(
+                Path(params.paths.encoders) / f"{name}.safetensors",
+                objective.modules,
+                **encoder_description(params, name),
+            )
             write_curves(params.paths.metrics, f"encoder_{name}", history.curves)
 
 

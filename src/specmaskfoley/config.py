@@ -14,9 +14,10 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 Positive = Annotated[int, Field(gt=0)]
-PositiveFloat = Annotated[float, Field(gt=0)]
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
-NonNegative = Annotated[float, Field(ge=0)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 GUIDANCE_MODES = ("multi", "no_text_video", "no_video", "text", "audio")
 GuidanceMode = Literal["multi", "no_text_video", "no_video", "text", "audio"]
@@ -95,6 +96,10 @@ class Audio(Settings):
     def _check(self) -> Self:
         if self.num_mels % self.patch:
             raise ValueError(f"num_mels={self.num_mels} must be a multiple of patch={self.patch}")
+        if self.fmin >= self.fmax:
+            raise ValueError(f"fmin={self.fmin} must be below fmax={self.fmax}")
+        if self.hop_length > self.n_fft:
+            raise ValueError(f"hop_length={self.hop_length} must be at most n_fft={self.n_fft}")
         if self.fmax > self.sample_rate / 2:
             raise ValueError(f"fmax={self.fmax} is above half of sample_rate={self.sample_rate}")
         if self.token_columns < 1:
@@ -154,10 +159,18 @@ class Prepare(Settings):
     """Which clips are usable; a shorter video is padded with its last frame and silence."""
 
     min_duration_s: PositiveFloat
-    silence_db: float
+    silence_db: Finite
     shard_rows: Positive
     val_fraction: Fraction
     test_fraction: Fraction
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.val_fraction + self.test_fraction >= 1:
+            raise ValueError(
+                f"val_fraction={self.val_fraction} and test_fraction={self.test_fraction} leave no clips to train on"
+            )
+        return self
 
 
 class Training(Settings):
@@ -180,21 +193,29 @@ class Training(Settings):
         return self.base_learning_rate * self.batch_size / 256
 
 
-class Encoder(Settings):
-    """One feature encoder: `kind` names the implementation that fills the role."""
+class VideoEncoder(Settings):
+    """One video encoder: `kind` names the implementation that fills the role."""
 
     kind: Literal["mini"]
     width: Positive
     channels: tuple[Positive, ...]
 
 
+class PromptEncoder(Settings):
+    """The encoder of sounds and texts; `blocks` of convolution over time."""
+
+    kind: Literal["mini"]
+    width: Positive
+    blocks: Positive
+
+
 class Encoders(Settings):
     """The feature encoders; `max_clips` bounds what their training holds in memory."""
 
     max_clips: Positive
-    sync: Encoder
-    semantic: Encoder
-    prompt: Encoder
+    sync: VideoEncoder
+    semantic: VideoEncoder
+    prompt: PromptEncoder
     train_sync: Training
     train_semantic: Training
     train_prompt: Training
@@ -224,6 +245,14 @@ class TrainCodec(Settings):
     perceptual_weight: NonNegative
     codebook_decay: Fraction
     dead_code_threshold: NonNegative
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.quantize_after >= self.optim.steps:
+            raise ValueError(
+                f"quantize_after={self.quantize_after} leaves none of optim.steps={self.optim.steps} to the codebook"
+            )
+        return self
 
 
 class Backbone(Settings):
@@ -347,9 +376,11 @@ class Params(Settings):
         base = dict(raw)
         profiles = base.pop("profiles", None)
         profile = base.get("profile")
-        if not isinstance(profiles, dict) or profile not in profiles:
+        if not isinstance(profiles, dict) or not isinstance(profile, str) or profile not in profiles:
             known = ", ".join(profiles) if isinstance(profiles, dict) else "none"
             raise ValueError(f"{where}: profile={profile!r} is not under profiles: (known: {known})")
+        if not isinstance(profiles[profile], dict):
+            raise ValueError(f"{where}: profiles.{profile} is empty; expected the sections of a profile")
         twice = sorted(set(base) & set(profiles[profile]))
         if twice:
             raise ValueError(f"{where}: {', '.join(twice)} set both at the top level and in profiles.{profile}")

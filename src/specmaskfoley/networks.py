@@ -8,7 +8,7 @@ from specmaskfoley.config import Params
 from specmaskfoley.models.backbone import Backbone
 from specmaskfoley.models.codec import Codec
 from specmaskfoley.models.control import ControlBranch
-from specmaskfoley.storage.checkpoint import load_model
+from specmaskfoley.storage.checkpoint import Described, load_model
 
 
 def build_backbone(params: Params) -> Backbone:
@@ -35,17 +35,43 @@ def build_control(backbone: Backbone, params: Params) -> ControlBranch:
 
 def load_codec(params: Params, device: torch.device) -> Codec:
     codec = Codec(params.codec)
-    load_model(params.paths.codec, codec, codec=params.codec)
+    load_model(params.paths.codec, codec, **codec_description(params))
     return codec.to(device).eval()
 
 
 def load_backbone(params: Params, device: torch.device) -> Backbone:
     backbone = build_backbone(params)
-    load_model(params.paths.backbone, backbone, backbone=params.backbone)
+    load_model(params.paths.backbone, backbone, **backbone_description(params))
     return backbone.to(device).eval()
 
 
 def load_control(backbone: Backbone, params: Params, device: torch.device) -> ControlBranch:
     control = build_control(backbone, params)
-    load_model(params.paths.control, control, control=params.control)
+    load_model(params.paths.control, control, **control_description(params))
     return control.to(device).eval()
+
+
+def codec_description(params: Params) -> dict[str, Described]:
+    """Everything that a codec's weights fit; kept in its file and compared when it is loaded."""
+    return {"codec": params.codec, "num_mels": params.audio.num_mels}
+
+
+def backbone_description(params: Params) -> dict[str, Described]:
+    """Everything that a backbone's weights fit."""
+    return {
+        "backbone": params.backbone,
+        "codebook_size": params.codec.codebook_size,
+        "token_rows": params.audio.token_rows,
+        "token_columns": params.audio.token_columns,
+        "prompt_width": params.encoders.prompt.width,
+    }
+
+
+def control_description(params: Params) -> dict[str, Described]:
+    """Everything that a control branch's weights fit."""
+    return {
+        "control": params.control,
+        "sync_width": params.encoders.sync.width,
+        "semantic_width": params.encoders.semantic.width,
+        **backbone_description(params),
+    }

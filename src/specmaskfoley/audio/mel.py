@@ -5,6 +5,7 @@ Shape letters: B batch, N samples, M mel bands, L mel frames.
 
 from __future__ import annotations
 
+import math
 from typing import cast
 
 import torch
@@ -67,6 +68,11 @@ def normalize(log_mel: Tensor) -> Tensor:
     return (log_mel - _CENTRE) / _HALF_RANGE
 
 
+def to_log_mel(normalized: Tensor) -> Tensor:
+    """The inverse of `normalize`."""
+    return normalized * _HALF_RANGE + _CENTRE
+
+
 def denormalize(normalized: Tensor) -> Tensor:
     """Back to log-mel, floored at silence."""
-    return torch.clamp(normalized * _HALF_RANGE + _CENTRE, min=float(torch.tensor(LOG_FLOOR).log()))
+    return torch.clamp(to_log_mel(normalized), min=math.log(LOG_FLOOR))

@@ -30,7 +30,7 @@ class GriffinLim(nn.Module):
         audio = self.audio
         magnitude = torch.clamp(self.inverse @ log_mel.exp(), min=0.0)
         # A fixed starting phase: the same mel always gives the same wave, and the caller's generator is untouched.
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[log_mel.device] if log_mel.is_cuda else []):
             torch.manual_seed(0)
             wave = torchaudio.functional.griffinlim(
                 magnitude,

@@ -11,7 +11,7 @@ import torch
 
 from specmaskfoley.config import Params
 from specmaskfoley.encoders.mini import PromptEncoder, SemanticEncoder, SyncEncoder
-from specmaskfoley.storage.checkpoint import load_model
+from specmaskfoley.storage.checkpoint import Described, load_model
 
 SYNC = {"mini": SyncEncoder}
 SEMANTIC = {"mini": SemanticEncoder}
@@ -36,7 +36,12 @@ def build_prompt(params: Params) -> PromptEncoder:
 def load_encoders(params: Params, device: torch.device) -> tuple[SyncEncoder, SemanticEncoder, PromptEncoder]:
     sync, semantic, prompt = build_sync(params), build_semantic(params), build_prompt(params)
     folder = Path(params.paths.encoders)
-    load_model(folder / "sync.safetensors", sync, settings=params.encoders.sync)
-    load_model(folder / "semantic.safetensors", semantic, settings=params.encoders.semantic)
-    load_model(folder / "prompt.safetensors", prompt, settings=params.encoders.prompt)
+    load_model(folder / "sync.safetensors", sync, **encoder_description(params, "sync"))
+    load_model(folder / "semantic.safetensors", semantic, **encoder_description(params, "semantic"))
+    load_model(folder / "prompt.safetensors", prompt, **encoder_description(params, "prompt"))
     return sync.to(device).eval(), semantic.to(device).eval(), prompt.to(device).eval()
+
+
+def encoder_description(params: Params, role: str) -> dict[str, Described]:
+    """Everything that an encoder's weights fit; kept in its file and compared when it is loaded."""
+    return {"settings": getattr(params.encoders, role), "num_mels": params.audio.num_mels}

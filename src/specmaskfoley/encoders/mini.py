@@ -12,21 +12,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from specmaskfoley.config import Encoder
+from specmaskfoley.config import PromptEncoder as PromptSettings
+from specmaskfoley.config import VideoEncoder
 
 _TEXT_BUCKETS = 4096
 
 
 class FrameTower(nn.Module):
-    """One vector a frame from a stack of stride-2 convolutions: (B, t, C, S, S) -> (B, t, D)."""
+    """One vector a frame: patches of 8 x 8 every 4 pixels, then stride-2 convolutions; (B, t, C, S, S) -> (B, t, D)."""
 
     def __init__(self, inputs: int, channels: Sequence[int], width: int) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         for index, outputs in enumerate(channels):
-            kernel = 5 if index == 0 else 3
+            kernel, stride = (8, 4) if index == 0 else (3, 2)
             layers += [
-                nn.Conv2d(inputs, outputs, kernel, stride=2, padding=kernel // 2, bias=False),
+                nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=(kernel - 1) // 2, bias=False),
                 nn.BatchNorm2d(outputs),
                 nn.ReLU(),
             ]
@@ -87,10 +88,10 @@ class TextTower(nn.Module):
 class SyncEncoder(nn.Module):
     """Synchformer's role: one vector a frame that tells when something sounds; (B, t, S, S, 3) -> (B, t, D)."""
 
-    def __init__(self, settings: Encoder, num_mels: int) -> None:
+    def __init__(self, settings: VideoEncoder, num_mels: int) -> None:
         super().__init__()
         self.width = settings.width
-        self.frames = FrameTower(6, settings.channels, settings.width)
+        self.frames = FrameTower(4, settings.channels, settings.width)
         self.time = nn.Sequential(*(TemporalBlock(settings.width, 2**i) for i in range(3)))
         self.norm = nn.LayerNorm(settings.width)
         self.audio = MelTower(num_mels, settings.width)  # the other half of the contrast, used in training only
@@ -100,7 +101,8 @@ class SyncEncoder(nn.Module):
     def forward(self, frames: Tensor) -> Tensor:
         x = scale_frames(frames)
         # Motion is what tells the time: each frame comes with its difference from the one before.
-        motion = torch.cat([torch.zeros_like(x[:, :1]), x[:, 1:] - x[:, :-1]], dim=1)
+        grey = x.mean(2, keepdim=True)
+        motion = torch.cat([torch.zeros_like(grey[:, :1]), grey[:, 1:] - grey[:, :-1]], dim=1)
         return self.norm(self.time(self.frames(torch.cat([x, 4.0 * motion], dim=2))))  # type: ignore[no-any-return]
 
     def encode_audio(self, log_mel: Tensor, num_frames: int) -> Tensor:
@@ -112,7 +114,7 @@ class SyncEncoder(nn.Module):
 class SemanticEncoder(nn.Module):
     """CLIP's role: L2-normalised frame vectors that tell what is seen; (B, t, S, S, 3) -> (B, t, D)."""
 
-    def __init__(self, settings: Encoder) -> None:
+    def __init__(self, settings: VideoEncoder) -> None:
         super().__init__()
         self.width = settings.width
         self.frames = FrameTower(3, settings.channels, settings.width)
@@ -129,10 +131,10 @@ class SemanticEncoder(nn.Module):
 class PromptEncoder(nn.Module):
     """CLAP's role: sounds and texts in one L2-normalised space."""
 
-    def __init__(self, settings: Encoder, num_mels: int) -> None:
+    def __init__(self, settings: PromptSettings, num_mels: int) -> None:
         super().__init__()
         self.width = settings.width
-        self.audio = MelTower(num_mels, settings.width, blocks=3)
+        self.audio = MelTower(num_mels, settings.width, settings.blocks)
         self.out = nn.Linear(2 * settings.width, settings.width)
         self.text = TextTower(settings.width)
         self.temperature = nn.Parameter(torch.tensor(2.0))

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from specmaskfoley.audio.mel import to_log_mel
 from specmaskfoley.config import Codec as CodecSettings
 from specmaskfoley.config import TrainCodec
 from specmaskfoley.encoders.mini import PromptEncoder
@@ -58,6 +59,7 @@ class CodecObjective:
         self.codec = codec
         self.averages = CodebookAverages(codec.settings).to(device)
         self.discriminator = Discriminator().to(device) if settings.adversarial_weight else None
+        self.patch = patch
         self.crop = min(settings.crop_columns * patch, train.shape[-1])
         self.listener = listener.requires_grad_(False).eval() if listener is not None else None
         if settings.perceptual_weight and listener is None:
@@ -127,8 +129,7 @@ class CodecObjective:
 
     def _perceptual(self, decoded: Tensor, mel: Tensor) -> Tensor:
         assert self.listener is not None
-        # Both in normalised mel: the listener's own scaling is linear too, so only relative distances matter.
-        return F.l1_loss(self.listener.audio(decoded[:, 0]), self.listener.audio(mel[:, 0]))
+        return F.l1_loss(self.listener.audio(to_log_mel(decoded[:, 0])), self.listener.audio(to_log_mel(mel[:, 0])))
 
     def _discriminator_loss(self, step: int) -> tuple[Tensor, Scores]:
         """Hinge loss on the batch the codec has just decoded."""
@@ -156,7 +157,7 @@ class CodecObjective:
             centres[empty] = self._draw(latents, int(empty.sum()), generator)
         counts, sums = _gather(latents, nearest_code(latents, centres), len(centres))
         # Scaled to what one training batch brings, so that the averages start in balance.
-        per_step = self.settings.optim.batch_size * (self.crop // 16) * self.train.shape[1] / 16
+        per_step = self.settings.optim.batch_size * (self.crop // self.patch) * (self.train.shape[1] // self.patch)
         scale = per_step / len(latents)
         self.averages.counts.copy_(counts * scale)
         self.averages.sums.copy_(torch.where(counts[:, None] > 0, sums * scale, centres))

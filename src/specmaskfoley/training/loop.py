@@ -129,12 +129,15 @@ def fit(
                 group["lr"] = learning_rate(settings, step)
             loss, seen = objective.loss(key, rows, step, generator)
             scores |= seen
-            if not torch.isfinite(loss):
-                kept = f"the last good checkpoint is {file}" if file.exists() else "there is no checkpoint yet"
-                raise ValueError(f"{name}: loss of {key} is {loss.item()} at step {step}; {kept}. Try a lower rate")
             optimizers[key].zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
-            torch.nn.utils.clip_grad_norm_(parameters, settings.grad_clip)
+            norm = torch.nn.utils.clip_grad_norm_(parameters, settings.grad_clip)
+            if not (torch.isfinite(loss) and torch.isfinite(norm)):
+                kept = f"the last good checkpoint is {file}" if file.exists() else "there is no checkpoint yet"
+                raise ValueError(
+                    f"{name}: loss of {key} is {loss.item()}, gradient norm {norm.item()} at step {step}; {kept}. "
+                    "Try a lower base_learning_rate"
+                )
             optimizers[key].step()
         objective.after_step(step, generator)
 
