@@ -97,6 +97,8 @@ def test_settings_cannot_be_changed_after_loading():
         ),
         pytest.param({"profile": "huge"}, ["profile='huge'", "mini"], id="unknown-profile"),
         pytest.param({"profile": MISSING}, ["profile=None"], id="no-profile-chosen"),
+        pytest.param({"profile": ["mini"]}, ["profile=['mini']", "known: mini"], id="list-of-profiles"),
+        pytest.param({"profiles.mini": None}, ["profiles.mini is empty"], id="empty-profile"),
         pytest.param({"profiles": MISSING}, ["profile='mini'", "known: none"], id="no-profiles"),
         pytest.param({"profiles.mini.cfg": {"scale": 1.0}}, ["cfg set both", "profiles.mini"], id="set-twice"),
         pytest.param(
@@ -112,6 +114,28 @@ def test_settings_cannot_be_changed_after_loading():
         pytest.param({"profiles.mini.audio.num_mels": 81}, ["num_mels=81", "patch=16"], id="mels-not-whole-patches"),
         pytest.param({"profiles.mini.audio.fmax": 12000.0}, ["fmax=12000.0", "sample_rate=22050"], id="above-nyquist"),
         pytest.param({"profiles.mini.audio.duration_s": 0.1}, ["duration_s=0.1"], id="shorter-than-a-token"),
+        pytest.param(
+            {"profiles.mini.audio.duration_s": float("inf")},
+            ["profiles.mini.audio.duration_s=inf", "finite"],
+            id="endless-clips",
+        ),
+        pytest.param(
+            {"profiles.mini.audio.fmin": 8000.0}, ["profiles.mini.audio", "fmin=8000.0", "fmax=8000.0"], id="no-band"
+        ),
+        pytest.param(
+            {"profiles.mini.audio.hop_length": 2048}, ["hop_length=2048", "n_fft=1024"], id="hop-leaves-out-samples"
+        ),
+        pytest.param(
+            {"profiles.mini.prepare.val_fraction": 0.5, "profiles.mini.prepare.test_fraction": 0.5},
+            ["profiles.mini.prepare", "val_fraction=0.5", "test_fraction=0.5", "no clips to train on"],
+            id="nothing-to-train-on",
+        ),
+        pytest.param(
+            {"profiles.mini.train_codec.quantize_after": MINI["train_codec"]["optim"]["steps"]},
+            ["profiles.mini.train_codec", "quantize_after=", "optim.steps="],
+            id="codebook-never-trained",
+        ),
+        pytest.param({"run.precision": "float16"}, ["run.precision='float16'", "'auto'"], id="unknown-precision"),
         pytest.param(
             {"profiles.mini.control.depth": 99}, ["control.depth=99", f"backbone.depth={DEPTH}"], id="control-depth"
         ),

@@ -6,21 +6,16 @@ Shape letters: B batch, N samples, M mel bands, L mel frames.
 from __future__ import annotations
 
 import math
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from golden_rule import golden_wave, relative_error, shared
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from specmaskfoley.audio.mel import LOG_FLOOR, MelSpectrogram, denormalize, mel_filters, normalize
 from specmaskfoley.config import Audio
-
-sys.path.append(str(Path(__file__).parents[1]))
-
-from golden_rule import golden_wave, relative_error, shared
 
 AUDIO = Audio(
     duration_s=10.0, sample_rate=22050, n_fft=1024, hop_length=256, num_mels=80, fmin=0.0, fmax=8000.0, patch=16

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from specmaskfoley.config import Encoder
+from specmaskfoley.config import PromptEncoder as PromptSettings
+from specmaskfoley.config import VideoEncoder
 from specmaskfoley.encoders.mini import (
     PromptEncoder,
     SemanticEncoder,
@@ -21,7 +22,8 @@ from specmaskfoley.encoders.mini import (
     trigrams,
 )
 
-SETTINGS = Encoder(kind="mini", width=12, channels=(4, 6, 8))
+SETTINGS = VideoEncoder(kind="mini", width=12, channels=(4, 6))
+PROMPT = PromptSettings(kind="mini", width=12, blocks=2)
 MELS, SIDE = 16, 24
 
 
@@ -50,7 +52,7 @@ def semantic() -> SemanticEncoder:
 @pytest.fixture(scope="module")
 def prompt() -> PromptEncoder:
     torch.manual_seed(2)
-    return trained(PromptEncoder(SETTINGS, MELS))
+    return trained(PromptEncoder(PROMPT, MELS))
 
 
 def frames(count: int = 3, length: int = 9) -> Tensor:

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from golden_rule import golden_tensor, golden_weights, relative_error, shared
 from hypothesis import given
 from hypothesis import strategies as st
 
 from specmaskfoley.config import Codec as CodecSettings
 from specmaskfoley.models.codec import Codec, Discriminator, Quantizer, codebook_usage, nearest_code
-
-sys.path.append(str(Path(__file__).parents[1]))
-
-from golden_rule import golden_tensor, golden_weights, relative_error, shared
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "specvqgan_keys.json").read_text(encoding="utf-8"))
 OFFICIAL = CodecSettings(

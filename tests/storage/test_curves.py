@@ -50,7 +50,7 @@ def test_a_last_value_that_is_not_finite_is_refused_by_name(tmp_path, bad):
 
 def test_nothing_half_written_is_left(tmp_path):
     write_curves(str(tmp_path), "codec", CURVES)
-    with pytest.raises(ValueError, match="format"):
+    with pytest.raises(ValueError, match="float"):
         write_curves(str(tmp_path), "codec", {"loss": [(10, 2.5), (20, "many")]})  # type: ignore[list-item]
     assert sorted(p.name for p in tmp_path.rglob("*") if p.is_file()) == ["codec.csv", "codec.json"]
     assert read_curves(tmp_path / "curves" / "codec.csv")["loss"][-1] == (25.0, 1.0)

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from specmaskfoley.config import Codec as CodecSettings
-from specmaskfoley.config import Encoder, TrainCodec, Training
+from specmaskfoley.config import PromptEncoder as PromptSettings
+from specmaskfoley.config import TrainCodec, Training
 from specmaskfoley.encoders.mini import PromptEncoder
 from specmaskfoley.models.codec import Codec
 from specmaskfoley.training.codec import CodecObjective
@@ -61,7 +62,7 @@ def train_codec(steps: int = 8, **changes: Any) -> TrainCodec:
 
 def listener() -> PromptEncoder:
     torch.manual_seed(5)
-    return PromptEncoder(Encoder(kind="mini", width=8, channels=(4,)), MELS)
+    return PromptEncoder(PromptSettings(kind="mini", width=8, blocks=1), MELS)
 
 
 def objective(**changes: Any) -> CodecObjective:

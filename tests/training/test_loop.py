@@ -146,7 +146,7 @@ def test_curves_have_the_steps_that_the_settings_ask_for(tmp_path):
 
 
 def test_nan_names_the_step_and_the_last_good_checkpoint(tmp_path):
-    with pytest.raises(ValueError, match="line: loss of weight is nan at step 16") as caught:
+    with pytest.raises(ValueError, match="line: loss of weight is nan, gradient norm nan at step 16") as caught:
         run(Regression(bad=16), tmp_path)
     assert str(tmp_path / "line.pt") in str(caught.value)
     state = torch.load(tmp_path / "line.pt", weights_only=True)
