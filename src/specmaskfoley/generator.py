@@ -18,6 +18,8 @@ from specmaskfoley.config import GuidanceMode, Params
 from specmaskfoley.networks import load_backbone, load_codec, load_control
 from specmaskfoley.sampling import Condition, needs_video, sample_tokens
 
+_PEAK = 0.98
+
 
 class Generator:
     """Features to tokens to sound."""
@@ -64,7 +66,9 @@ class Generator:
     def decode(self, tokens: Tensor) -> Tensor:
         """(B, F, T) -> waveform (B, S) on the CPU."""
         log_mel = denormalize(self.codec.decode(tokens.to(self.device))[:, 0])
-        return self.vocoder(log_mel).cpu()  # type: ignore[no-any-return]
+        waveform = self.vocoder(log_mel).cpu()
+        # Phase reconstruction overshoots now and then; turning the clip down beats clipping it.
+        return waveform / (waveform.abs().amax(1, keepdim=True) / _PEAK).clamp(min=1.0)  # type: ignore[no-any-return]
 
     @torch.inference_mode()
     def encode(self, waveform: Tensor) -> Tensor:

@@ -44,6 +44,16 @@ def test_weights_that_are_views_of_others_are_saved(tmp_path):
     assert torch.equal(loaded.weight, saved.weight)
 
 
+def test_the_same_model_gives_the_same_bytes(tmp_path):
+    """Else DVC would run everything after it again. (safetensors writes several metadata keys in random order.)"""
+    path, settings = tmp_path / "m.safetensors", {name: index for index, name in enumerate("abcdef")}
+    files = set()
+    for _ in range(10):
+        save_model(path, network(0), control=SETTINGS, **settings)
+        files.add(path.read_bytes())
+    assert len(files) == 1
+
+
 def test_other_settings_are_named_with_both_values(tmp_path):
     path = tmp_path / "m.safetensors"
     save_model(path, network(0), control=SETTINGS)

@@ -27,23 +27,24 @@ class GriffinLim(nn.Module):
         self.register_buffer("window", torch.hann_window(audio.n_fft), persistent=False)
 
     def forward(self, log_mel: Tensor) -> Tensor:
+        # One clip at a time on a CPU: its spectrogram stays in the cache, a batch of them does not.
+        parts = [log_mel] if log_mel.is_cuda else torch.split(log_mel, 1)
+        return torch.cat([self._invert(part) for part in parts])
+
+    def _invert(self, log_mel: Tensor) -> Tensor:
         audio = self.audio
-        magnitude = torch.clamp(self.inverse @ log_mel.exp(), min=0.0)
-        # A fixed starting phase: the same mel always gives the same wave, and the caller's generator is untouched.
-        with torch.random.fork_rng(devices=[log_mel.device] if log_mel.is_cuda else []):
-            torch.manual_seed(0)
-            wave = torchaudio.functional.griffinlim(
-                magnitude,
-                self.window,
-                n_fft=audio.n_fft,
-                hop_length=audio.hop_length,
-                win_length=audio.n_fft,
-                power=1.0,
-                n_iter=self.settings.iterations,
-                momentum=self.settings.momentum,
-                length=None,
-                rand_init=True,
-            )
+        wave = torchaudio.functional.griffinlim(
+            torch.clamp(self.inverse @ log_mel.exp(), min=0.0),
+            self.window,
+            n_fft=audio.n_fft,
+            hop_length=audio.hop_length,
+            win_length=audio.n_fft,
+            power=1.0,
+            n_iter=self.settings.iterations,
+            momentum=self.settings.momentum,
+            length=None,
+            rand_init=False,  # the same mel always gives the same wave; as good as random phases (measured)
+        )
         # torchaudio centres frame i on sample i * hop, our mel on (i + 1/2) * hop: half a hop goes in front.
         half = audio.hop_length // 2
         samples = log_mel.shape[-1] * audio.hop_length

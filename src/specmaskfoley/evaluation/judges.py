@@ -56,7 +56,8 @@ class AudioEmbedder(nn.Module):
             nn.Conv1d(2 * width, width, 5, stride=2, padding=2),
             nn.ELU(),
         )
-        self.embedding = nn.Linear(width, width)
+        # Normalised, so that FAD is of the order of the published ones whatever the network's scale.
+        self.embedding = nn.Sequential(nn.Linear(width, width), nn.LayerNorm(width))
         self.head = nn.Linear(width, classes)
 
     def forward(self, log_mel: Tensor) -> Tensor:
@@ -105,7 +106,7 @@ class OffsetClassifier(nn.Module):
         super().__init__()
         self.lags = lags
         self.video = nn.Sequential(
-            nn.Conv3d(3, 16, (3, 7, 7), stride=(1, 4, 4), padding=(1, 3, 3), bias=False),
+            nn.Conv3d(1, 16, (3, 8, 8), stride=(1, 4, 4), padding=(1, 2, 2), bias=False),
             nn.BatchNorm3d(16),
             nn.ReLU(),
             nn.Conv3d(16, 32, (3, 3, 3), stride=(1, 2, 2), padding=1, bias=False),
@@ -123,7 +124,8 @@ class OffsetClassifier(nn.Module):
 
     def encode_video(self, frames: Tensor) -> Tensor:
         """(B, t, S, S, 3) uint8 -> (B, t, D), zero mean over time."""
-        x = self.video(scale_frames(frames).transpose(1, 2))
+        grey = scale_frames(frames).mean(2, keepdim=True)  # timing is in the motion, not in the colours
+        x = self.video(grey.transpose(1, 2))
         x = self.video_out(x.permute(0, 1, 3, 4, 2).flatten(1, 3)).transpose(1, 2)
         return x - x.mean(1, keepdim=True)  # type: ignore[no-any-return]
 
