@@ -1,0 +1,43 @@
+"""The vggsound profile has the paper's sizes."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from specmaskfoley.config import Params
+from specmaskfoley.models.codec import Codec
+from specmaskfoley.networks import build_backbone, build_control
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def params() -> Params:
+    raw = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    return Params.from_mapping({**raw, "profile": "vggsound"})
+
+
+def count(module: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def test_networks_have_the_papers_sizes(params):
+    with torch.device("meta"):
+        backbone = build_backbone(params)
+        control = build_control(backbone, params)
+        codec = Codec(params.codec)
+    assert count(backbone.blocks) == 170_108_928
+    assert count(control) == 125_960_448
+    assert count(codec) == 72_137_089
+    assert len(control.zero_out) + 1 == 13
+
+
+def test_token_grid_and_recipe_are_the_papers(params):
+    assert (params.audio.token_rows, params.audio.token_columns, params.audio.num_samples) == (5, 53, 217_088)
+    recipe = params.train_control.optim
+    assert (recipe.steps, recipe.batch_size, recipe.warmup_steps) == (140_000, 64, 2_800)
+    assert recipe.peak_learning_rate == pytest.approx(2.5e-4)
+    assert params.train_control.prompt_dropout == 0.9
+    assert (params.sample.steps, params.sample.gumbel_temperature) == (12, 9.0)
