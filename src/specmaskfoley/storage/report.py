@@ -36,9 +36,9 @@ SYSTEMS: dict[str, tuple[str, str]] = {
     "specmaskfoley": ("SpecMaskFoley", "the frozen backbone steered by the control branch"),
     "backbone_text": ("backbone, text", "the backbone alone, prompted with the class: knows what, not when"),
     "backbone_audio": ("backbone, audio", "the backbone alone, prompted with the true sound's embedding"),
-    "shuffled": ("shuffled video", "the control branch given another clip's video: timing by chance"),
+    "shuffled": ("shuffled video", "SpecMaskFoley's sound beside another clip's video: chance"),
 }  # fmt: skip
-REFERENCES = ("ground_truth", "codec_roundtrip")
+REFERENCES = ("ground_truth", "codec_roundtrip", "shuffled")
 
 _MIME = {
     ".flac": "audio/flac",
@@ -97,8 +97,8 @@ def write_report(path: str | Path, context: ReportContext, max_bytes: int = MAX_
     sections = [
         _section("What was run", _facts(facts) + "".join(f"<p>{escape(note)}</p>" for note in context.notes)),
         _section("Scores", _table(context.scores) + _legend(context.scores)),
-        _section("Training", f'<div class="curves">{curves}</div>') if curves else "",
         _section(f"Clips ({len(context.clips)})", clips) if clips else "",
+        _section("Training", f'<div class="curves">{curves}</div>') if curves else "",
     ]
     text = _PAGE.substitute(title=escape(context.title), style=_STYLE, body="".join(sections))
     _write(path, text)
@@ -173,7 +173,7 @@ def _table(scores: Scores) -> str:
         rows.append(f'<tr{kind}><th scope="row">{title}</th>{"".join(cells)}</tr>')
     return (
         '<div class="wide"><table><caption>↑ higher is better, ↓ lower is better; the best generated system '
-        "of a column is marked. References (italic) are not generated.</caption>"
+        "of a column is marked. Rows in italics are for reference and do not compete.</caption>"
         f'<thead><tr><th scope="col">system</th>{head}</tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table></div>"
     )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import numpy as np
 import torch
@@ -17,6 +18,8 @@ from specmaskfoley.encoders.mini import PromptEncoder, SemanticEncoder, SyncEnco
 from specmaskfoley.runtime import autocast
 from specmaskfoley.training.contrast import info_nce, labelled_nce
 from specmaskfoley.training.loop import Scores
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -38,14 +41,19 @@ class AudioVisual:
         return len(self.log_mel)
 
 
-class EncoderObjective:
-    """What the objectives below share: one optimizer group, nothing to do after a step."""
-
-    modules: nn.Module
+class EncoderObjective(Generic[Network]):
+    """What the objectives below share: one network, one optimizer group, nothing to do after a step."""
 
     def __init__(
-        self, train: AudioVisual, valid: AudioVisual, device: torch.device, precision: str = "float32"
+        self,
+        network: Network,
+        train: AudioVisual,
+        valid: AudioVisual,
+        device: torch.device,
+        precision: str = "float32",
     ) -> None:
+        self.network = network
+        self.modules: nn.Module = network
         self.train, self.valid, self.device, self.precision = train, valid, device, precision
 
     def call(self, network: Callable[..., Tensor], *inputs: Tensor | int) -> Tensor:
@@ -63,21 +71,13 @@ class EncoderObjective:
         return data[torch.from_numpy(rows)].to(self.device)
 
 
-class SyncObjective(EncoderObjective):
+class SyncObjective(EncoderObjective[SyncEncoder]):
     """InfoNCE between a frame and the sound at the same time, against all other times and clips of the batch."""
 
-    def __init__(
-        self,
-        encoder: SyncEncoder,
-        train: AudioVisual,
-        valid: AudioVisual,
-        device: torch.device,
-        precision: str = "float32",
-    ) -> None:
-        super().__init__(train, valid, device, precision)
-        self.modules, self.encoder = encoder, encoder
-        # Half of a clip a step: the loss grows with the square of its length, the variety of a batch does not.
-        self.window = train.sync_frames.shape[1] // 2
+    @property
+    def window(self) -> int:
+        """Frames a step: half of a clip. The loss's cost grows with its square, the variety of a batch does not."""
+        return self.train.sync_frames.shape[1] // 2
 
     def loss(self, group: str, rows: np.ndarray, step: int, generator: torch.Generator) -> tuple[Tensor, Scores]:
         loss, accuracy = self._contrast(self.train, rows, generator)
@@ -94,12 +94,12 @@ class SyncObjective(EncoderObjective):
         last = min(frames.shape[1] - self.window, int((mel.shape[-1] - mel_length) / data.mel_per_frame))
         start = int(torch.randint(last + 1, (1,), generator=generator))
         mel_start = round(start * data.mel_per_frame)
-        seen = self.call(self.encoder, self.take(frames[:, start : start + self.window], rows))
+        seen = self.call(self.network, self.take(frames[:, start : start + self.window], rows))
         sound = self.take(mel[..., mel_start : mel_start + mel_length], rows)
-        heard = self.call(self.encoder.encode_audio, sound, self.window)
+        heard = self.call(self.network.encode_audio, sound, self.window)
         v = F.normalize(seen, dim=-1).flatten(0, 1)
         a = F.normalize(heard, dim=-1).flatten(0, 1)
-        loss = info_nce(v, a, self.encoder.temperature)
+        loss = info_nce(v, a, self.network.temperature)
         # Exact hits are rare among near-identical neighbours: within two frames of the same clip counts.
         with torch.no_grad():
             best = (v @ a.T).argmax(1)
@@ -107,68 +107,46 @@ class SyncObjective(EncoderObjective):
         return loss, float(near.float().mean())
 
 
-class SemanticObjective(EncoderObjective):
+class SemanticObjective(EncoderObjective[SemanticEncoder]):
     """Frames against the texts of all labels."""
-
-    def __init__(
-        self,
-        encoder: SemanticEncoder,
-        train: AudioVisual,
-        valid: AudioVisual,
-        device: torch.device,
-        precision: str = "float32",
-    ) -> None:
-        super().__init__(train, valid, device, precision)
-        self.modules, self.encoder = encoder, encoder
 
     def loss(self, group: str, rows: np.ndarray, step: int, generator: torch.Generator) -> tuple[Tensor, Scores]:
         frames = self.train.semantic_frames
         picked = torch.randperm(frames.shape[1], generator=generator)[:4]
-        seen = self.call(self.encoder, self.take(frames[:, picked], rows))
+        seen = self.call(self.network, self.take(frames[:, picked], rows))
         labels = self.take(self.train.labels, rows).repeat_interleave(len(picked))
-        texts = self.encoder.encode_text(self.train.texts)
-        loss = labelled_nce(seen.flatten(0, 1), labels, texts, self.encoder.temperature)
+        texts = self.network.encode_text(self.train.texts)
+        loss = labelled_nce(seen.flatten(0, 1), labels, texts, self.network.temperature)
         return loss, {"loss": loss.item()}
 
     def validate(self, generator: torch.Generator) -> Scores:
-        seen = self.encoder(self.valid.semantic_frames.to(self.device)).mean(1)
-        texts = self.encoder.encode_text(self.valid.texts)
+        seen = self.network(self.valid.semantic_frames.to(self.device)).mean(1)
+        texts = self.network.encode_text(self.valid.texts)
         return {"accuracy": accuracy(seen @ texts.T, self.valid.labels)}
 
 
-class PromptObjective(EncoderObjective):
+class PromptObjective(EncoderObjective[PromptEncoder]):
     """Sounds against the texts of all labels, and against each other's second halves.
 
     The second term keeps what a label does not say (pitch, loudness, how much happens) in the audio embedding.
     """
 
-    def __init__(
-        self,
-        encoder: PromptEncoder,
-        train: AudioVisual,
-        valid: AudioVisual,
-        device: torch.device,
-        precision: str = "float32",
-    ) -> None:
-        super().__init__(train, valid, device, precision)
-        self.modules, self.encoder = encoder, encoder
-
     def loss(self, group: str, rows: np.ndarray, step: int, generator: torch.Generator) -> tuple[Tensor, Scores]:
         mel = self.take(self.train.log_mel, rows)
         half = mel.shape[-1] // 2
-        encode = self.encoder.encode_audio
+        encode = self.network.encode_audio
         first, second = self.call(encode, mel[..., :half]), self.call(encode, mel[..., half:])
         labels = self.take(self.train.labels, rows)
-        texts = self.encoder.encode_text(self.train.texts)
-        scale = self.encoder.temperature
+        texts = self.network.encode_text(self.train.texts)
+        scale = self.network.temperature
         whole = self.call(encode, mel)
         to_text = labelled_nce(torch.cat([whole, first]), labels.repeat(2), texts, scale)
         loss = to_text + 0.1 * info_nce(first, second, scale)
         return loss, {"loss": loss.item()}
 
     def validate(self, generator: torch.Generator) -> Scores:
-        heard = self.encoder.encode_audio(self.valid.log_mel.to(self.device))
-        texts = self.encoder.encode_text(self.valid.texts)
+        heard = self.network.encode_audio(self.valid.log_mel.to(self.device))
+        texts = self.network.encode_text(self.valid.texts)
         return {"accuracy": accuracy(heard @ texts.T, self.valid.labels)}
 
 

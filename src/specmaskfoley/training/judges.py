@@ -15,29 +15,23 @@ from specmaskfoley.evaluation.judges import AudioEmbedder, AudioVideoEmbedder, O
 from specmaskfoley.evaluation.panel import Panel
 from specmaskfoley.training.contrast import info_nce
 from specmaskfoley.training.encoders import AudioVisual, EncoderObjective, accuracy
-from specmaskfoley.training.loop import Scores
+from specmaskfoley.training.loop import Objective, Scores
 
 
-class TaggerObjective(EncoderObjective):
+class TaggerObjective(EncoderObjective[Tagger]):
     """Class of a clip from its sound."""
 
-    def __init__(
-        self, judge: Tagger, train: AudioVisual, valid: AudioVisual, device: torch.device, precision: str = "float32"
-    ) -> None:
-        super().__init__(train, valid, device, precision)
-        self.modules, self.judge = judge, judge
-
     def loss(self, group: str, rows: np.ndarray, step: int, generator: torch.Generator) -> tuple[Tensor, Scores]:
-        logits = self.call(self.judge.classify, self.take(self.train.log_mel, rows))
+        logits = self.call(self.network.classify, self.take(self.train.log_mel, rows))
         loss = F.cross_entropy(logits, self.take(self.train.labels, rows))
         return loss, {"loss": loss.item()}
 
     def validate(self, generator: torch.Generator) -> Scores:
-        logits, _ = self.judge(self.valid.log_mel.to(self.device))
+        logits, _ = self.network(self.valid.log_mel.to(self.device))
         return {"accuracy": accuracy(logits, self.valid.labels)}
 
 
-class AudioObjective(EncoderObjective):
+class AudioObjective(EncoderObjective[AudioEmbedder]):
     """Class of a random stretch of sound."""
 
     def __init__(
@@ -49,53 +43,44 @@ class AudioObjective(EncoderObjective):
         stretch: int,
         precision: str = "float32",
     ) -> None:
-        super().__init__(train, valid, device, precision)
-        self.modules, self.judge, self.stretch = judge, judge, stretch
+        super().__init__(judge, train, valid, device, precision)
+        self.stretch = stretch
 
     def loss(self, group: str, rows: np.ndarray, step: int, generator: torch.Generator) -> tuple[Tensor, Scores]:
         mel = self.train.log_mel
         start = int(torch.randint(mel.shape[-1] - self.stretch + 1, (1,), generator=generator))
-        logits = self.call(self.judge.classify, self.take(mel[..., start : start + self.stretch], rows))
+        logits = self.call(self.network.classify, self.take(mel[..., start : start + self.stretch], rows))
         loss = F.cross_entropy(logits, self.take(self.train.labels, rows))
         return loss, {"loss": loss.item()}
 
     def validate(self, generator: torch.Generator) -> Scores:
-        pieces = torch.stack(torch.split(self.valid.log_mel, self.stretch, dim=-1)[:-1])
-        logits = torch.stack([self.judge.classify(piece.to(self.device)) for piece in pieces]).mean(0)
+        mel = self.valid.log_mel
+        whole = mel.shape[-1] // self.stretch * self.stretch
+        pieces = torch.split(mel[..., :whole], self.stretch, dim=-1)
+        logits = torch.stack([self.network.classify(piece.to(self.device)) for piece in pieces]).mean(0)
         return {"accuracy": accuracy(logits, self.valid.labels)}
 
 
-class AudioVideoObjective(EncoderObjective):
+class AudioVideoObjective(EncoderObjective[AudioVideoEmbedder]):
     """InfoNCE between the pictures and the sound of a clip."""
-
-    def __init__(
-        self,
-        judge: AudioVideoEmbedder,
-        train: AudioVisual,
-        valid: AudioVisual,
-        device: torch.device,
-        precision: str = "float32",
-    ) -> None:
-        super().__init__(train, valid, device, precision)
-        self.modules, self.judge = judge, judge
 
     def loss(self, group: str, rows: np.ndarray, step: int, generator: torch.Generator) -> tuple[Tensor, Scores]:
         frames = self.train.semantic_frames
         picked = torch.randperm(frames.shape[1], generator=generator)[:6]
-        video = self.call(self.judge.encode_video, self.take(frames[:, picked], rows))
-        audio = self.call(self.judge.encode_audio, self.take(self.train.log_mel, rows))
-        loss = info_nce(video, audio, self.judge.temperature)
+        video = self.call(self.network.encode_video, self.take(frames[:, picked], rows))
+        audio = self.call(self.network.encode_audio, self.take(self.train.log_mel, rows))
+        loss = info_nce(video, audio, self.network.temperature)
         return loss, {"loss": loss.item()}
 
     def validate(self, generator: torch.Generator) -> Scores:
         """Mean cosine of true pairs and of pairs shifted by one clip."""
-        video = self.judge.encode_video(self.valid.semantic_frames.to(self.device))
-        audio = self.judge.encode_audio(self.valid.log_mel.to(self.device))
+        video = self.network.encode_video(self.valid.semantic_frames.to(self.device))
+        audio = self.network.encode_audio(self.valid.log_mel.to(self.device))
         true, other = (video * audio).sum(1).mean(), (video * audio.roll(1, 0)).sum(1).mean()
         return {"cosine": float(true), "cosine_shifted": float(other)}
 
 
-class OffsetObjective(EncoderObjective):
+class OffsetObjective(EncoderObjective[OffsetClassifier]):
     """Class of the offset between a window of pictures and a window of sound of the same clip."""
 
     def __init__(
@@ -111,8 +96,8 @@ class OffsetObjective(EncoderObjective):
         Args:
             window: frames of picture and of sound that are compared.
         """
-        super().__init__(train, valid, device, precision)
-        self.modules, self.judge, self.window = judge, judge, window
+        super().__init__(judge, train, valid, device, precision)
+        self.window = window
         if train.sync_frames.shape[1] - window < max(judge.lags):
             raise ValueError(
                 "judges.sync_window_s plus judges.sync_max_offset_s is longer than audio.duration_s: "
@@ -127,7 +112,7 @@ class OffsetObjective(EncoderObjective):
     def validate(self, generator: torch.Generator) -> Scores:
         """Accuracy and mean absolute error in seconds of video frames, each clip at one random offset."""
         logits, target = self._shifted(self.valid, np.arange(len(self.valid)), generator)
-        lags = torch.tensor(self.judge.lags, device=logits.device)
+        lags = torch.tensor(self.network.lags, device=logits.device)
         error = (lags[logits.argmax(1)] - lags[target]).abs().float().mean()
         return {"accuracy": accuracy(logits, target), "error_frames": float(error)}
 
@@ -135,24 +120,24 @@ class OffsetObjective(EncoderObjective):
         total = data.sync_frames.shape[1]
         per_frame = data.mel_per_frame
         length = round(self.window * per_frame)
-        target = torch.randint(len(self.judge.lags), (len(rows),), generator=generator)
+        target = torch.randint(len(self.network.lags), (len(rows),), generator=generator)
         frames, mels = [], []
         for row, index in zip(rows.tolist(), target.tolist(), strict=True):
             # Sound that is late by `lag` frames: its window starts `lag` frames earlier in the file.
-            lag = self.judge.lags[index]
+            lag = self.network.lags[index]
             low, high = max(0, lag), total - self.window + min(0, lag)
             start = int(torch.randint(low, high + 1, (1,), generator=generator))
             heard = min(round((start - lag) * per_frame), data.log_mel.shape[-1] - length)
             frames.append(data.sync_frames[row, start : start + self.window])
             mels.append(data.log_mel[row, :, heard : heard + length])
-        video = self.call(self.judge.encode_video, torch.stack(frames).to(self.device))
-        audio = self.call(self.judge.encode_audio, torch.stack(mels).to(self.device), self.window)
-        return self.judge.compare(video, audio), target.to(self.device)
+        video = self.call(self.network.encode_video, torch.stack(frames).to(self.device))
+        audio = self.call(self.network.encode_audio, torch.stack(mels).to(self.device), self.window)
+        return self.network.compare(video, audio), target.to(self.device)
 
 
 def judge_objectives(
     panel: Panel, train: AudioVisual, valid: AudioVisual, params: Params, device: torch.device
-) -> dict[str, tuple[EncoderObjective, Training]]:
+) -> dict[str, tuple[Objective, Training]]:
     """Each judge's objective and training settings, by the judge's name in the panel."""
     settings, precision = params.judges, params.run.precision
     return {
