@@ -30,14 +30,6 @@ SCORES = {"fd", "fad", "kl", "ib", "desync", "onset_f1", "onset_clips", "clips"}
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A tiny project on which `dvc repro` has run once; for looking, not for changing."""
-    made = Project.create(tmp_path_factory.mktemp("finished") / "project")
-    made.first_output = made.dvc("repro")
-    return made
-
-
-@pytest.fixture(scope="module")
 def params(project: Project) -> Params:
     return Params.load(project.path("params.yaml"))
 

@@ -108,6 +108,10 @@ class Project:
         """Run one stage's script alone: exit code and output."""
         return self._finish([f"stages/{name}.py"], check=False)
 
+    def generate(self, *arguments: str) -> tuple[int, str]:
+        """Run `specmaskfoley generate`: exit code and output."""
+        return self._finish(["-m", "specmaskfoley.cli", "generate", *arguments], check=False)
+
     def start(self, *arguments: str) -> Running:
         """Run dvc in the background, in a process group of its own."""
         return Running(self, *arguments)

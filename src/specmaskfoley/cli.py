@@ -75,3 +75,7 @@ def _targets(found: list[Path], out: Path) -> list[Path]:
             name, number = f"{path.stem}-{number}", number + 1
         targets.append(out / name)
     return targets
+
+
+if __name__ == "__main__":
+    app()

@@ -198,7 +198,7 @@ class VideoEncoder(Settings):
 
     kind: Literal["mini"]
     width: Positive
-    channels: tuple[Positive, ...]
+    channels: Annotated[tuple[Positive, ...], Field(min_length=1)]
 
 
 class PromptEncoder(Settings):
@@ -304,6 +304,17 @@ class Judges(Settings):
     train_audio: Training
     train_audio_video: Training
     train_sync: Training
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.sync_max_offset_s >= self.sync_window_s:
+            raise ValueError(
+                f"sync_max_offset_s={self.sync_max_offset_s} must be below sync_window_s={self.sync_window_s}: "
+                "a window shifted by more has nothing left to compare"
+            )
+        if self.sync_classes < 3 or self.sync_classes % 2 == 0:
+            raise ValueError(f"sync_classes={self.sync_classes} must be odd and at least 3, so that 0 s is a class")
+        return self
 
 
 class Evaluate(Settings):

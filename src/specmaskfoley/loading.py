@@ -19,17 +19,14 @@ from specmaskfoley.training.masked import TokenClips
 _BATCH = 32
 
 
-def load_audio_visual(params: Params, split: str, texts: tuple[str, ...] | None = None) -> AudioVisual:
+def load_audio_visual(params: Params, split: str, texts: tuple[str, ...] = ()) -> AudioVisual:
     """Frames and mels of a split in memory, at most `encoders.max_clips` of them, evenly picked.
 
     Args:
-        texts: the labels to index; by default those of the split itself. Clips of other labels are left out.
+        texts: the labels that come first, those of the training split; labels met here for the first time follow.
     """
-    rows = ready_clips(params.paths.ledger, split)
-    texts = texts or tuple(sorted({row.label for row in rows}))
-    rows = _evenly([row for row in rows if row.label in texts], params.encoders.max_clips)
-    if not rows:
-        raise ValueError(f"no clip of split {split} has a label of the training split; label the clips alike")
+    rows = _evenly(ready_clips(params.paths.ledger, split), params.encoders.max_clips)
+    texts = (*texts, *sorted({row.label for row in rows} - set(texts)))
     clips = read_clips(rows, params)
     return AudioVisual(
         sync_frames=torch.from_numpy(clips.sync_frames),

@@ -8,6 +8,8 @@ Shape letters: B batch, t video frames, S frame side, M mel bands, L mel frames,
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -98,7 +100,7 @@ class OffsetClassifier(nn.Module):
     Picture and sound vectors are compared at every lag of the grid; a lag's score is the mean of its diagonal.
     """
 
-    def __init__(self, width: int, lags: tuple[int, ...]) -> None:
+    def __init__(self, num_mels: int, width: int, lags: tuple[int, ...]) -> None:
         """
         Args:
             lags: the grid in video frames, e.g. (-50, -45, ..., 50) for +-2 s at 25 fps.
@@ -117,7 +119,7 @@ class OffsetClassifier(nn.Module):
         self.video_out = nn.Sequential(nn.Conv1d(32 * 9, width, 1), nn.ReLU(), nn.Conv1d(width, width, 5, padding=2))
         self.sound = MelNet(width)
         self.sound_out = nn.Sequential(
-            nn.Conv1d(width * 10, width, 1), nn.ReLU(), nn.Conv1d(width, width, 3, padding=1)
+            nn.Conv1d(width * math.ceil(num_mels / 8), width, 1), nn.ReLU(), nn.Conv1d(width, width, 3, padding=1)
         )
         self.scale = nn.Parameter(torch.tensor(1.0))
         self.bias = nn.Parameter(torch.zeros(len(lags)))

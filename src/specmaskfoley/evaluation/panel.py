@@ -62,7 +62,9 @@ class Panel(nn.Module):
         self.tagger = Tagger(judges.width, len(texts))
         self.audio = AudioEmbedder(audio.num_mels, judges.width, len(texts))
         self.audio_video = AudioVideoEmbedder(judges.width)
-        self.offset = OffsetClassifier(judges.width, tuple(round(offset * video.sync_fps) for offset in self.grid))
+        self.offset = OffsetClassifier(
+            audio.num_mels, judges.width, tuple(round(offset * video.sync_fps) for offset in self.grid)
+        )
 
     @property
     def mel_per_frame(self) -> float:

@@ -18,17 +18,19 @@ from torch import nn
 from specmaskfoley.storage.files import atomic_path
 
 Described = BaseModel | int | str | list[str]
+_SETTINGS = "settings"
 
 
 def save_model(path: str | Path, module: nn.Module, **settings: Described) -> None:
     """Write weights and the settings that built the module into one safetensors file."""
     described = {
-        name: value.model_dump_json() if isinstance(value, BaseModel) else json.dumps(value)
+        name: value.model_dump(mode="json") if isinstance(value, BaseModel) else value
         for name, value in settings.items()
     }
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
     with atomic_path(path) as temporary:
-        save_file(tensors, temporary, metadata=described)
+        # One entry: safetensors writes several in random order, and equal models must be equal files.
+        save_file(tensors, temporary, metadata={_SETTINGS: json.dumps(described)})
 
 
 def load_model(path: str | Path, module: nn.Module, **settings: Described) -> None:
@@ -38,16 +40,16 @@ def load_model(path: str | Path, module: nn.Module, **settings: Described) -> No
         ValueError: the file is missing, damaged, or was made with other settings (which are named).
     """
     with _opened(path) as file:
-        found = file.metadata() or {}
+        found = _settings(file, path)
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, not a mapping
     for name, value in settings.items():
         wanted = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
         if name not in found:
             raise ValueError(f"{path}: does not say its {name}; it is not a model of this pipeline")
-        if json.loads(found[name]) != wanted:
+        if found[name] != wanted:
             raise ValueError(
-                f"{path}: was made with {name}={found[name]}, but params.yaml now says {json.dumps(wanted)}; "
-                "run `dvc repro` to make it again, or restore the setting"
+                f"{path}: was made with {name}={json.dumps(found[name])}, but params.yaml now says "
+                f"{json.dumps(wanted)}; run `dvc repro` to make it again, or restore the setting"
             )
     module.load_state_dict(tensors)
 
@@ -59,10 +61,18 @@ def read_setting(path: str | Path, name: str) -> Any:
         ValueError: the file is missing, damaged, or does not say.
     """
     with _opened(path) as file:
-        found = file.metadata() or {}
+        found = _settings(file, path)
     if name not in found:
         raise ValueError(f"{path}: does not say its {name}; it is not a model of this pipeline")
-    return json.loads(found[name])
+    return found[name]
+
+
+def _settings(file: Any, path: str | Path) -> dict[str, Any]:
+    try:
+        found = json.loads((file.metadata() or {}).get(_SETTINGS, "{}"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}: damaged settings ({error}); delete it and run `dvc repro`") from None
+    return found if isinstance(found, dict) else {}
 
 
 @contextmanager
