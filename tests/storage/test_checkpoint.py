@@ -60,7 +60,7 @@ def test_other_settings_are_named_with_both_values(tmp_path):
     other = SETTINGS.model_copy(update={"depth": 7})
     with pytest.raises(ValueError, match=re.escape(str(path))) as caught:
         load_model(path, network(0), control=other)
-    assert 'control={"depth":3' in str(caught.value)
+    assert 'control={"depth": 3' in str(caught.value)
     assert '"depth": 7' in str(caught.value)
 
 
