@@ -268,10 +268,11 @@ def test_an_experiment_reruns_only_what_its_setting_touches(project, tmp_path):
     table = json.loads(mine.dvc("exp", "show", "--json"))
     assert "weaker" in json.dumps(table)
 
-    # Back to what is committed: nothing is left to do, and the old numbers are there again.
+    # Back to what is committed: nothing is computed again, and the old numbers are there. (The page, which git
+    # does not keep, may be written anew.)
     mine.git("checkout", "-q", "-f", "main")
     mine.path("params.yaml").touch()
-    assert ran(mine.dvc("repro")) == []
+    assert set(ran(mine.dvc("repro"))) <= {"report"}
     assert results(mine) == before
     assert "weaker" in mine.dvc("exp", "list")
 
