@@ -42,9 +42,10 @@ _LOWPASS_WIDTH = 64
 _ROLLOFF = 0.9475937167399596
 _KAISER_BETA = 14.769656459379492
 
-# No B-frames: with them, x264's macroblock tree gave 2 to 4 different files in 10 runs on the same input, also
-# with one thread. fastdecode: read in 12 ms instead of 14.
-_X264 = {"preset": "veryfast", "tune": "fastdecode", "bf": "0", "crf": "20"}
+# The same frames must give the same file. x264's look-ahead (macroblock tree, B-frame and weight decisions, rate
+# control) gave other files now and then, also with one thread: 2 of 6 clips with B-frames, 1 of 48 without. So it is
+# off: `ultrafast` looks at no frame but the present one, and the quantiser is constant.
+_X264 = {"preset": "ultrafast", "bf": "0", "qp": "20"}
 _AAC = {"aac_coder": "fast"}  # 15 ms instead of 30 for 5 s, and no worse (signal-to-noise 28-34 dB, 25-35 dB)
 
 
