@@ -89,7 +89,7 @@ def test_stages_share_one_run_with_parameters_curves_and_files(store: Path) -> N
     (run,) = runs()
     assert run.info.status == "FINISHED"
     assert run.info.run_name.startswith("workspace-")
-    assert run.data.params["cfg.scale"] == "3.0"
+    assert run.data.params["cfg.scale"] == str(load().cfg.scale)
     assert run.data.params["profile"] == "mini"
     assert len(run.data.params) == len(tracking.flatten(load().to_dict()))
     assert run.data.metrics["specmaskfoley/fd"] == 12.5
