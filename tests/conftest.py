@@ -1,9 +1,45 @@
-"""One tiny project on which the whole pipeline has run, shared by all tests that look at its results."""
+"""Options and fixtures that several test files share."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+from golden_rule import Golden
 from tiny import Project
+
+HERE = Path(__file__).resolve().parent
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--golden",
+        type=Path,
+        default=HERE / "golden",
+        metavar="DIR",
+        help="another set of golden data of the same layout (default: tests/golden)",
+    )
+    parser.addoption(
+        "--clips",
+        type=Path,
+        default=HERE.parents[1] / "shared" / "vggsound_clips",
+        metavar="DIR",
+        help="folder of real VGGSound clips; tests that need them are skipped where it is absent",
+    )
+
+
+@pytest.fixture(scope="session")
+def golden(request: pytest.FixtureRequest) -> Golden:
+    return Golden(request.config.getoption("--golden"))
+
+
+@pytest.fixture(scope="session")
+def clips(request: pytest.FixtureRequest) -> Path:
+    """The folder of real clips."""
+    folder = request.config.getoption("--clips")
+    if not folder.is_dir():
+        pytest.skip(f"no real clips in {folder}; name a folder of them with --clips")
+    return folder
 
 
 @pytest.fixture(scope="session")
