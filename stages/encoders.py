@@ -1,52 +1,43 @@
-"""Stage encoders: training clips in; sync, semantic and prompt encoders out."""
+"""Stage encoders: training clips in; those of the sync, semantic and prompt encoders out that are trained here."""
 
 from pathlib import Path
 
+import torch
+
 from specmaskfoley import tracking
 from specmaskfoley.config import Params
-from specmaskfoley.encoders import build_prompt, build_semantic, build_sync, encoder_description
+from specmaskfoley.encoders import ROLES, encoder_description, encoder_file
 from specmaskfoley.loading import load_audio_visual
 from specmaskfoley.runtime import stage_main, start
 from specmaskfoley.storage.checkpoint import save_model
 from specmaskfoley.storage.curves import write_curves
 from specmaskfoley.storage.scratch import scratch
-from specmaskfoley.training.encoders import PromptObjective, SemanticObjective, SyncObjective
+from specmaskfoley.training.encoders import encoder_objectives
 from specmaskfoley.training.loop import fit
 
 
 def main(params_file: str = "params.yaml") -> None:
     params = Params.load(params_file)
     device = start(params)
-    settings, precision = params.encoders, params.run.precision
-    matters = [params.seed, settings, params.audio, params.video, precision]
+    Path(params.paths.encoders).mkdir(parents=True, exist_ok=True)
+    for role in ROLES:  # official encoders have no curve; DVC wants the file all the same
+        write_curves(params.paths.metrics, f"encoder_{role}", {})
+    if params.encoders.any_trained:
+        train_encoders(params, device)
+
+
+def train_encoders(params: Params, device: torch.device) -> None:
+    matters = [params.seed, params.encoders, params.audio, params.video, params.run.precision]
     with (
         scratch("encoders", matters, [params.paths.ledger, params.paths.clips]) as folder,
         tracking.stage_run("encoders", params) as log,
     ):
         train = load_audio_visual(params, "train")
         valid = load_audio_visual(params, "val", train.texts)
-        sync, semantic, prompt = (build(params).to(device) for build in (build_sync, build_semantic, build_prompt))
-        jobs = [
-            ("sync", SyncObjective(sync, train, valid, device, precision), settings.train_sync),
-            (
-                "semantic",
-                SemanticObjective(semantic, train, valid, device, precision),
-                settings.train_semantic,
-            ),
-            (
-                "prompt",
-                PromptObjective(prompt, train, valid, device, precision),
-                settings.train_prompt,
-            ),
-        ]
-        for name, objective, optim in jobs:
-            history = fit(objective, len(train), optim, seed=params.seed, name=name, scratch=folder, log=log)
-            save_model(
-                Path(params.paths.encoders) / f"{name}.safetensors",
-                objective.modules,
-                **encoder_description(params, name),
-            )
-            write_curves(params.paths.metrics, f"encoder_{name}", history.curves)
+        for role, (objective, optim) in encoder_objectives(params, train, valid, device).items():
+            history = fit(objective, len(train), optim, seed=params.seed, name=role, scratch=folder, log=log)
+            save_model(encoder_file(params, role), objective.modules, **encoder_description(params, role))
+            write_curves(params.paths.metrics, f"encoder_{role}", history.curves)
 
 
 if __name__ == "__main__":

@@ -131,7 +131,9 @@ def assert_summary(found: Tensor | np.ndarray, summary: Mapping[str, Any], *, re
     scale = float(flat.square().mean().sqrt())
     assert float(flat.mean()) == pytest.approx(summary["mean"], abs=rel_l2 * scale)
     assert float(flat.std(unbiased=False)) == pytest.approx(summary["std"], rel=10 * rel_l2)
-    np.testing.assert_allclose(flat[:64].numpy(), summary["first"], atol=10 * rel_l2 * max(scale, 1e-3), rtol=10 * rel_l2)
+    np.testing.assert_allclose(
+        flat[:64].numpy(), summary["first"], atol=10 * rel_l2 * max(scale, 1e-3), rtol=10 * rel_l2
+    )
     for index, golden in enumerate(summary.get("proj", ())):
         random = torch.randn(flat.numel(), generator=torch.Generator().manual_seed(1000 + index)).double()
         # A projection of an error of relative size r is about r * scale.

@@ -139,6 +139,69 @@ def test_settings_cannot_be_changed_after_loading():
         pytest.param(
             {"profiles.mini.control.depth": 99}, ["control.depth=99", f"backbone.depth={DEPTH}"], id="control-depth"
         ),
+        pytest.param(
+            {"profile": "vggsound", "profiles.vggsound.encoders.sync.kind": "synch"},
+            ["profiles.vggsound.encoders.sync", "'synch'", "'mini', 'synchformer'"],
+            id="unknown-encoder",
+        ),
+        pytest.param(
+            {"profile": "vggsound", "profiles.vggsound.encoders.sync.weigths": "x"},
+            ["profiles.vggsound.encoders.sync.weigths is not a known setting"],
+            id="unknown-setting-of-an-encoder",
+        ),
+        pytest.param(
+            {"profile": "vggsound", "profiles.vggsound.encoders.train_sync": MINI["encoders"]["train_sync"]},
+            ["sync.kind=synchformer is not trained here", "train_sync"],
+            id="training-of-an-official-encoder",
+        ),
+        pytest.param(
+            {"profiles.mini.encoders.train_sync": MISSING},
+            ["sync.kind=mini is trained here", "train_sync"],
+            id="no-training-of-a-mini-encoder",
+        ),
+        pytest.param(
+            {"profile": "vggsound", "profiles.vggsound.video.sync_size": 112},
+            ["encoders.sync.kind=synchformer", "sync_size=224", "112"],
+            id="wrong-frames-for-synchformer",
+        ),
+        pytest.param(
+            {"profile": "vggsound", "profiles.vggsound.video.semantic_fit": "crop"},
+            ["encoders.semantic.kind=dfn5b_clip", "semantic_fit=clip", "crop"],
+            id="wrong-frames-for-clip",
+        ),
+        pytest.param(
+            {"profile": "vggsound", "profiles.vggsound.video.sync_fps": 24.0},
+            ["encoders.sync.kind=synchformer", "sync_fps=25.0", "24.0"],
+            id="wrong-rate-for-synchformer",
+        ),
+        pytest.param(
+            {"profile": "vggsound", "profiles.vggsound.vocoder.kind": "melgan"},
+            ["vocoder.kind=melgan reads the specvqgan mel", "codec's is the hifigan mel"],
+            id="vocoder-of-another-mel",
+        ),
+        pytest.param(
+            {"profile": "vggsound", "profiles.vggsound.audio.fmax": 7600.0},
+            ["vocoder.kind=bigvgan reads the hifigan mel", "fmax 8000", "fmax 7600"],
+            id="vocoder-of-another-band",
+        ),
+        pytest.param(
+            {"profiles.mini.audio.mel": "specvqgan"}, ["mel=specvqgan is defined for", "fmax 7600"], id="recipe-of-mel"
+        ),
+        pytest.param(
+            {"profiles.mini.codec.weights": "specvqgan_vggsound"},
+            ["codec.weights and train_codec exclude each other"],
+            id="codec-official-and-trained",
+        ),
+        pytest.param(
+            {"profiles.mini.train_codec": MISSING},
+            ["codec.weights and train_codec exclude each other"],
+            id="codec-from-nowhere",
+        ),
+        pytest.param(
+            {"profiles.mini.codec.weights": "specvqgan_vggsound", "profiles.mini.train_codec": None},
+            ["codec.weights=specvqgan_vggsound", "audio.mel=specvqgan, found hifigan"],
+            id="codec-of-another-mel",
+        ),
         pytest.param({"data.source": "folder"}, ["data.folder is null", "data.source=folder"], id="folder-not-named"),
     ],
 )
@@ -209,6 +272,13 @@ def test_token_grid_is_whole_patches_and_all_that_fit_into_the_clip(duration_s, 
     assert settings.num_samples <= samples + 1e-6
     assert settings.num_samples + patch * hop_length > samples - 1e-6 - hop_length
     assert settings.token_duration_s <= duration_s + 1e-9
+
+
+def test_official_weights_are_what_the_profile_names():
+    assert Params.from_mapping(RAW).needed_weights() == ()
+    vggsound = Params.from_mapping(changed({"profile": "vggsound"}))
+    assert set(vggsound.needed_weights()) >= {"synchformer", "dfn5b_clip", "clap", "passt", "vggish", "imagebind"}
+    assert (vggsound.num_sync_frames, vggsound.num_semantic_frames) == (250, 80)
 
 
 def test_peak_learning_rate_is_the_papers():

@@ -17,7 +17,6 @@ import numpy as np
 import psutil
 import pyarrow.parquet as pq
 import pytest
-from golden_rule import SHARED
 from tiny import COUNTS, STAGES, Project, shrink
 
 from specmaskfoley.config import Params
@@ -469,15 +468,12 @@ def test_good_clips_go_on_beside_bad_ones(own):
     assert ran(own.dvc("repro", "prepare")) == []
 
 
-def test_real_videos_are_ready(own):
-    clips = sorted((SHARED / "vggsound_clips").glob("*.mp4"))
-    if not clips:
-        pytest.skip(f"no real videos here (looked in {SHARED.resolve() / 'vggsound_clips'})")
-    own.change(with_folder(str(clips[0].parent.resolve())))
+def test_real_videos_are_ready(own, clips):
+    own.change(with_folder(str(clips.resolve())))
     for stage in ("clips", "prepare"):
         code, output = own.stage(stage)
         assert code == 0, output
     ledger = read_table(own.path("data", "ledger.parquet"), LEDGER_SCHEMA)
-    assert {row["clip_id"]: row["state"] for row in ledger} == {path.stem: "ready" for path in clips}
+    assert {row["clip_id"]: row["state"] for row in ledger} == {path.stem: "ready" for path in clips.glob("*.mp4")}
     assert {row["split"] for row in ledger} == set(SPLITS)
     assert all(row["duration_s"] == pytest.approx(10, abs=0.2) for row in ledger)

@@ -8,7 +8,6 @@ import av
 import numpy as np
 import pytest
 import soundfile
-from golden_rule import SHARED
 from tiny import Project
 
 from specmaskfoley.storage.media import probe, read_frames, write_video
@@ -74,13 +73,11 @@ def test_mistakes_in_the_arguments_are_one_line(project: Project, tmp_path: Path
     assert "Traceback" not in output
 
 
-def test_real_videos_flow_through(project: Project, tmp_path: Path):
-    clips = sorted((SHARED / "vggsound_clips").glob("*.mp4"))[:3]
-    if not clips:
-        pytest.skip("no ../shared/vggsound_clips beside the repository")
-    code, output = project.generate(*(str(clip) for clip in clips), "--out", str(tmp_path))
+def test_real_videos_flow_through(project: Project, clips: Path, tmp_path: Path):
+    some = sorted(clips.glob("*.mp4"))[:3]
+    code, output = project.generate(*(str(clip) for clip in some), "--out", str(tmp_path))
     assert code == 0, output
-    for clip in clips:
+    for clip in some:
         with av.open(str(tmp_path / clip.name)) as made:
             assert [stream.type for stream in made.streams] == ["video", "audio"]
         assert probe(tmp_path / clip.name).duration_s == pytest.approx(probe(clip).duration_s, abs=0.04)

@@ -12,7 +12,14 @@ import torch
 import yaml
 
 from specmaskfoley.config import Params
-from specmaskfoley.encoders import build_prompt, build_semantic, build_sync, encoder_description, load_encoders
+from specmaskfoley.encoders import (
+    build_prompt,
+    build_semantic,
+    build_sync,
+    encoder_description,
+    encoder_file,
+    load_encoders,
+)
 from specmaskfoley.models.codec import Codec
 from specmaskfoley.networks import (
     backbone_description,
@@ -72,8 +79,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_model(folder / paths.backbone, new, **backbone_description(made))
     save_model(folder / paths.control, build_control(new, made), **control_description(made))
     for role, build in (("sync", build_sync), ("semantic", build_semantic), ("prompt", build_prompt)):
-        file = folder / paths.encoders / f"{role}.safetensors"
-        save_model(file, build(made), **encoder_description(made, role))
+        network = build(getattr(made.encoders, role), made)
+        save_model(folder / encoder_file(made, role), network, **encoder_description(made, role))
     return folder
 
 

@@ -9,13 +9,10 @@ from typing import Annotated
 import typer
 
 from specmaskfoley.config import Params
+from specmaskfoley.weights import command as weights_command
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Sound for silent video (SpecMaskFoley).")
-
-
-@app.callback()
-def _verbs() -> None:
-    """Keeps `generate` a verb of its own while it is the only one."""
+app.add_typer(weights_command.app, name="weights")
 
 
 @app.command()
@@ -44,6 +41,22 @@ def generate(
         raise typer.Exit(2) from None
     if failed:
         raise typer.Exit(1)
+
+
+@app.command()
+def plan(
+    params_file: Annotated[Path, typer.Option("--params", help="Settings to plan for.")] = Path("params.yaml"),
+) -> None:
+    """Print what `dvc repro` will download, compute and store with these settings, and under which licences."""
+    try:
+        params = Params.load(params_file)
+        os.chdir(params_file.resolve().parent)
+        from specmaskfoley.plan import plan as lines  # imports torch, which takes seconds
+
+        typer.echo("\n".join(lines(params)))
+    except (ValueError, OSError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from None
 
 
 def _generate(params: Params, files: list[Path], out: Path, text: str, seed: int) -> int:

@@ -19,6 +19,16 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
+_RECIPE = {"sample_rate": 22050, "n_fft": 1024, "hop_length": 256, "num_mels": 80}
+HIFIGAN_RECIPE = {**_RECIPE, "fmin": 0.0, "fmax": 8000.0}
+SPECVQGAN_RECIPE = {**_RECIPE, "fmin": 125.0, "fmax": 7600.0}
+
+
+def told(recipe: dict[str, float]) -> str:
+    """A mel recipe for a message."""
+    return ", ".join(f"{name} {value:g}" for name, value in recipe.items())
+
+
 GUIDANCE_MODES = ("multi", "no_text_video", "no_video", "text", "audio")
 GuidanceMode = Literal["multi", "no_text_video", "no_video", "text", "audio"]
 
@@ -32,6 +42,7 @@ class Settings(BaseModel):
 class Paths(Settings):
     """Where the stages read and write; relative to the directory of params.yaml."""
 
+    weights: str
     clips: str
     clip_list: str
     ledger: str
@@ -52,6 +63,16 @@ class Data(Settings):
     source: Literal["world", "folder"]
     folder: str | None = None
     labels: str | None = None
+
+
+class Weights(Settings):
+    """Where official weight files lie and how they get there; `weights.lock.yaml` says which there are."""
+
+    folder: str
+    bundle: str | None = None
+    mirror: str | dict[str, str] | None = None
+    proxy: str | None = None
+    retries: Annotated[int, Field(ge=0)] = 5
 
 
 class Guidance(Settings):
@@ -81,8 +102,12 @@ class Run(Settings):
 
 
 class Audio(Settings):
-    """Clip length and mel-spectrogram; every other length follows from these."""
+    """Clip length and mel-spectrogram; every other length follows from these.
 
+    `mel` is the recipe: HiFi-GAN's (natural logarithm) or that of the public SpecVQGAN codebook (decibels on 0..1).
+    """
+
+    mel: Literal["hifigan", "specvqgan"] = "hifigan"
     duration_s: PositiveFloat
     sample_rate: Positive
     n_fft: Positive
@@ -104,7 +129,14 @@ class Audio(Settings):
             raise ValueError(f"fmax={self.fmax} is above half of sample_rate={self.sample_rate}")
         if self.token_columns < 1:
             raise ValueError(f"duration_s={self.duration_s} is shorter than one token column")
+        if self.mel == "specvqgan" and (found := self.recipe) != SPECVQGAN_RECIPE:
+            raise ValueError(f"mel=specvqgan is defined for {told(SPECVQGAN_RECIPE)}; found {told(found)}")
         return self
+
+    @property
+    def recipe(self) -> dict[str, float]:
+        """What a network that reads or writes mels was trained for."""
+        return {name: getattr(self, name) for name in SPECVQGAN_RECIPE}
 
     @property
     def token_rows(self) -> int:
@@ -131,19 +163,25 @@ class Audio(Settings):
         return self.num_samples / self.sample_rate
 
 
+Fit = Literal["stretch", "clip", "crop"]
+FrameRule = Literal["on_screen", "rate_filter", "timestamp"]
+
+
 class Video(Settings):
-    """Frame rates and square sizes at which the encoders see a video."""
+    """Frame rates, square sizes and ways of fitting at which the encoders see a video.
+
+    `frame_rule` says which frame stands for a moment, `span` whether the frames cover the token grid (`tokens`) or
+    the whole `audio.duration_s` (`clip`), as upstream's features do.
+    """
 
     sync_fps: PositiveFloat
     sync_size: Positive
+    sync_fit: Fit
     semantic_fps: PositiveFloat
     semantic_size: Positive
-
-    def sync_frames(self, duration_s: float) -> int:
-        return round(self.sync_fps * duration_s)
-
-    def semantic_frames(self, duration_s: float) -> int:
-        return round(self.semantic_fps * duration_s)
+    semantic_fit: Fit
+    frame_rule: FrameRule
+    span: Literal["tokens", "clip"]
 
 
 class World(Settings):
@@ -193,37 +231,99 @@ class Training(Settings):
         return self.base_learning_rate * self.batch_size / 256
 
 
-class VideoEncoder(Settings):
-    """One video encoder: `kind` names the implementation that fills the role."""
+class MiniVideoEncoder(Settings):
+    """A small video encoder that the pipeline trains."""
 
     kind: Literal["mini"]
     width: Positive
     channels: Annotated[tuple[Positive, ...], Field(min_length=1)]
 
 
-class PromptEncoder(Settings):
-    """The encoder of sounds and texts; `blocks` of convolution over time."""
+class MiniPromptEncoder(Settings):
+    """A small encoder of sounds and texts that the pipeline trains; `blocks` of convolution over time."""
 
     kind: Literal["mini"]
     width: Positive
     blocks: Positive
 
 
+class Synchformer(Settings):
+    """Synchformer's visual features: 8 vectors for each 0.64 s of 25 fps video, every 0.32 s."""
+
+    kind: Literal["synchformer"]
+    weights: str
+
+    @property
+    def width(self) -> int:
+        return 768
+
+
+class DFN5BClip(Settings):
+    """CLIP image embeddings (DFN5B, ViT-H/14)."""
+
+    kind: Literal["dfn5b_clip"]
+    weights: str
+
+    @property
+    def width(self) -> int:
+        return 1024
+
+
+class Clap(Settings):
+    """CLAP embeddings of sounds and texts (LAION, HTSAT-base)."""
+
+    kind: Literal["clap"]
+    weights: str
+    tokenizer: Annotated[tuple[str, ...], Field(min_length=1)]
+
+    @property
+    def width(self) -> int:
+        return 512
+
+
+SyncEncoder = Annotated[MiniVideoEncoder | Synchformer, Field(discriminator="kind")]
+SemanticEncoder = Annotated[MiniVideoEncoder | DFN5BClip, Field(discriminator="kind")]
+PromptEncoder = Annotated[MiniPromptEncoder | Clap, Field(discriminator="kind")]
+
+
 class Encoders(Settings):
-    """The feature encoders; `max_clips` bounds what their training holds in memory."""
+    """The feature encoders; `train_*` only for those that the pipeline trains.
+
+    `max_clips` bounds what training (of the judges too) holds in memory, `batch_size` the clips encoded together.
+    """
 
     max_clips: Positive
-    sync: VideoEncoder
-    semantic: VideoEncoder
+    batch_size: Positive
+    sync: SyncEncoder
+    semantic: SemanticEncoder
     prompt: PromptEncoder
-    train_sync: Training
-    train_semantic: Training
-    train_prompt: Training
+    train_sync: Training | None = None
+    train_semantic: Training | None = None
+    train_prompt: Training | None = None
+
+    @property
+    def any_trained(self) -> bool:
+        return any((self.train_sync, self.train_semantic, self.train_prompt))
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for role in ("sync", "semantic", "prompt"):
+            kind, trained = getattr(self, role).kind, getattr(self, f"train_{role}") is not None
+            if trained != (kind == "mini"):
+                raise ValueError(
+                    f"{role}.kind={kind} {'is not trained here: remove' if trained else 'is trained here: set'} "
+                    f"train_{role}"
+                )
+        return self
 
 
 class Codec(Settings):
-    """SpecVQGAN-style tokenizer; `stem` folds stem x stem mel pixels into channels before the first level."""
+    """SpecVQGAN-style tokenizer; `stem` folds stem x stem mel pixels into channels before the first level.
 
+    With `weights` it is an official one (whose mel is audio.mel=specvqgan), otherwise the pipeline trains it.
+    """
+
+    weights: str | None = None
     codebook_size: Positive
     code_width: Positive
     stem: Positive
@@ -287,15 +387,28 @@ class TrainControl(Settings):
     prompt_dropout: Fraction
 
 
-class Vocoder(Settings):
+class GriffinLim(Settings):
+    """Phase reconstruction; reads any mel."""
+
     kind: Literal["griffin_lim"]
     iterations: Positive
     momentum: Fraction
 
 
-class Judges(Settings):
-    """Evaluation networks, trained apart from the generator's own encoders."""
+class NeuralVocoder(Settings):
+    """An official vocoder; each kind reads one mel recipe."""
 
+    kind: Literal["hifigan", "bigvgan", "melgan"]
+    weights: str
+
+
+Vocoder = Annotated[GriffinLim | NeuralVocoder, Field(discriminator="kind")]
+
+
+class MiniJudges(Settings):
+    """Small evaluation networks, trained apart from the generator's own encoders."""
+
+    kind: Literal["mini"]
     width: Positive
     sync_window_s: PositiveFloat
     sync_max_offset_s: PositiveFloat
@@ -317,6 +430,23 @@ class Judges(Settings):
         return self
 
 
+class OfficialWeights(Settings):
+    weights: str
+
+
+class PaperJudges(Settings):
+    """The paper's judges: PaSST (FD, KL), VGGish (FAD), ImageBind (IB score), Synchformer (DeSync)."""
+
+    kind: Literal["paper"]
+    passt: OfficialWeights
+    vggish: OfficialWeights
+    imagebind: OfficialWeights
+    synchformer: OfficialWeights
+
+
+Judges = Annotated[MiniJudges | PaperJudges, Field(discriminator="kind")]
+
+
 class Evaluate(Settings):
     onset_tolerance_s: PositiveFloat
     pictures: Annotated[int, Field(ge=0)]
@@ -330,6 +460,7 @@ class Params(Settings):
     paths: Paths
     data: Data
     run: Run
+    weights: Weights
     cfg: Guidance
     sample: Sample
     audio: Audio
@@ -338,7 +469,7 @@ class Params(Settings):
     prepare: Prepare
     encoders: Encoders
     codec: Codec
-    train_codec: TrainCodec
+    train_codec: TrainCodec | None = None
     backbone: Backbone
     train_backbone: TrainBackbone
     control: Control
@@ -361,7 +492,67 @@ class Params(Settings):
             )
         if self.data.source == "folder" and not self.data.folder:
             raise ValueError("data.folder is null, but data.source=folder needs a directory of videos")
+        self._check_encoders()
+        self._check_codec_and_vocoder()
         return self
+
+    def _check_encoders(self) -> None:
+        video = self.video
+        views = {"sync": (video.sync_size, video.sync_fit), "semantic": (video.semantic_size, video.semantic_fit)}
+        for role, view in views.items():
+            kind = getattr(self.encoders, role).kind
+            if kind in OFFICIAL_VIEWS and view != OFFICIAL_VIEWS[kind]:
+                size, fit = OFFICIAL_VIEWS[kind]
+                raise ValueError(
+                    f"encoders.{role}.kind={kind} sees video.{role}_size={size}, video.{role}_fit={fit}; "
+                    f"found {view[0]}, {view[1]}"
+                )
+        if self.encoders.sync.kind == "synchformer" and video.sync_fps != 25.0:
+            raise ValueError(f"encoders.sync.kind=synchformer sees video.sync_fps=25.0; found {video.sync_fps}")
+
+    def _check_codec_and_vocoder(self) -> None:
+        codec, audio, vocoder = self.codec, self.audio, self.vocoder
+        if (codec.weights is None) != (self.train_codec is not None):
+            raise ValueError(
+                "codec.weights and train_codec exclude each other: name the weights of an official codec, or say how "
+                "to train one"
+            )
+        if codec.weights is not None and audio.mel != "specvqgan":
+            raise ValueError(
+                f"codec.weights={codec.weights}: the public codebook reads audio.mel=specvqgan, found {audio.mel}"
+            )
+        if vocoder.kind in VOCODER_MELS:
+            mel, recipe = VOCODER_MELS[vocoder.kind]
+            if (audio.mel, audio.recipe) != (mel, recipe):
+                raise ValueError(
+                    f"vocoder.kind={vocoder.kind} reads the {mel} mel ({told(recipe)}), but the codec's is the "
+                    f"{audio.mel} mel ({told(audio.recipe)}; audio in params.yaml); choose a vocoder of that mel, or "
+                    "griffin_lim"
+                )
+        listener = (self.encoders.prompt.kind, audio.mel)
+        if self.train_codec is not None and self.train_codec.perceptual_weight and listener != ("mini", "hifigan"):
+            raise ValueError(
+                f"train_codec.perceptual_weight={self.train_codec.perceptual_weight} needs encoders.prompt.kind=mini "
+                f"and audio.mel=hifigan, found {listener[0]} and {listener[1]}; set it to 0"
+            )
+
+    @property
+    def video_duration_s(self) -> float:
+        """Seconds of video that the encoders see."""
+        return self.audio.token_duration_s if self.video.span == "tokens" else self.audio.duration_s
+
+    @property
+    def num_sync_frames(self) -> int:
+        return round(self.video.sync_fps * self.video_duration_s)
+
+    @property
+    def num_semantic_frames(self) -> int:
+        return round(self.video.semantic_fps * self.video_duration_s)
+
+    def needed_weights(self) -> tuple[str, ...]:
+        """Names in weights.lock.yaml that the active profile asks for, in the order of the settings."""
+        sections = (self.encoders, self.codec, self.vocoder, self.judges)
+        return tuple(dict.fromkeys(name for section in sections for name in _weights_of(section.model_dump())))
 
     @classmethod
     def load(cls, path: str | Path = "params.yaml") -> Params:
@@ -395,13 +586,30 @@ class Params(Settings):
         twice = sorted(set(base) & set(profiles[profile]))
         if twice:
             raise ValueError(f"{where}: {', '.join(twice)} set both at the top level and in profiles.{profile}")
+        merged = _tuples({**base, **profiles[profile]})
         try:
-            return cls.model_validate(_tuples({**base, **profiles[profile]}))
+            return cls.model_validate(merged)
         except ValidationError as error:
-            raise ValueError(_explain(error, where, set(profiles[profile]), str(profile))) from None
+            raise ValueError(_explain(error, where, merged, set(profiles[profile]), str(profile))) from None
 
     def to_dict(self) -> dict[str, Any]:
         return self.model_dump(mode="json")
+
+
+OFFICIAL_VIEWS: dict[str, tuple[int, Fit]] = {"synchformer": (224, "crop"), "dfn5b_clip": (384, "clip")}
+VOCODER_MELS = {
+    "hifigan": ("hifigan", HIFIGAN_RECIPE),
+    "bigvgan": ("hifigan", HIFIGAN_RECIPE),
+    "melgan": ("specvqgan", SPECVQGAN_RECIPE),
+}
+
+
+def _weights_of(value: Any) -> list[str]:
+    """Every `weights` and every `tokenizer` file in a section."""
+    if not isinstance(value, dict):
+        return []
+    own = [value["weights"]] if value.get("weights") else []
+    return [*own, *value.get("tokenizer", ()), *(name for item in value.values() for name in _weights_of(item))]
 
 
 def _tuples(value: Any) -> Any:
@@ -411,10 +619,10 @@ def _tuples(value: Any) -> Any:
     return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
 
 
-def _explain(error: ValidationError, where: str, in_profile: set[str], profile: str) -> str:
+def _explain(error: ValidationError, where: str, raw: dict[str, Any], in_profile: set[str], profile: str) -> str:
     lines = []
     for item in error.errors():
-        keys = [str(part) for part in item["loc"]]
+        keys = _without_tags(raw, item["loc"])
         name = ".".join(([f"profiles.{profile}"] if keys and keys[0] in in_profile else []) + keys)
         if item["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
             lines.append(f"{where}: {name} is not a known setting; check its spelling")
@@ -425,3 +633,14 @@ def _explain(error: ValidationError, where: str, in_profile: set[str], profile: 
             shown = "" if isinstance(item["input"], dict) else f"={item['input']!r}"
             lines.append(f"{where}: {name}{shown}: {message}" if name else f"{where}: {message}")
     return "\n".join(lines)
+
+
+def _without_tags(raw: Any, location: tuple[int | str, ...]) -> list[str]:
+    """The keys of a place in params.yaml: pydantic puts the `kind` of a union between them."""
+    keys = []
+    for part in location:
+        if isinstance(raw, dict) and part not in raw and raw.get("kind") == part:
+            continue
+        keys.append(str(part))
+        raw = raw.get(part) if isinstance(raw, dict) else None
+    return keys

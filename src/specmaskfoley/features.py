@@ -1,6 +1,6 @@
 """Frames, sound and text to the features that steer the generator.
 
-Shape letters: B clips, S samples, t sync frames, u semantic frames, d feature width, P prompt width.
+Shape letters: B clips, S samples, t sync features, u semantic frames, d feature width, P prompt width.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from specmaskfoley.audio.mel import MelSpectrogram
 from specmaskfoley.config import Params
 from specmaskfoley.encoders import load_encoders
 from specmaskfoley.runtime import autocast
+from specmaskfoley.storage.clips import Sound, semantic_view, sync_view
 
 
 class Features:
@@ -21,8 +21,10 @@ class Features:
 
     def __init__(self, params: Params, device: torch.device) -> None:
         self.params, self.device = params, device
-        self.mel = MelSpectrogram(params.audio).to(device)
         self.sync_encoder, self.semantic_encoder, self.prompt_encoder = load_encoders(params, device)
+        self.sync_view, self.semantic_view = sync_view(params), semantic_view(params)
+        self.prompt_sound = Sound(self.prompt_encoder.sample_rate, self.prompt_encoder.num_samples)
+        self.num_sync = self.sync_encoder.num_features(self.sync_view.frames)
 
     @torch.inference_mode()
     def video(self, sync_frames: Tensor, semantic_frames: Tensor) -> tuple[Tensor, Tensor]:
@@ -34,10 +36,10 @@ class Features:
 
     @torch.inference_mode()
     def audio_prompt(self, waveform: Tensor) -> Tensor:
-        """(B, S) -> (B, P) float16."""
-        return self.prompt_encoder.encode_audio(self.mel(waveform.to(self.device))).half()
+        """(B, S), heard as `prompt_sound` says, -> (B, P) float16."""
+        return self.prompt_encoder.embed_audio(waveform.to(self.device)).half()
 
     @torch.inference_mode()
     def text_prompt(self, texts: Sequence[str]) -> Tensor:
         """B texts -> (B, P) float16."""
-        return self.prompt_encoder.encode_text(texts).half()
+        return self.prompt_encoder.embed_text(texts).half()

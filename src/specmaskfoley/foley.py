@@ -18,7 +18,7 @@ from specmaskfoley.config import Params
 from specmaskfoley.features import Features
 from specmaskfoley.generator import Generator, clip_seed
 from specmaskfoley.sources.folder import SUFFIXES
-from specmaskfoley.storage.clips import read_video
+from specmaskfoley.storage.clips import read_views
 from specmaskfoley.storage.media import MediaError, mux, probe, write_audio
 
 _FADE_S = 0.02
@@ -58,12 +58,9 @@ class Foley:
         fade = int(_FADE_S * audio.sample_rate)
         mode = self.params.cfg.mode if text or self.params.cfg.mode == "audio" else "no_text_video"
         for number, start in enumerate(tqdm(starts, desc=path.name, unit="window", disable=None)):
-            sync, semantic = self.features.video(
-                *(
-                    torch.from_numpy(frames)[None]
-                    for frames in read_video(path, audio, self.params.video, start / audio.sample_rate)
-                )
-            )
+            views = (self.features.sync_view, self.features.semantic_view)
+            frames = read_views(path, views, start / audio.sample_rate)
+            sync, semantic = self.features.video(*(torch.from_numpy(frames[view])[None] for view in views))
             tokens = self.generator.tokens(
                 prompt=self.features.text_prompt([text]).float(),
                 sync=sync.float(),

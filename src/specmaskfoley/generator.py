@@ -12,10 +12,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from specmaskfoley.audio.mel import MelSpectrogram, denormalize, normalize
-from specmaskfoley.audio.vocoder import build_vocoder
+from specmaskfoley.audio.mel import build_mel
 from specmaskfoley.config import GuidanceMode, Params
-from specmaskfoley.networks import load_backbone, load_codec, load_control
+from specmaskfoley.networks import load_backbone, load_codec, load_control, load_vocoder
 from specmaskfoley.sampling import Condition, needs_video, sample_tokens
 
 _PEAK = 0.98
@@ -26,11 +25,11 @@ class Generator:
 
     def __init__(self, params: Params, device: torch.device) -> None:
         self.params, self.device = params, device
-        self.mel = MelSpectrogram(params.audio).to(device)
+        self.mel = build_mel(params.audio).to(device)
         self.codec = load_codec(params, device)
         self.backbone = load_backbone(params, device)
         self.control = load_control(self.backbone, params, device)
-        self.vocoder = build_vocoder(params.audio, params.vocoder).to(device)
+        self.vocoder = load_vocoder(params, device)
 
     def tokens(
         self,
@@ -65,15 +64,15 @@ class Generator:
     @torch.inference_mode()
     def decode(self, tokens: Tensor) -> Tensor:
         """(B, F, T) -> waveform (B, S) on the CPU."""
-        log_mel = denormalize(self.codec.decode(tokens.to(self.device))[:, 0])
-        waveform = self.vocoder(log_mel).cpu()
+        mel = self.mel.denormalize(self.codec.decode(tokens.to(self.device))[:, 0])
+        waveform = self.vocoder(mel).cpu()
         # Phase reconstruction overshoots now and then; turning the clip down beats clipping it.
         return waveform / (waveform.abs().amax(1, keepdim=True) / _PEAK).clamp(min=1.0)  # type: ignore[no-any-return]
 
     @torch.inference_mode()
     def encode(self, waveform: Tensor) -> Tensor:
         """(B, S) -> tokens (B, F, T)."""
-        return self.codec.encode(normalize(self.mel(waveform.to(self.device)))[:, None]).tokens
+        return self.codec.encode(self.mel.normalize(self.mel(waveform.to(self.device)))[:, None]).tokens
 
 
 def clip_seed(seed: int, clip_id: str) -> int:

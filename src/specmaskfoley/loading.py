@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from specmaskfoley.audio.mel import MelSpectrogram
+from specmaskfoley.audio.mel import MelSpectrogram, build_mel
 from specmaskfoley.config import Params
-from specmaskfoley.storage.clips import read_clips
+from specmaskfoley.storage.clips import model_sound, read_media, semantic_view, sync_view
 from specmaskfoley.storage.tables import LedgerRow, read_arrays, ready_clips
 from specmaskfoley.training.encoders import AudioVisual
 from specmaskfoley.training.masked import TokenClips
@@ -27,21 +27,23 @@ def load_audio_visual(params: Params, split: str, texts: tuple[str, ...] = ()) -
     """
     rows = _evenly(ready_clips(params.paths.ledger, split), params.encoders.max_clips)
     texts = (*texts, *sorted({row.label for row in rows} - set(texts)))
-    clips = read_clips(rows, params)
+    sync, semantic, sound = sync_view(params), semantic_view(params), model_sound(params)
+    media = read_media([row.path for row in rows], views=(sync, semantic), sounds=(sound,), workers=params.run.workers)
     return AudioVisual(
-        sync_frames=torch.from_numpy(clips.sync_frames),
-        semantic_frames=torch.from_numpy(clips.semantic_frames),
-        log_mel=log_mels(clips.waveform, params),
-        labels=torch.tensor([texts.index(label) for label in clips.labels]),
+        sync_frames=torch.from_numpy(media.frames[sync]),
+        semantic_frames=torch.from_numpy(media.frames[semantic]),
+        log_mel=log_mels(media.waves[sound], params),
+        labels=torch.tensor([texts.index(row.label) for row in rows]),
         texts=texts,
         mel_per_frame=params.audio.sample_rate / params.audio.hop_length / params.video.sync_fps,
     )
 
 
-def load_log_mels(params: Params, split: str) -> Tensor:
-    """(n, M, L) of all usable clips of a split."""
-    clips = read_clips(ready_clips(params.paths.ledger, split), params, frames=False)
-    return log_mels(clips.waveform, params)
+def load_mels(params: Params, split: str) -> Tensor:
+    """The codec's mels (n, M, L) of all usable clips of a split."""
+    paths, sound = [row.path for row in ready_clips(params.paths.ledger, split)], model_sound(params)
+    waves = read_media(paths, sounds=(sound,), workers=params.run.workers).waves[sound]
+    return _batched(build_mel(params.audio), waves)
 
 
 def load_token_clips(params: Params, split: str, *, video: bool) -> TokenClips:
@@ -66,10 +68,14 @@ def load_token_clips(params: Params, split: str, *, video: bool) -> TokenClips:
     )
 
 
-@torch.inference_mode()
 def log_mels(waveform: np.ndarray | Tensor, params: Params) -> Tensor:
-    """(n, samples) -> (n, M, L), in batches on the CPU."""
-    mel = MelSpectrogram(params.audio)
+    """(n, samples) -> (n, M, L): what the mini encoders and judges hear, whichever mel the codec reads."""
+    return _batched(MelSpectrogram(params.audio), waveform)
+
+
+@torch.inference_mode()
+def _batched(mel: nn.Module, waveform: np.ndarray | Tensor) -> Tensor:
+    """In batches on the CPU; a copy, which autograd may use."""
     return torch.cat([mel(part) for part in torch.split(torch.as_tensor(waveform), _BATCH)]).clone()
 
 

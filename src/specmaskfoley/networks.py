@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import torch
+from torch import nn
 
-from specmaskfoley.config import Params
+from specmaskfoley.audio.vocoder import GriffinLim, build_vocoder
+from specmaskfoley.config import NeuralVocoder, Params
 from specmaskfoley.models.backbone import Backbone
 from specmaskfoley.models.codec import Codec
 from specmaskfoley.models.control import ControlBranch
 from specmaskfoley.storage.checkpoint import Described, load_model
+from specmaskfoley.weights import load_weights
 
 
 def build_backbone(params: Params) -> Backbone:
@@ -51,9 +54,17 @@ def load_control(backbone: Backbone, params: Params, device: torch.device) -> Co
     return control.to(device).eval()
 
 
+def load_vocoder(params: Params, device: torch.device) -> nn.Module:
+    """What turns the codec's mel into sound; official ones with their weights."""
+    vocoder = build_vocoder(params.audio, params.vocoder)
+    if not isinstance(vocoder, GriffinLim) and isinstance(params.vocoder, NeuralVocoder):
+        vocoder.load_official(*load_weights(params.vocoder.weights, params))
+    return vocoder.to(device).eval()
+
+
 def codec_description(params: Params) -> dict[str, Described]:
     """Everything that a codec's weights fit; kept in its file and compared when it is loaded."""
-    return {"codec": params.codec, "num_mels": params.audio.num_mels}
+    return {"codec": params.codec, "mel": params.audio.mel, "num_mels": params.audio.num_mels}
 
 
 def backbone_description(params: Params) -> dict[str, Described]:

@@ -11,8 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from specmaskfoley.config import PromptEncoder as PromptSettings
-from specmaskfoley.config import VideoEncoder
+from specmaskfoley.config import Audio, MiniPromptEncoder, MiniVideoEncoder
 from specmaskfoley.encoders.mini import (
     PromptEncoder,
     SemanticEncoder,
@@ -22,9 +21,12 @@ from specmaskfoley.encoders.mini import (
     trigrams,
 )
 
-SETTINGS = VideoEncoder(kind="mini", width=12, channels=(4, 6))
-PROMPT = PromptSettings(kind="mini", width=12, blocks=2)
+SETTINGS = MiniVideoEncoder(kind="mini", width=12, channels=(4, 6))
+PROMPT = MiniPromptEncoder(kind="mini", width=12, blocks=2)
 MELS, SIDE = 16, 24
+AUDIO = Audio(
+    duration_s=1.0, sample_rate=22050, n_fft=1024, hop_length=256, num_mels=MELS, fmin=0.0, fmax=8000.0, patch=16
+)
 
 
 def trained(module: torch.nn.Module) -> torch.nn.Module:
@@ -40,7 +42,7 @@ def trained(module: torch.nn.Module) -> torch.nn.Module:
 @pytest.fixture(scope="module")
 def sync() -> SyncEncoder:
     torch.manual_seed(0)
-    return trained(SyncEncoder(SETTINGS, MELS))
+    return trained(SyncEncoder(SETTINGS, AUDIO))
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +54,7 @@ def semantic() -> SemanticEncoder:
 @pytest.fixture(scope="module")
 def prompt() -> PromptEncoder:
     torch.manual_seed(2)
-    return trained(PromptEncoder(PROMPT, MELS))
+    return trained(PromptEncoder(PROMPT, AUDIO))
 
 
 def frames(count: int = 3, length: int = 9) -> Tensor:

@@ -1,11 +1,9 @@
 """Odd files are made on the fly: frame i of a test video is told by its grey level, sounds by their clicks."""
 
 import hashlib
-import json
 import os
 import struct
 from fractions import Fraction
-from pathlib import Path
 
 import av
 import numpy as np
@@ -14,17 +12,17 @@ import soundfile
 
 from specmaskfoley.storage.media import (
     MediaError,
+    View,
+    fit_picture,
+    frame_times,
     mux,
     probe,
     read_audio,
     read_frames,
+    read_views,
     write_audio,
     write_video,
 )
-
-SHARED = Path(__file__).parents[2] / ".." / "shared"
-CLIPS = sorted((SHARED / "vggsound_clips").glob("*.mp4"))
-needs_clips = pytest.mark.skipif(not CLIPS, reason="../shared/vggsound_clips is not here")
 
 RATE = 16000
 
@@ -215,23 +213,141 @@ def test_decord_sees_the_same_frames(tmp_path):
     assert (distance.argmin(axis=1) == np.arange(30)).all()
 
 
-@needs_clips
-@pytest.mark.parametrize("clip", CLIPS[1:4], ids=lambda path: path.stem)
-def test_both_official_rules_are_a_shift_of_times(clip):
-    """At k / fps ours shows what a player shows. The rate filter of MMAudio's extraction shows frames at
-    (k + 1/2) / fps; the rule of its demo takes the first frame not before k / fps, one frame later or the same."""
-    golden = json.loads((SHARED / "golden" / "video_preprocessing.json").read_text())["clips"][clip.stem]
-    rate = golden["fps"]
-    every = read_frames(clip, times=np.arange(golden["frames"]) / rate, size=16)
-    for fps, key in ((8, "clip_8fps"), (25, "sync_25fps")):
-        k = np.arange(10 * fps)
-        filtered = golden[key]["rate_filter_formula_indices"][: len(k)]
-        demo = golden[key]["timestamp_rule_indices"][: len(k)]
-        shown = read_frames(clip, times=(k + 0.5) / fps - 0.001, size=16)
-        np.testing.assert_array_equal(shown[: len(filtered)], every[filtered])
-        if fps == 8:  # at 25 the demo's summed-up floats take one frame later on exact ties
-            shown = read_frames(clip, times=k / fps + 1 / rate - 0.001, size=16)
-            np.testing.assert_array_equal(shown[: len(demo)], every[demo])
+# ---- which frame, and its size ----
+
+
+def test_rules_pick_frames_by_presentation_times(tmp_path):
+    pts = [0, 33, 60, 200, 210, 500, 560, 875, 900]  # variable, some exactly on or between the times asked for
+    path = make(tmp_path / "a.mkv", pts)
+
+    def picked(rule, fps, count, start_s=0.0):
+        times = frame_times(fps, count, rule=rule, start_s=start_s)
+        return index(read_frames(path, times=times, size=16, rule=rule))
+
+    last = len(pts) - 1
+    for fps, count in ((8, 10), (25, 24), (0.5, 2)):
+        slots = [k / fps * 1000 for k in range(count)]
+        half = 500 / fps
+        shown = [max(i for i, p in enumerate(pts) if p <= t + 0.5) for t in slots]
+        middle = [max(i for i, p in enumerate(pts) if p < t + half) for t in slots]
+        after = [next((i for i, p in enumerate(pts) if p >= t), last) for t in slots]
+        assert picked("on_screen", fps, count) == shown
+        assert picked("rate_filter", fps, count) == middle
+        assert picked("timestamp", fps, count) == after
+        # FFmpeg's own words: every frame belongs to the nearest slot, and a slot shows the last frame up to it.
+        nearest = [int(p * fps / 1000 + 0.5) for p in pts]
+        assert middle == [max(i for i, slot in enumerate(nearest) if slot <= k) for k in range(count)]
+    for rule in ("on_screen", "rate_filter", "timestamp"):
+        assert picked(rule, 8, 5, start_s=0.25) == picked(rule, 8, 7)[2:]
+
+
+@pytest.mark.parametrize("rate", ["30000/1001", "24000/1001", "24", "25", "30", "60", "15"])
+@pytest.mark.parametrize("fps", [8, 25, 1.5])
+def test_rate_filter_is_that_of_ffmpeg(tmp_path, rate, fps):
+    path = tmp_path / "a.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=Fraction(rate), options={"crf": "1", "bf": "0"})
+        stream.width, stream.height, stream.pix_fmt = 48, 32, "yuv420p"
+        for i in range(42):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(grey(i), format="rgb24")))
+        container.mux(stream.encode(None))
+    filtered = []
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        graph = av.filter.Graph()
+        ends = graph.add_buffer(template=stream), graph.add("fps", f"fps={fps}"), graph.add("buffersink")
+        graph.link_nodes(*ends).configure()
+        for frame in [*container.decode(stream), None]:
+            graph.vpush(frame)
+            while True:
+                try:
+                    filtered.append(graph.vpull().to_ndarray(format="rgb24"))
+                except (av.error.BlockingIOError, av.error.EOFError):
+                    break
+    assert filtered
+    times = frame_times(fps, len(filtered), rule="rate_filter")
+    assert index(read_frames(path, times=times, size=16, rule="rate_filter")) == index(filtered)
+
+
+def test_times_of_the_demo_are_summed_up():
+    times = frame_times(25, 250, rule="timestamp")
+    assert times[125] > 5.0  # so the demo takes the frame after the one that is shown from 5 s on
+    np.testing.assert_allclose(times, frame_times(25, 250), rtol=1e-12)
+    assert frame_times(8, 0, rule="timestamp").shape == frame_times(8, 0).shape == (0,)
+    with pytest.raises(ValueError, match="fps=0 must be positive"):
+        frame_times(0, 3)
+
+
+def noise_video(path, height, width, frames=6):
+    rng = np.random.default_rng(0)
+    picture = rng.integers(0, 255, (height // 8, width // 8, 3), np.uint8).repeat(8, 0).repeat(8, 1)
+    write_video(path, np.stack([np.roll(picture, 5 * i, 1) for i in range(frames)]), 25)
+    return path
+
+
+@pytest.mark.parametrize(("height", "width"), [(96, 176), (176, 96), (96, 96)])
+def test_crop_is_the_middle_of_short_side(tmp_path, height, width):
+    path = noise_video(tmp_path / "a.mp4", height, width)
+    times = np.array([0.08, 0.0, 0.08])
+    long = int(56 * 176 / 96) if height != width else 56  # 102: a whole number, rounded down
+    whole = read_frames(path, times=times, size=56, fit="short_side")
+    assert whole.shape == (3, *((56, long) if width > height else (long, 56)), 3)
+    offset = (long - 56) // 2
+    middle = whole[:, :, offset : offset + 56] if width > height else whole[:, offset : offset + 56]
+    crop = read_frames(path, times=times, size=56, fit="crop")
+    np.testing.assert_array_equal(crop, middle)
+    np.testing.assert_array_equal(crop[0], crop[2])
+    assert (crop[0] != crop[1]).any()
+    # Another resampler with coarser colours, so only nearly the same (6 of 255); a shift by a pixel makes 20 or more.
+    square = read_frames(path, times=times, size=64, fit="clip").astype(float)
+    assert np.abs(square - read_frames(path, times=times, size=64)).mean() < 10
+
+
+def test_all_fits_are_turned_alike(tmp_path):
+    path = noise_video(tmp_path / "a.mp4", 64, 96, frames=2)
+    turned = tmp_path / "turned.mp4"
+    with av.open(str(path)) as source, av.open(str(turned), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        stream.set_display_rotation(90)
+        for packet in source.demux(video=0):
+            if packet.size:
+                packet.stream = stream
+                target.mux(packet)
+    upright = {fit: read_frames(path, times=np.zeros(1), size=32, fit=fit)[0] for fit in ("clip", "crop", "short_side")}
+    for fit, picture in upright.items():
+        shown = read_frames(turned, times=np.zeros(1), size=32, fit=fit)[0]
+        assert shown.shape == (picture.shape[1], picture.shape[0], 3)
+        # Not equal: columns are resized before rows, and rounded and clipped in between.
+        assert np.abs(shown.astype(int) - np.rot90(picture)).mean() < 0.5
+
+
+def test_views_of_one_decoding_are_those_of_many(tmp_path):
+    path = noise_video(tmp_path / "a.mp4", 96, 128, frames=20)
+    views = [
+        View(times=np.array([0.5, 0.1, 0.1]), size=(40, 24)),
+        View(times=frame_times(25, 9, rule="timestamp"), size=48, fit="crop", rule="timestamp"),
+        View(times=frame_times(8, 9, rule="rate_filter"), size=64, fit="clip", rule="rate_filter"),
+        View(times=np.empty(0), size=48, fit="short_side"),
+    ]
+    together = read_views(path, views)
+    for view, frames in zip(views, together, strict=True):
+        alone = read_frames(path, times=view.times, size=view.size, fit=view.fit, rule=view.rule)
+        np.testing.assert_array_equal(frames, alone)
+    assert together[3].shape == (0, 48, 64, 3)
+    assert read_views(path, []) == []
+
+
+def test_views_name_what_is_wrong():
+    times = np.zeros(1)
+    for made, message in [
+        (lambda: View(times=times, size=0), "size=0 must be positive"),
+        (lambda: View(times=times, size=(8, 9), fit="crop"), r"size=\(8, 9\) must be one number.*fit='crop'"),
+        (lambda: View(times=times, size=8, fit="zoom"), "fit='zoom' must be one of stretch, clip"),
+        (lambda: View(times=times, size=8, rule="nearest"), "rule='nearest' must be one of on_screen"),
+        (lambda: fit_picture(np.zeros((8, 8, 3), np.uint8), size=4, fit="stretch"), "'stretch' works on decoded"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            made()
 
 
 # ---- sound ----
@@ -480,12 +596,13 @@ def test_mux_into_a_container_that_cannot_hold_the_video(tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["a.webm", "b.mkv"]
 
 
-@needs_clips
-@pytest.mark.parametrize("clip", CLIPS[:3], ids=lambda path: path.stem)
-def test_real_clips(clip, tmp_path):
-    info = probe(clip)
-    assert info.duration_s == pytest.approx(10, abs=0.1)
-    assert info.audio_end_s == pytest.approx(10, abs=0.1)
-    assert np.abs(read_audio(clip, sample_rate=22050, num_samples=220500)).max() > 0.01
-    mux(clip, np.zeros(220500), 22050, tmp_path / clip.name)
-    assert probe(tmp_path / clip.name).duration_s == pytest.approx(info.duration_s, abs=0.002)
+def test_real_clips(clips, tmp_path):
+    paths = sorted(clips.glob("*.mp4"))[:3]
+    assert paths, f"no .mp4 files in {clips}"
+    for clip in paths:
+        info = probe(clip)
+        assert info.duration_s == pytest.approx(10, abs=0.1)
+        assert info.audio_end_s == pytest.approx(10, abs=0.1)
+        assert np.abs(read_audio(clip, sample_rate=22050, num_samples=220500)).max() > 0.01
+        mux(clip, np.zeros(220500), 22050, tmp_path / clip.name)
+        assert probe(tmp_path / clip.name).duration_s == pytest.approx(info.duration_s, abs=0.002)

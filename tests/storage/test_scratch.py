@@ -66,8 +66,9 @@ RUN = """
 import sys, time
 from specmaskfoley.storage.scratch import scratch
 with scratch("codec", 1, []) as work:
-    print("resumed" if (work / "seen").exists() else "new", flush=True)
+    state = "resumed" if (work / "seen").exists() else "new"
     (work / "seen").touch()
+    print(state, flush=True)  # from here on it may be killed
     time.sleep(float(sys.argv[1]))
 """
 

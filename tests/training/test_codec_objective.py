@@ -12,9 +12,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from specmaskfoley.config import Audio, MiniPromptEncoder, TrainCodec, Training
 from specmaskfoley.config import Codec as CodecSettings
-from specmaskfoley.config import PromptEncoder as PromptSettings
-from specmaskfoley.config import TrainCodec, Training
 from specmaskfoley.encoders.mini import PromptEncoder
 from specmaskfoley.models.codec import Codec
 from specmaskfoley.training.codec import CodecObjective
@@ -62,7 +61,10 @@ def train_codec(steps: int = 8, **changes: Any) -> TrainCodec:
 
 def listener() -> PromptEncoder:
     torch.manual_seed(5)
-    return PromptEncoder(PromptSettings(kind="mini", width=8, blocks=1), MELS)
+    audio = Audio(
+        duration_s=1.0, sample_rate=22050, n_fft=1024, hop_length=256, num_mels=MELS, fmin=0.0, fmax=8000.0, patch=16
+    )
+    return PromptEncoder(MiniPromptEncoder(kind="mini", width=8, blocks=1), audio)
 
 
 def objective(**changes: Any) -> CodecObjective:

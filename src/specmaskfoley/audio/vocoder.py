@@ -1,40 +1,59 @@
-"""Log-mel to waveform.
+"""Mel to waveform: phase reconstruction for any recipe, and the official networks, each for one.
 
 Shape letters: B batch, M mel bands, L mel frames, N samples.
 """
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 import torch.nn.functional as F
 import torchaudio
 from torch import Tensor, nn
 
-from specmaskfoley.audio.mel import mel_filters
-from specmaskfoley.config import Audio, Vocoder
+from specmaskfoley import config
+from specmaskfoley.audio.bigvgan import BigVGAN
+from specmaskfoley.audio.hifigan import HiFiGAN
+from specmaskfoley.audio.mel import build_mel
+from specmaskfoley.audio.melgan import MelGAN
+from specmaskfoley.config import Audio
+
+NeuralVocoder = HiFiGAN | BigVGAN | MelGAN
+_NEURAL: dict[str, type[NeuralVocoder]] = {"hifigan": HiFiGAN, "bigvgan": BigVGAN, "melgan": MelGAN}
 
 
 class GriffinLim(nn.Module):
     """Phase reconstruction (Griffin & Lim, with momentum), nothing to train: (B, M, L) -> (B, L * hop_length)."""
 
+    mel: ClassVar[None] = None
+    """Reads whatever `audio.mel` names."""
+
     inverse: Tensor
     window: Tensor
 
-    def __init__(self, audio: Audio, settings: Vocoder) -> None:
+    def __init__(self, audio: Audio, settings: config.GriffinLim) -> None:
         super().__init__()
         self.audio, self.settings = audio, settings
-        self.register_buffer("inverse", torch.linalg.pinv(mel_filters(audio)), persistent=False)
+        self.recipe = build_mel(audio)
+        self.register_buffer("inverse", torch.linalg.pinv(self.recipe.filters), persistent=False)
         self.register_buffer("window", torch.hann_window(audio.n_fft), persistent=False)
 
-    def forward(self, log_mel: Tensor) -> Tensor:
+    def forward(self, mel: Tensor) -> Tensor:
         # One clip at a time on a CPU: its spectrogram stays in the cache, a batch of them does not.
-        parts = [log_mel] if log_mel.is_cuda else torch.split(log_mel, 1)
-        return torch.cat([self._invert(part) for part in parts])
+        parts = [mel] if mel.is_cuda else torch.split(mel, 1)
+        with torch.autocast(mel.device.type, enabled=False):
+            return torch.cat([self._invert(part.float()) for part in parts])
 
-    def _invert(self, log_mel: Tensor) -> Tensor:
-        audio = self.audio
+    def _invert(self, mel: Tensor) -> Tensor:
+        audio, first = self.audio, self.recipe.first_centre
+        amplitude = self.recipe.amplitude(mel)
+        if first == 0:
+            # Centred frames end one hop before the sound does. One more, half as loud as the last: an equal one pulls
+            # a click of the last 20 ms to the very end, none at all fades a lasting sound out (measured).
+            amplitude = torch.cat([amplitude, amplitude[..., -1:] / 2], dim=-1)
         wave = torchaudio.functional.griffinlim(
-            torch.clamp(self.inverse @ log_mel.exp(), min=0.0),
+            torch.clamp(self.inverse @ amplitude, min=0.0),
             self.window,
             n_fft=audio.n_fft,
             hop_length=audio.hop_length,
@@ -45,12 +64,17 @@ class GriffinLim(nn.Module):
             length=None,
             rand_init=False,  # the same mel always gives the same wave; as good as random phases (measured)
         )
-        # torchaudio centres frame i on sample i * hop, our mel on (i + 1/2) * hop: half a hop goes in front.
-        half = audio.hop_length // 2
-        samples = log_mel.shape[-1] * audio.hop_length
-        return F.pad(wave, (half, samples - half - wave.shape[-1]))
+        # torchaudio centres frame i on sample i * hop; a mel that begins later needs as much in front.
+        samples = mel.shape[-1] * audio.hop_length
+        return F.pad(wave, (first, samples - first - wave.shape[-1]))
 
 
-def build_vocoder(audio: Audio, settings: Vocoder) -> GriffinLim:
-    """The vocoder that `vocoder.kind` names."""
-    return GriffinLim(audio, settings)
+Vocoder = GriffinLim | NeuralVocoder
+
+
+def build_vocoder(audio: Audio, settings: config.GriffinLim | config.NeuralVocoder) -> Vocoder:
+    """The vocoder that `vocoder.kind` names; a network comes without its weights (see `load_official`).
+
+    That it reads the mel that `audio` describes is checked with the settings, see config.VOCODER_MELS.
+    """
+    return GriffinLim(audio, settings) if isinstance(settings, config.GriffinLim) else _NEURAL[settings.kind]()

@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from specmaskfoley.config import PromptEncoder as PromptSettings
-from specmaskfoley.config import VideoEncoder
+from specmaskfoley.audio.mel import MelSpectrogram
+from specmaskfoley.config import Audio, MiniPromptEncoder, MiniVideoEncoder
 
 _TEXT_BUCKETS = 4096
 
@@ -88,15 +88,19 @@ class TextTower(nn.Module):
 class SyncEncoder(nn.Module):
     """Synchformer's role: one vector a frame that tells when something sounds; (B, t, S, S, 3) -> (B, t, D)."""
 
-    def __init__(self, settings: VideoEncoder, num_mels: int) -> None:
+    def __init__(self, settings: MiniVideoEncoder, audio: Audio) -> None:
         super().__init__()
         self.width = settings.width
         self.frames = FrameTower(4, settings.channels, settings.width)
         self.time = nn.Sequential(*(TemporalBlock(settings.width, 2**i) for i in range(3)))
         self.norm = nn.LayerNorm(settings.width)
-        self.audio = MelTower(num_mels, settings.width)  # the other half of the contrast, used in training only
+        self.audio = MelTower(audio.num_mels, settings.width)  # the other half of the contrast, used in training only
         self.audio_norm = nn.LayerNorm(settings.width)
         self.temperature = nn.Parameter(torch.tensor(2.0))
+
+    def num_features(self, num_frames: int) -> int:
+        """Vectors that a video of so many frames becomes."""
+        return num_frames
 
     def forward(self, frames: Tensor) -> Tensor:
         x = scale_frames(frames)
@@ -114,7 +118,7 @@ class SyncEncoder(nn.Module):
 class SemanticEncoder(nn.Module):
     """CLIP's role: L2-normalised frame vectors that tell what is seen; (B, t, S, S, 3) -> (B, t, D)."""
 
-    def __init__(self, settings: VideoEncoder) -> None:
+    def __init__(self, settings: MiniVideoEncoder) -> None:
         super().__init__()
         self.width = settings.width
         self.frames = FrameTower(3, settings.channels, settings.width)
@@ -131,13 +135,22 @@ class SemanticEncoder(nn.Module):
 class PromptEncoder(nn.Module):
     """CLAP's role: sounds and texts in one L2-normalised space."""
 
-    def __init__(self, settings: PromptSettings, num_mels: int) -> None:
+    def __init__(self, settings: MiniPromptEncoder, audio: Audio) -> None:
         super().__init__()
-        self.width = settings.width
-        self.audio = MelTower(num_mels, settings.width, settings.blocks)
+        self.width, self.sample_rate, self.num_samples = settings.width, audio.sample_rate, audio.num_samples
+        self.mel = MelSpectrogram(audio)
+        self.audio = MelTower(audio.num_mels, settings.width, settings.blocks)
         self.out = nn.Linear(2 * settings.width, settings.width)
         self.text = TextTower(settings.width)
         self.temperature = nn.Parameter(torch.tensor(2.0))
+
+    def embed_audio(self, waveform: Tensor) -> Tensor:
+        """(B, num_samples) at `sample_rate` -> (B, D)."""
+        return self.encode_audio(self.mel(waveform))
+
+    def embed_text(self, texts: Sequence[str]) -> Tensor:
+        """n texts -> (n, D)."""
+        return self.encode_text(texts)
 
     def encode_audio(self, log_mel: Tensor) -> Tensor:
         """(B, M, L) -> (B, D); mean and maximum over time, so that rare loud events count."""

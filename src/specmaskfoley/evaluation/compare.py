@@ -1,20 +1,22 @@
 """The table of systems: every metric on the same clips.
 
-Shape letters: n clips, M mel bands, L mel frames, N samples.
+Shape letters: n clips, N samples.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from torch import Tensor
+import torch
 
 from specmaskfoley.config import Evaluate
 from specmaskfoley.evaluation.onsets import detect_onsets, onset_summary
-from specmaskfoley.evaluation.panel import Panel, take
+from specmaskfoley.evaluation.panel import Heard, Panel, Seen
+from specmaskfoley.storage.clips import Sound, stream_media
 
 Scores = dict[str, dict[str, float]]
 
@@ -30,18 +32,16 @@ class Row(Protocol):
 class HeldOut:
     """The test split as every system heard it.
 
-    waveforms (n, N) and log_mels (n, M, L) by system, `ground_truth` among them; rows of the ledger;
-    sync_frames and semantic_frames of the videos; seconds_per_clip by system where it was sampled.
+    files: one sound a row of the ledger by system, `ground_truth` (the clips themselves) among them; seconds_per_clip
+    by system where it was sampled; sound: how onsets are heard; duration_s: of the token grid.
     """
 
     rows: Sequence[Row]
-    waveforms: dict[str, np.ndarray]
-    log_mels: dict[str, Tensor]
-    sync_frames: Tensor
-    semantic_frames: Tensor
+    files: dict[str, list[Path]]
     seconds_per_clip: dict[str, float]
-    sample_rate: int
+    sound: Sound
     duration_s: float
+    workers: int
 
 
 def compare_systems(panel: Panel, test: HeldOut, settings: Evaluate, seed: int) -> Scores:
@@ -49,14 +49,12 @@ def compare_systems(panel: Panel, test: HeldOut, settings: Evaluate, seed: int) 
 
     `shuffled` is specmaskfoley's sound beside another clip's video: what chance gives.
     """
-    seen = panel.see(test.sync_frames, test.semantic_frames)
-    heard = {system: panel.hear(log_mel) for system, log_mel in test.log_mels.items()}
-    onsets = {
-        system: [detect_onsets(wave, test.sample_rate) for wave in waveforms]
-        for system, waveforms in test.waveforms.items()
-    }
+    seen = look(panel, test)
+    heard, onsets = {}, {}
+    for system in test.files:
+        heard[system], onsets[system] = listen(panel, test, system)
     other = derangement(len(test.rows), seed)
-    heard["shuffled"] = take(heard["specmaskfoley"], other)
+    heard["shuffled"] = heard["specmaskfoley"].take(other)
     onsets["shuffled"] = [onsets["specmaskfoley"][index] for index in other]
 
     # Events beyond the token grid can be in no generated sound; they count for no system.
@@ -76,6 +74,37 @@ def compare_systems(panel: Panel, test: HeldOut, settings: Evaluate, seed: int) 
             name: value if isinstance(value, int) else float(f"{value:.6g}") for name, value in row.items()
         }
     return scores
+
+
+def look(panel: Panel, test: HeldOut) -> Seen:
+    """Show the judges every video."""
+    parts = [
+        panel.see({view: torch.from_numpy(frames) for view, frames in media.frames.items()})
+        for media in stream_media(
+            test.files["ground_truth"],
+            views=panel.views,
+            batch_size=panel.batch_size,
+            workers=test.workers,
+            title="watching",
+        )
+    ]
+    return Seen.join(parts)
+
+
+def listen(panel: Panel, test: HeldOut, system: str) -> tuple[Heard, list[np.ndarray]]:
+    """Play the judges every sound of a system; the onsets of each clip come with it."""
+    parts: list[Heard] = []
+    onsets: list[np.ndarray] = []
+    for media in stream_media(
+        test.files[system],
+        sounds=(*panel.sounds, test.sound),
+        batch_size=panel.batch_size,
+        workers=test.workers,
+        title=f"listening to {system}",
+    ):
+        parts.append(panel.hear({sound: torch.from_numpy(wave) for sound, wave in media.waves.items()}))
+        onsets += [detect_onsets(wave, test.sound.sample_rate) for wave in media.waves[test.sound]]
+    return Heard.join(parts), onsets
 
 
 def derangement(count: int, seed: int) -> np.ndarray:

@@ -1,26 +1,26 @@
-"""All judges together: from frames and mels to the arrays that the metrics compare.
+"""What every panel of judges does: from frames and waveforms to the arrays that the metrics compare.
 
-Shape letters: n clips, t sync frames, u semantic frames, S frame side, M mel bands, L mel frames, C classes,
-w DeSync windows, O offset classes, k stretches a clip, D width.
+Shape letters: n clips, N samples, t frames, H, W frame height and width, C classes, w DeSync windows, O offset
+classes, k stretches a clip, D width.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from specmaskfoley.config import Params
-from specmaskfoley.evaluation.desync import desync, offset_grid
+from specmaskfoley.evaluation.desync import desync
 from specmaskfoley.evaluation.frechet import frechet_distance
 from specmaskfoley.evaluation.ib import ib_score
-from specmaskfoley.evaluation.judges import AudioEmbedder, AudioVideoEmbedder, OffsetClassifier, Tagger
 from specmaskfoley.evaluation.kl import kl_divergence
+from specmaskfoley.storage.clips import Sound, View
 
-_BATCH = 16
+_PAIRS = 64
 
 
 @dataclass(frozen=True)
@@ -28,15 +28,36 @@ class Heard:
     """What the judges make of the sound of n clips."""
 
     logits: np.ndarray
-    """(n, C) of the tagger."""
+    """(n, C) of the tagger: KL."""
     embedding: np.ndarray
-    """(n, 2 D) of the tagger: FD."""
+    """(n, D) of the tagger: FD."""
     stretches: np.ndarray
     """(n, k, D) of the audio embedder, a row about every second: FAD."""
     joint: np.ndarray
     """(n, D) of the audio-video embedder: IB score."""
     windows: tuple[np.ndarray, ...]
-    """w arrays (n, frames, D) of the offset classifier: DeSync."""
+    """w arrays (n, ...) of the offset classifier: DeSync."""
+
+    @classmethod
+    def join(cls, parts: Sequence[Heard]) -> Heard:
+        """One after the other."""
+        return cls(
+            np.concatenate([part.logits for part in parts]),
+            np.concatenate([part.embedding for part in parts]),
+            np.concatenate([part.stretches for part in parts]),
+            np.concatenate([part.joint for part in parts]),
+            _join_windows(parts),
+        )
+
+    def take(self, order: np.ndarray) -> Heard:
+        """The same sounds in another order (for pairing them with other videos)."""
+        return Heard(
+            self.logits[order],
+            self.embedding[order],
+            self.stretches[order],
+            self.joint[order],
+            tuple(window[order] for window in self.windows),
+        )
 
 
 @dataclass(frozen=True)
@@ -46,64 +67,52 @@ class Seen:
     joint: np.ndarray
     """(n, D)"""
     windows: tuple[np.ndarray, ...]
-    """w arrays (n, frames, D)."""
+    """w arrays (n, ...)."""
+
+    @classmethod
+    def join(cls, parts: Sequence[Seen]) -> Seen:
+        """One after the other."""
+        return cls(np.concatenate([part.joint for part in parts]), _join_windows(parts))
 
 
-class Panel(nn.Module):
-    """Tagger (PaSST's role), audio embedder (VGGish's), audio-video embedder (ImageBind's), offset classifier."""
+class Panel(nn.Module, ABC):
+    """A tagger, an audio embedder, an audio-video embedder and an offset classifier.
 
-    def __init__(self, params: Params, texts: Sequence[str]) -> None:
-        super().__init__()
-        judges, audio, video = params.judges, params.audio, params.video
-        self.audio_settings, self.sync_fps = audio, video.sync_fps
-        self.texts = tuple(texts)
-        self.grid = offset_grid(judges.sync_max_offset_s, judges.sync_classes)
-        self.window = round(judges.sync_window_s * video.sync_fps)
-        self.tagger = Tagger(judges.width, len(texts))
-        self.audio = AudioEmbedder(audio.num_mels, judges.width, len(texts))
-        self.audio_video = AudioVideoEmbedder(judges.width)
-        self.offset = OffsetClassifier(
-            audio.num_mels, judges.width, tuple(round(offset * video.sync_fps) for offset in self.grid)
-        )
+    `views` and `sounds` say what they must be shown, `grid` (O,) holds the seconds of the offset classes.
+    """
 
-    @property
-    def mel_per_frame(self) -> float:
-        return self.audio_settings.sample_rate / self.audio_settings.hop_length / self.sync_fps
+    views: tuple[View, ...]
+    sounds: tuple[Sound, ...]
+    grid: np.ndarray
+    batch_size: int
 
-    @property
-    def stretch(self) -> int:
-        """Mel frames of about 0.96 s, VGGish's example length; the whole clip where it is shorter."""
-        return min(
-            round(0.96 * self.audio_settings.sample_rate / self.audio_settings.hop_length),
-            self.audio_settings.num_frames,
-        )
+    @abstractmethod
+    def hear(self, waves: Mapping[Sound, Tensor]) -> Heard:
+        """Waveforms (n, N) of every sound in `sounds` -> everything that depends on sound alone."""
 
-    @torch.inference_mode()
-    def hear(self, log_mel: Tensor) -> Heard:
-        """(n, M, L) -> everything that depends on sound alone."""
-        parts = [self._hear(part) for part in torch.split(log_mel, _BATCH)]
-        logits, embedding, stretches, joint, first, last = (
-            torch.cat(items).numpy() for items in zip(*parts, strict=True)
-        )
-        return Heard(logits, embedding, stretches, joint, (first, last))
+    @abstractmethod
+    def see(self, frames: Mapping[View, Tensor]) -> Seen:
+        """uint8 frames (n, t, H, W, 3) of every view in `views` -> everything that depends on pictures alone."""
 
-    @torch.inference_mode()
-    def see(self, sync_frames: Tensor, semantic_frames: Tensor) -> Seen:
-        """uint8 (n, t, S, S, 3) and (n, u, S, S, 3) -> everything that depends on pictures alone."""
-        parts = []
-        for sync, semantic in zip(torch.split(sync_frames, _BATCH), torch.split(semantic_frames, _BATCH), strict=True):
-            first = self.offset.encode_video(self._device(sync[:, : self.window]))
-            last = self.offset.encode_video(self._device(sync[:, -self.window :]))
-            parts.append((self.audio_video.encode_video(self._device(semantic)).cpu(), first.cpu(), last.cpu()))
-        joint, *windows = (torch.cat(items).numpy() for items in zip(*parts, strict=True))
-        return Seen(joint, tuple(windows))
+    @abstractmethod
+    def compare(self, video: Tensor, audio: Tensor) -> Tensor:
+        """A window of pictures and of sound of the same n clips -> logits (n, O)."""
 
     @torch.inference_mode()
     def offsets(self, seen: Seen, heard: Heard) -> np.ndarray:
-        """Logits over the offset grid for the first and the last window of each clip: (n, w, O)."""
+        """Logits over the offset grid for every window of each clip: (n, w, O)."""
         logits = [
-            self.offset.compare(self._device(torch.from_numpy(v)), self._device(torch.from_numpy(a))).cpu()
-            for v, a in zip(seen.windows, heard.windows, strict=True)
+            torch.cat(
+                [
+                    self.compare(self.to_device(v), self.to_device(a)).float().cpu()
+                    for v, a in zip(
+                        torch.split(torch.from_numpy(video), _PAIRS),
+                        torch.split(torch.from_numpy(audio), _PAIRS),
+                        strict=True,
+                    )
+                ]
+            )
+            for video, audio in zip(seen.windows, heard.windows, strict=True)
         ]
         return torch.stack(logits, dim=1).numpy()
 
@@ -118,34 +127,14 @@ class Panel(nn.Module):
             "desync": desync(self.offsets(seen, heard), self.grid),
         }
 
-    def _hear(self, log_mel: Tensor) -> tuple[Tensor, ...]:
-        log_mel = self._device(log_mel)
-        logits, embedding = self.tagger(log_mel)
-        whole = log_mel.shape[-1] // self.stretch * self.stretch
-        pieces = torch.split(log_mel[..., :whole], self.stretch, dim=-1)
-        stretches = torch.stack([self.audio(piece) for piece in pieces], dim=1)
-        length = round(self.window * self.mel_per_frame)
-        # The last window of sound starts where the last window of pictures starts.
-        start = round((self._frames(log_mel) - self.window) * self.mel_per_frame)
-        start = min(start, log_mel.shape[-1] - length)
-        first = self.offset.encode_audio(log_mel[..., :length], self.window)
-        last = self.offset.encode_audio(log_mel[..., start : start + length], self.window)
-        items = (logits, embedding, stretches, self.audio_video.encode_audio(log_mel), first, last)
-        return tuple(item.cpu() for item in items)
-
-    def _frames(self, log_mel: Tensor) -> int:
-        return round(log_mel.shape[-1] / self.mel_per_frame)
-
-    def _device(self, x: Tensor) -> Tensor:
-        return x.to(self.offset.bias.device)
+    def to_device(self, x: Tensor) -> Tensor:
+        return x.to(next(self.parameters()).device)
 
 
-def take(items: Heard, order: np.ndarray) -> Heard:
-    """The same sounds in another order (for pairing them with other videos)."""
-    return Heard(
-        items.logits[order],
-        items.embedding[order],
-        items.stretches[order],
-        items.joint[order],
-        tuple(window[order] for window in items.windows),
-    )
+def to_numpy(x: Tensor, dtype: torch.dtype = torch.float32) -> np.ndarray:
+    """Off the device."""
+    return x.to(dtype).cpu().numpy()
+
+
+def _join_windows(parts: Sequence[Heard] | Sequence[Seen]) -> tuple[np.ndarray, ...]:
+    return tuple(np.concatenate(windows) for windows in zip(*(part.windows for part in parts), strict=True))

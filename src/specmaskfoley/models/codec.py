@@ -9,6 +9,7 @@ Shape letters: B batch, M mel bands, L mel frames, F = M / 16 token rows, T = L 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
@@ -16,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from specmaskfoley.config import Codec as CodecSettings
+from specmaskfoley.storage.foreign import load_strictly
 
 
 class Quantized(NamedTuple):
@@ -38,6 +40,14 @@ class Codec(nn.Module):
         self.quantize = Quantizer(settings.codebook_size, settings.code_width)
         self.quant_conv = nn.Conv2d(settings.code_width, settings.code_width, 1)
         self.post_quant_conv = nn.Conv2d(settings.code_width, settings.code_width, 1)
+
+    def load_official(self, tensors: Mapping[str, Tensor], where: str) -> None:
+        """Load the `state_dict` of upstream's checkpoint; its loss networks (`loss.`) are passed over.
+
+        Raises:
+            ValueError: other names or shapes than upstream's; nothing is changed then.
+        """
+        load_strictly(self, tensors, where, ignore=("loss.",))
 
     def encode_latents(self, mel: Tensor) -> Tensor:
         """(B, 1, M, L) -> (B, C, F, T), not yet quantised."""

@@ -1,84 +1,163 @@
-"""Clips of the ledger as arrays: frames at the encoders' rates and the sound of the token grid.
+"""Media files as arrays: frames as an encoder or judge sees them, sound at the rate it is heard.
 
-Shape letters: n clips, t sync frames, u semantic frames, S frame side, N samples.
+Shape letters: n files, t frames, H, W frame height and width, N samples.
 """
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from tqdm import tqdm
 
-from specmaskfoley.config import Audio, Params, Video
-from specmaskfoley.storage.media import read_audio, read_frames
-from specmaskfoley.storage.tables import LedgerRow
+from specmaskfoley.config import FrameRule, Params
+from specmaskfoley.storage import media
 
 
 @dataclass(frozen=True)
-class Clips:
-    """sync_frames (n, t, S, S, 3) and semantic_frames (n, u, S, S, 3) uint8, waveform (n, N) float32."""
+class View:
+    """How somebody sees a video: `frames` of them at `fps`, fitted to squares of `size` pixels.
 
-    ids: list[str]
-    labels: list[str]
-    sync_frames: np.ndarray
-    semantic_frames: np.ndarray
-    waveform: np.ndarray
+    `fit` is one of media.Fit's that give squares, or three_crops: the start, centre and end of the long side.
+    """
 
-
-def stream_clips(
-    rows: Sequence[LedgerRow], params: Params, *, batch_size: int, frames: bool = True, title: str = "reading clips"
-) -> Iterator[Clips]:
-    """Batches of clips in the order of the rows, read ahead by threads (decoding releases the GIL)."""
-    workers = params.run.workers or os.cpu_count() or 1
-    read = partial(_read_row, audio=params.audio, video=params.video, frames=frames)
-    with ThreadPoolExecutor(workers) as pool, tqdm(total=len(rows), desc=title, disable=None) as bar:
-        pending = [pool.submit(read, row) for row in rows[: 2 * batch_size]]
-        for first in range(0, len(rows), batch_size):
-            batch = rows[first : first + batch_size]
-            ahead = rows[first + 2 * batch_size : first + 3 * batch_size]
-            done = [future.result() for future in pending[: len(batch)]]
-            pending = pending[len(batch) :] + [pool.submit(read, row) for row in ahead]
-            bar.update(len(batch))
-            sync, semantic, waveform = (np.stack(arrays) for arrays in zip(*done, strict=True))
-            ids, labels = [row.clip_id for row in batch], [row.label for row in batch]
-            yield Clips(ids, labels, sync, semantic, waveform)
+    fps: float
+    frames: int
+    size: int
+    fit: Literal["stretch", "clip", "crop", "three_crops"]
+    rule: FrameRule
 
 
-def read_clips(rows: Sequence[LedgerRow], params: Params, *, frames: bool = True) -> Clips:
-    """All clips at once, in memory; see `stream_clips`."""
-    parts = list(stream_clips(rows, params, batch_size=64, frames=frames))
-    return Clips(
-        [clip_id for part in parts for clip_id in part.ids],
-        [label for part in parts for label in part.labels],
-        np.concatenate([part.sync_frames for part in parts]),
-        np.concatenate([part.semantic_frames for part in parts]),
-        np.concatenate([part.waveform for part in parts]),
+@dataclass(frozen=True)
+class Sound:
+    """How somebody hears a file: mono, cut or padded with silence to `num_samples`."""
+
+    sample_rate: int
+    num_samples: int
+
+
+@dataclass(frozen=True)
+class Media:
+    """A batch of files: which of them, frames by view, waveforms float32 (n, N) by sound.
+
+    Frames are uint8 (n, t, size, size, 3), those of three crops (n, 3, t, size, size, 3).
+    """
+
+    rows: slice
+    frames: Mapping[View, np.ndarray]
+    waves: Mapping[Sound, np.ndarray]
+
+
+def sync_view(params: Params) -> View:
+    """What the sync encoder sees."""
+    video = params.video
+    return View(video.sync_fps, params.num_sync_frames, video.sync_size, video.sync_fit, video.frame_rule)
+
+
+def semantic_view(params: Params) -> View:
+    """What the semantic encoder sees."""
+    video = params.video
+    return View(
+        video.semantic_fps, params.num_semantic_frames, video.semantic_size, video.semantic_fit, video.frame_rule
     )
 
 
-def read_video(
-    path: str | os.PathLike[str], audio: Audio, video: Video, start_s: float = 0.0
-) -> tuple[np.ndarray, np.ndarray]:
-    """Sync (t, S, S, 3) and semantic (u, S, S, 3) frames of the model's duration from `start_s` on."""
-    sync = start_s + np.arange(video.sync_frames(audio.token_duration_s)) / video.sync_fps
-    semantic = start_s + np.arange(video.semantic_frames(audio.token_duration_s)) / video.semantic_fps
-    if video.sync_size == video.semantic_size:
-        # Decoding is what costs: both rates come from one pass.
-        frames = read_frames(path, times=np.concatenate([sync, semantic]), size=video.sync_size)
-        return frames[: len(sync)], frames[len(sync) :]
-    return (
-        read_frames(path, times=sync, size=video.sync_size),
-        read_frames(path, times=semantic, size=video.semantic_size),
+def model_sound(params: Params) -> Sound:
+    """What the codec hears: the samples of the token grid."""
+    return Sound(params.audio.sample_rate, params.audio.num_samples)
+
+
+def stream_media(
+    paths: Sequence[str | Path],
+    *,
+    views: Sequence[View] = (),
+    sounds: Sequence[Sound] = (),
+    batch_size: int,
+    workers: int = 0,
+    title: str = "reading clips",
+) -> Iterator[Media]:
+    """Batches of files in their order, read ahead by threads (decoding releases the GIL).
+
+    Args:
+        workers: threads; 0: one a core.
+    """
+    workers = workers or os.cpu_count() or 1
+    read = partial(_read, views=tuple(dict.fromkeys(views)), sounds=tuple(dict.fromkeys(sounds)))
+    with ThreadPoolExecutor(workers) as pool, tqdm(total=len(paths), desc=title, disable=None) as bar:
+        # At most one batch waits while another is used: official views take 70 MB a clip.
+        ahead = max(batch_size, workers)
+        pending = [pool.submit(read, path) for path in paths[: batch_size + ahead]]
+        for first in range(0, len(paths), batch_size):
+            rows = slice(first, min(first + batch_size, len(paths)))
+            count = rows.stop - rows.start
+            done = [future.result() for future in pending[:count]]
+            sent = first + len(pending)
+            pending = pending[count:] + [pool.submit(read, path) for path in paths[sent : sent + batch_size]]
+            bar.update(count)
+            frames = {view: np.stack([item[0][view] for item in done]) for view in done[0][0]}
+            waves = {sound: np.stack([item[1][sound] for item in done]) for sound in done[0][1]}
+            yield Media(rows, frames, waves)
+
+
+def read_media(
+    paths: Sequence[str | Path], *, views: Sequence[View] = (), sounds: Sequence[Sound] = (), workers: int = 0
+) -> Media:
+    """All files at once, in memory; see `stream_media`."""
+    parts = list(stream_media(paths, views=views, sounds=sounds, batch_size=64, workers=workers))
+    return Media(
+        slice(0, len(paths)),
+        {view: np.concatenate([part.frames[view] for part in parts]) for view in dict.fromkeys(views)},
+        {sound: np.concatenate([part.waves[sound] for part in parts]) for sound in dict.fromkeys(sounds)},
     )
 
 
-def _read_row(row: LedgerRow, audio: Audio, video: Video, frames: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    waveform = read_audio(row.path, sample_rate=audio.sample_rate, num_samples=audio.num_samples)
-    if not frames:
-        return np.empty(0, np.uint8), np.empty(0, np.uint8), waveform
-    return *read_video(row.path, audio, video), waveform
+def read_views(path: str | Path, views: Sequence[View], start_s: float = 0.0) -> dict[View, np.ndarray]:
+    """Frames of one file from `start_s` on, by view, from one decoding; shapes as in `Media`, without n."""
+    if not views:
+        return {}
+    wanted = [
+        media.View(
+            times=media.frame_times(view.fps, view.frames, rule=view.rule, start_s=start_s),
+            size=view.size,
+            fit="short_side" if view.fit == "three_crops" else view.fit,
+            rule=view.rule,
+        )
+        for view in views
+    ]
+    return {
+        view: three_crops(frames, view.size) if view.fit == "three_crops" else frames
+        for view, frames in zip(views, media.read_views(path, wanted), strict=True)
+    }
+
+
+def three_crops(frames: np.ndarray, size: int) -> np.ndarray:
+    """Squares at the start, the centre and the end of the long side, as ImageBind sees a video.
+
+    Args:
+        frames: (t, H, W, 3), the short side `size`.
+
+    Returns:
+        (3, t, size, size, 3).
+    """
+    height, width = frames.shape[1:3]
+    spare = max(height, width) - size
+    starts = (0, math.ceil(spare / 2), spare)
+    if height > width:
+        return np.stack([frames[:, start : start + size] for start in starts])
+    return np.stack([frames[:, :, start : start + size] for start in starts])
+
+
+def _read(
+    path: str | Path, views: tuple[View, ...], sounds: tuple[Sound, ...]
+) -> tuple[dict[View, np.ndarray], dict[Sound, np.ndarray]]:
+    waves = {
+        sound: media.read_audio(path, sample_rate=sound.sample_rate, num_samples=sound.num_samples) for sound in sounds
+    }
+    return read_views(path, views), waves

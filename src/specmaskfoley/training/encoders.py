@@ -14,10 +14,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from specmaskfoley.config import MiniPromptEncoder, MiniVideoEncoder, Params, Training
+from specmaskfoley.encoders import build_prompt, build_semantic, build_sync
 from specmaskfoley.encoders.mini import PromptEncoder, SemanticEncoder, SyncEncoder
 from specmaskfoley.runtime import autocast
 from specmaskfoley.training.contrast import info_nce, labelled_nce
-from specmaskfoley.training.loop import Scores
+from specmaskfoley.training.loop import Objective, Scores
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -148,6 +150,24 @@ class PromptObjective(EncoderObjective[PromptEncoder]):
         heard = self.network.encode_audio(self.valid.log_mel.to(self.device))
         texts = self.network.encode_text(self.valid.texts)
         return {"accuracy": accuracy(heard @ texts.T, self.valid.labels)}
+
+
+def encoder_objectives(
+    params: Params, train: AudioVisual, valid: AudioVisual, device: torch.device
+) -> dict[str, tuple[Objective, Training]]:
+    """Objective and training settings of each role whose encoder is trained here, by the role's name."""
+    encoders, precision = params.encoders, params.run.precision
+    found: dict[str, tuple[Objective, Training]] = {}
+    if isinstance(encoders.sync, MiniVideoEncoder) and encoders.train_sync:
+        sync = build_sync(encoders.sync, params).to(device)
+        found["sync"] = SyncObjective(sync, train, valid, device, precision), encoders.train_sync
+    if isinstance(encoders.semantic, MiniVideoEncoder) and encoders.train_semantic:
+        semantic = build_semantic(encoders.semantic, params).to(device)
+        found["semantic"] = SemanticObjective(semantic, train, valid, device, precision), encoders.train_semantic
+    if isinstance(encoders.prompt, MiniPromptEncoder) and encoders.train_prompt:
+        prompt = build_prompt(encoders.prompt, params).to(device)
+        found["prompt"] = PromptObjective(prompt, train, valid, device, precision), encoders.train_prompt
+    return found
 
 
 def accuracy(scores: Tensor, labels: Tensor) -> float:

@@ -10,12 +10,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from specmaskfoley.config import Params, Training
+from specmaskfoley.config import MiniJudges, Training
 from specmaskfoley.evaluation.judges import AudioEmbedder, AudioVideoEmbedder, OffsetClassifier, Tagger
-from specmaskfoley.evaluation.panel import Panel
+from specmaskfoley.evaluation.mini_panel import MiniPanel
 from specmaskfoley.training.contrast import info_nce
 from specmaskfoley.training.encoders import AudioVisual, EncoderObjective, accuracy
 from specmaskfoley.training.loop import Objective, Scores
+
+JUDGES = ("tagger", "audio", "audio_video", "offset")
 
 
 class TaggerObjective(EncoderObjective[Tagger]):
@@ -136,10 +138,14 @@ class OffsetObjective(EncoderObjective[OffsetClassifier]):
 
 
 def judge_objectives(
-    panel: Panel, train: AudioVisual, valid: AudioVisual, params: Params, device: torch.device
+    panel: MiniPanel,
+    train: AudioVisual,
+    valid: AudioVisual,
+    settings: MiniJudges,
+    device: torch.device,
+    precision: str = "float32",
 ) -> dict[str, tuple[Objective, Training]]:
     """Each judge's objective and training settings, by the judge's name in the panel."""
-    settings, precision = params.judges, params.run.precision
     return {
         "tagger": (TaggerObjective(panel.tagger, train, valid, device, precision), settings.train_tagger),
         "audio": (AudioObjective(panel.audio, train, valid, device, panel.stretch, precision), settings.train_audio),

@@ -67,7 +67,7 @@ def crunch(rng: np.random.Generator, centre: float, sample_rate: int) -> Wave:
 def bubble(frequency: float, sample_rate: int, decay_s: float = 0.045, rise: float = 9.0) -> Wave:
     """A drop's bubble: a sine that rises by `rise` times its frequency a second while it dies."""
     time = np.arange(int(6.9 * decay_s * sample_rate)) / sample_rate
-    tone = np.sin(2 * np.pi * frequency * (time + 0.5 * rise * time**2)) * np.exp(-time / decay_s)
+    tone: Wave = np.sin(2 * np.pi * frequency * (time + 0.5 * rise * time**2)) * np.exp(-time / decay_s)
     return tone.astype(np.float32)
 
 

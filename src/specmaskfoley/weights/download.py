@@ -1,0 +1,247 @@
+"""One file by HTTP, going on where an earlier attempt stopped, be it in this process or before a kill.
+
+The bytes gather in a part file. Beside it lies what identifies the file on the server (entity tag, date, length), so
+that the halves of two different files are never joined.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import requests
+from tqdm import tqdm
+
+from specmaskfoley.storage.files import write_json
+from specmaskfoley.weights.records import WrongFileError, show_size
+
+_CHUNK = 1 << 16
+_LONGEST_WAIT_S = 60.0
+_PASSING = {408, 425, 429, 500, 502, 503, 504}
+_TOKEN_HOST = "huggingface.co"
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """How to download.
+
+    `mirror` is put before an address in place of its `https://`, or replaces beginnings of addresses. `retries`
+    counts attempts in a row that brought nothing new; waits between them start at `backoff_s` and double.
+    """
+
+    mirror: str | Mapping[str, str] | None = None
+    proxy: str | None = None
+    retries: int = 5
+    backoff_s: float = 1.0
+    timeout_s: float = 60.0
+
+    def address(self, url: str) -> str:
+        """Where to ask for what is published at `url`."""
+        if isinstance(self.mirror, str):
+            return self.mirror.rstrip("/") + "/" + re.sub("^https?://", "", url)
+        fitting = [prefix for prefix in self.mirror or () if url.startswith(prefix)]
+        if self.mirror and fitting:
+            longest = max(fitting, key=len)
+            return self.mirror[longest] + url.removeprefix(longest)
+        return url
+
+
+@dataclass(frozen=True)
+class _Version:
+    """What a server says to tell one state of a file from another."""
+
+    url: str
+    etag: str | None
+    last_modified: str | None
+    length: int | None
+
+    @classmethod
+    def of(cls, url: str, response: requests.Response, length: int | None) -> _Version:
+        return cls(url, response.headers.get("ETag"), response.headers.get("Last-Modified"), length)
+
+    @classmethod
+    def read(cls, path: Path) -> _Version | None:
+        try:
+            return cls(**json.loads(path.read_text(encoding="utf-8")))
+        except (FileNotFoundError, ValueError, TypeError):
+            return None  # then the part is of unknown origin, and the transfer starts over
+
+    @property
+    def condition(self) -> str | None:
+        """For If-Range, which takes strong entity tags and dates only."""
+        return self.etag if self.etag and self.etag.startswith('"') else self.last_modified
+
+    def contradicts(self, other: _Version) -> bool:
+        """Anything that both say differs; an answer to If-Range may leave most of it out."""
+        pairs = zip(asdict(self).values(), asdict(other).values(), strict=True)
+        return any(None not in pair and pair[0] != pair[1] for pair in pairs)
+
+
+class _PassingError(Exception):
+    """The attempt failed in a way that another may not; `wait_s` is what the server asks for."""
+
+    def __init__(self, reason: str, wait_s: float = 0.0) -> None:
+        super().__init__(reason)
+        self.wait_s = wait_s
+
+
+def download(url: str, part: Path, transfer: Transfer, *, size: int | None = None, title: str = "") -> None:
+    """Complete `part` with the bytes at `url`; on any error, or a kill, what has come stays for the next call.
+
+    Raises:
+        ValueError: the server will not give the file, or the disk has no room for it.
+        WrongFileError: the server's file is not `size` bytes long.
+        OSError: `transfer.retries` attempts in a row brought nothing; the next call goes on from there.
+    """
+    address, failures, furthest = transfer.address(url), 0, _size(part)
+    with requests.Session() as session:
+        while True:
+            try:
+                return _attempt(session, address, part, transfer, size, title)
+            except _PassingError as error:
+                # Beyond the furthest point only: a server that always breaks and never resumes must not hold us here.
+                failures = failures + 1 if _size(part) <= furthest else 0
+                furthest = max(furthest, _size(part))
+                if failures > transfer.retries:
+                    raise OSError(
+                        f"{address}: gave up after {failures} attempts without progress ({error}); "
+                        f"{show_size(_size(part))} are kept, the next run goes on from there"
+                    ) from None
+                wait = min(transfer.backoff_s * 2**failures, _LONGEST_WAIT_S) * random.uniform(0.5, 1.5)
+                time.sleep(max(wait, min(error.wait_s, _LONGEST_WAIT_S)))
+
+
+def version_path(part: Path) -> Path:
+    """Where the origin of a part file is kept."""
+    return part.with_name(part.name + ".json")
+
+
+def discard(part: Path) -> None:
+    """Forget what has come."""
+    part.unlink(missing_ok=True)
+    version_path(part).unlink(missing_ok=True)
+
+
+def _attempt(
+    session: requests.Session, address: str, part: Path, transfer: Transfer, size: int | None, title: str
+) -> None:
+    known, offset = _Version.read(version_path(part)), _size(part)
+    if known is None or known.url != address or (known.length is not None and offset > known.length):
+        known, offset = None, 0
+    elif offset and offset == known.length:
+        return
+    headers = {"Accept-Encoding": "identity", **_authorization(address)}
+    if known and offset and known.condition:
+        headers |= {"Range": f"bytes={offset}-", "If-Range": known.condition}
+    try:
+        with session.get(
+            address,
+            headers=headers,
+            stream=True,
+            timeout=transfer.timeout_s,
+            proxies={"http": transfer.proxy, "https": transfer.proxy} if transfer.proxy else None,
+        ) as response:
+            _receive(response, address, part, known, size, title)
+    except requests.exceptions.SSLError as error:
+        raise ValueError(f"{address}: the server's certificate is not trusted ({error})") from None
+    except (
+        requests.exceptions.ConnectionError,
+        requests.exceptions.Timeout,
+        requests.exceptions.ChunkedEncodingError,
+    ) as error:
+        raise _PassingError(str(error)) from None
+    except requests.exceptions.RequestException as error:
+        raise ValueError(f"{address}: cannot be downloaded ({error})") from None
+
+
+def _receive(
+    response: requests.Response, address: str, part: Path, known: _Version | None, size: int | None, title: str
+) -> None:
+    """Append the body to the part if it continues it, else begin the part anew."""
+    if response.status_code == 416 and response.headers.get("Content-Range") == f"bytes */{_size(part)}":
+        return  # all of it came before, but nobody had said how long it is
+    offset, length = _placed(response, address, part)
+    found = _Version.of(address, response, length)
+    if offset and (known is None or known.contradicts(found) or offset != _size(part)):
+        discard(part)
+        raise _PassingError("the file changed on the server; starting over")
+    if size is not None and length not in (None, size):
+        raise WrongFileError(f"{address}: expected {size} bytes, the server has {length}")
+    _check_space(part, (length or size or 0) - offset)
+    if not offset:
+        part.unlink(missing_ok=True)
+        write_json(version_path(part), asdict(found))
+    bar = tqdm(
+        total=length,
+        initial=offset,
+        desc=title,
+        unit="B",
+        unit_scale=True,
+        unit_divisor=1024,
+        disable=None,
+        leave=False,
+    )
+    with bar, part.open("ab") as stream:
+        for chunk in response.iter_content(_CHUNK):
+            stream.write(chunk)
+            stream.flush()  # a kill loses nothing that came
+            bar.update(len(chunk))
+        os.fsync(stream.fileno())
+    if length is not None and _size(part) < length:
+        raise _PassingError(f"the connection ended after {_size(part)} of {length} bytes")
+
+
+def _placed(response: requests.Response, address: str, part: Path) -> tuple[int, int | None]:
+    """Where the body belongs in the file, and how long the file is, if the server says."""
+    status, headers = response.status_code, response.headers
+    if status == 416:
+        discard(part)
+        raise _PassingError("the part does not fit the server's file; starting over")
+    if status in _PASSING:
+        asked = headers.get("Retry-After", "")
+        raise _PassingError(f"HTTP {status} {response.reason}", float(asked) if asked.isdigit() else 0.0)
+    if status not in (200, 206):
+        raise ValueError(f"{address}: HTTP {status} {response.reason}{_advice(status, address)}")
+    if headers.get("Content-Encoding", "identity") != "identity":
+        raise ValueError(f"{address}: the server compresses the file, though it was asked not to; set weights.mirror")
+    if status == 200:
+        length = headers.get("Content-Length", "")
+        return 0, int(length) if length.isdigit() else None
+    place = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", headers.get("Content-Range", ""))
+    if place is None:
+        discard(part)
+        raise _PassingError("the server does not say which bytes it sends; starting over")
+    return int(place[1]), None if place[2] == "*" else int(place[2])
+
+
+def _advice(status: int, address: str) -> str:
+    if status in (401, 403) and urlsplit(address).hostname == _TOKEN_HOST:
+        return "; accept the model's terms on its page, and set the environment variable HF_TOKEN"
+    return "; it may have moved: see `page` in weights.lock.yaml, or set weights.mirror" if status in (404, 410) else ""
+
+
+def _authorization(address: str) -> dict[str, str]:
+    """The hub's token, for the hub alone (requests drops it when the hub redirects to another host)."""
+    token, parts = os.environ.get("HF_TOKEN"), urlsplit(address)
+    to_hub = parts.scheme == "https" and parts.hostname == _TOKEN_HOST
+    return {"Authorization": f"Bearer {token}"} if token and to_hub else {}
+
+
+def _check_space(part: Path, needed: int) -> None:
+    free = shutil.disk_usage(part.parent).free
+    if needed > free:
+        raise ValueError(
+            f"{part.parent}: needs {show_size(needed)} for {part.name}, has {show_size(free)}; set weights.folder"
+        )
+
+
+def _size(part: Path) -> int:
+    return part.stat().st_size if part.exists() else 0

@@ -1,0 +1,162 @@
+"""Weight files into their folder: from a bundle, or by download; checked before they get their name."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from tqdm import tqdm
+
+from specmaskfoley.config import Weights
+from specmaskfoley.storage.files import atomic_path
+from specmaskfoley.weights.download import Transfer, discard, download
+from specmaskfoley.weights.lock import Lock, WeightFile, locked
+from specmaskfoley.weights.records import Record, WrongFileError, checked, digests_of, recorded, remember
+
+
+def transfer_of(weights: Weights) -> Transfer:
+    """How params.yaml says to download."""
+    return Transfer(weights.mirror, weights.proxy, weights.retries)
+
+
+def fetch(
+    names: Iterable[str], lock: Lock, folder: str | Path, transfer: Transfer, bundle: str | Path | None = None
+) -> dict[str, Record]:
+    """Make sure that files lie in `folder` and are the right ones; one that is there already costs next to nothing.
+
+    With a `bundle`, a directory of the same layout, nothing is downloaded: files are linked from there, or copied.
+
+    Raises:
+        ValueError: one line for each file that could not be had; the others are there nevertheless.
+    """
+    records, problems = {}, []
+    for name in names:
+        entry = locked(name, lock)
+        try:
+            records[name] = _fetch_one(name, entry, Path(folder) / entry.file, transfer, bundle)
+        except (ValueError, OSError) as error:
+            problems.append(f"{name}: {error}")
+    if problems:
+        raise ValueError("\n".join(problems))
+    return records
+
+
+def describe(records: dict[str, Record], lock: Lock) -> dict[str, dict[str, str | int]]:
+    """What data/weights.json says of fetched files; the same for the same bytes."""
+    return {
+        name: {
+            "file": lock[name].file,
+            "size": record.size,
+            "sha256": record.sha256,
+            "licence": lock[name].licence,
+        }
+        for name, record in sorted(records.items())
+    }
+
+
+def restrictions(names: Iterable[str], lock: Lock) -> list[str]:
+    """A line for each licence that forbids commercial use."""
+    forbidden: dict[str, list[str]] = {}
+    for name in names:
+        entry = locked(name, lock)
+        if entry.commercial == "forbidden":
+            forbidden.setdefault(entry.licence, []).append(name)
+    return [f"no commercial use of {', '.join(found)}: {licence}" for licence, found in forbidden.items()]
+
+
+def _fetch_one(name: str, entry: WeightFile, target: Path, transfer: Transfer, bundle: str | Path | None) -> Record:
+    if not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with _alone(target, name):
+            if not target.exists():
+                _bring(name, entry, target, transfer, bundle)
+    try:
+        return checked(target, entry)
+    except WrongFileError as error:
+        raise ValueError(f"{error}; delete it and fetch it again") from None
+
+
+def _bring(name: str, entry: WeightFile, target: Path, transfer: Transfer, bundle: str | Path | None) -> None:
+    if bundle is not None:
+        _from_bundle(Path(bundle) / entry.file, entry, target)
+    elif entry.address is None:
+        raise ValueError(f"has no address to download from: {entry.by_hand}, and put it at {target}")
+    else:
+        _from_network(name, entry, entry.address, target, transfer)
+
+
+def _from_network(name: str, entry: WeightFile, address: str, target: Path, transfer: Transfer) -> None:
+    part = target.with_name(target.name + ".part")
+    try:
+        digests = _downloaded(name, entry, address, part, target, transfer)
+    except WrongFileError:
+        # Once more from the start: a broken proxy or an edited part file are likelier than a new upstream file.
+        discard(part)
+        try:
+            digests = _downloaded(name, entry, address, part, target, transfer)
+        except WrongFileError as error:
+            discard(part)
+            raise ValueError(f"{error}, twice; if upstream has a new file, change weights.lock.yaml") from None
+    os.replace(part, target)
+    discard(part)
+    remember(target, entry, digests)
+
+
+def _downloaded(
+    name: str, entry: WeightFile, address: str, part: Path, target: Path, transfer: Transfer
+) -> dict[str, str]:
+    download(address, part, transfer, size=entry.size, title=name)
+    _check_kind(part, entry)
+    return digests_of(part, entry, recorded(target))
+
+
+def _from_bundle(source: Path, entry: WeightFile, target: Path) -> None:
+    if not source.is_file():
+        raise ValueError(f"{source}: not in the bundle; put it there, or set weights.bundle to null to download it")
+    _check_kind(source, entry)
+    digests = digests_of(source, entry, recorded(target))
+    _link(source.resolve(), target)
+    remember(target, entry, digests)
+
+
+def _link(source: Path, target: Path) -> None:
+    """Gigabytes are copied only where the file system has no links."""
+    with atomic_path(target) as temporary:
+        for link in (os.link, os.symlink):
+            try:
+                return link(source, temporary)
+            except OSError:
+                continue
+        shutil.copy2(source, temporary)
+
+
+def _check_kind(path: Path, entry: WeightFile) -> None:
+    """Only the bytes themselves speak for a file whose checksum nobody states."""
+    if entry.digests or entry.kind == "text":
+        return
+    from specmaskfoley.storage.foreign import check_format  # imports torch: only where needed
+
+    try:
+        check_format(path, archive=entry.member is not None)
+    except ValueError as error:
+        raise WrongFileError(str(error)) from None
+
+
+@contextmanager
+def _alone(target: Path, name: str) -> Iterator[None]:
+    """Hold off other processes that want the same file."""
+    lock = FileLock(target.with_name(target.name + ".lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        tqdm.write(f"{name}: another process is fetching it; waiting", file=sys.stderr)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
