@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from golden_rule import Golden
+from golden_rule import ERRORS, Golden
 from tiny import Project
 
 HERE = Path(__file__).resolve().parent
@@ -26,6 +26,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="DIR",
         help="folder of real VGGSound clips; tests that need them are skipped where it is absent",
     )
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """How close the golden numbers were met, not only that they were."""
+    if ERRORS:
+        terminalreporter.section("relative L2 errors against golden data (of centred values)")
+        for test, (error, centered) in ERRORS.items():
+            terminalreporter.line(f"{error:.1e} ({centered:.1e})  {test}")
 
 
 @pytest.fixture(scope="session")

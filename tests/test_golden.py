@@ -23,6 +23,7 @@ from specmaskfoley.audio.hifigan import HiFiGAN
 from specmaskfoley.audio.mel import MelSpectrogram, SpecVQGANMel
 from specmaskfoley.config import HIFIGAN_RECIPE, SPECVQGAN_RECIPE, Audio
 from specmaskfoley.config import Codec as CodecSettings
+from specmaskfoley.encoders.clip import ClipEncoder, normalize
 from specmaskfoley.evaluation.desync import desync, offset_grid
 from specmaskfoley.evaluation.frechet import frechet_distance
 from specmaskfoley.evaluation.ib import ib_score
@@ -394,3 +395,20 @@ def sixteen_bit_wave(path: Path, sample_rate: int) -> Tensor:
         frames = [part for frame in container.decode(audio=0) for part in resampler.resample(frame)]
         parts = [frame.to_ndarray().mean(0) for frame in [*frames, *resampler.resample(None)]]
     return torch.from_numpy(np.rint(np.concatenate(parts) * 32768).clip(-32768, 32767) / 32768).float()
+
+
+# ---- semantic encoder ----
+
+
+@pytest.mark.slow
+def test_dfn5b_clip(golden: Golden) -> None:
+    official = golden.manifest("dfn5b_clip_vit_h14_visual")
+    with torch.device("meta"):
+        encoder = ClipEncoder().eval()
+    assert {name: list(value.shape) for name, value in encoder.state_dict().items()} == official
+    encoder.to_empty(device="cpu")
+    encoder.load_official(_MadeWhenRead(golden.spec("dfn5b_clip_vit_h14_visual_manifest")), "golden weights")
+    with torch.inference_mode():
+        raw = encoder.encode(normalize(golden.inputs("dfn5b_clip")["frames_0_1"]))
+    whole(raw, "dfn5b_clip", "raw", golden)
+    whole(F.normalize(raw, dim=-1), "dfn5b_clip", "normalized", golden)

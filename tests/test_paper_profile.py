@@ -1,24 +1,34 @@
 """The vggsound profile on real clips: official networks, read from files of the official formats filled by rule.
 
-What is trained is tiny and sees a few steps; frames, features, tokens and judges have their full sizes.
+Networks, pictures and sounds have their full sizes; only CLIP sees fewer frames than the profile's 80.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
+import yaml
 from golden_rule import Golden
-from official_files import write_lock, write_official
+from official_files import ROOT, write_lock, write_official
 from tiny import Project
 
+from specmaskfoley.config import Params
+from specmaskfoley.evaluation.compare import HeldOut, listen, look
+from specmaskfoley.evaluation.loading import load_panel
+from specmaskfoley.evaluation.panel import Heard, Panel, Seen
+from specmaskfoley.storage.clips import model_sound
 from specmaskfoley.storage.tables import SPLITS, read_arrays
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+SEMANTIC_FRAMES = 2
 ENCODERS = ["roberta_base_vocab", "roberta_base_merges", "roberta_base_config", "synchformer", "dfn5b_clip", "clap"]
 
 
@@ -28,9 +38,10 @@ def paper(folder: Path, bundle: Path) -> Callable[[dict[str, Any]], None]:
     def change(params: dict[str, Any]) -> None:
         params["profile"] = "vggsound"
         params["data"] |= {"source": "folder", "folder": str(folder), "labels": str(folder / "labels.tsv")}
-        params["run"] |= {"threads": 2, "precision": "bfloat16"}
+        params["run"]["threads"] = 2
         params["weights"]["bundle"] = str(bundle)
         profile = params["profiles"]["vggsound"]
+        profile["video"]["semantic_fps"] = SEMANTIC_FRAMES / 10  # CLIP takes 4 s and more a frame on two cores
         profile["audio"] |= {"mel": "specvqgan", "fmin": 125.0, "fmax": 7600.0}
         profile["codec"]["weights"] = "specvqgan_vggsound"
         profile["train_codec"] = None
@@ -40,7 +51,7 @@ def paper(folder: Path, bundle: Path) -> Callable[[dict[str, Any]], None]:
 
 
 @pytest.fixture(scope="module")
-def extracted(tmp_path_factory: pytest.TempPathFactory, golden: Golden, clips: Path) -> Project:
+def extracted(tmp_path_factory: pytest.TempPathFactory, golden: Golden, clips: Path) -> Iterator[Project]:
     """A project whose features and tokens were made of three real clips, one a split."""
     root = tmp_path_factory.mktemp("paper")
     folder, bundle = root / "clips", root / "bundle"
@@ -58,7 +69,8 @@ def extracted(tmp_path_factory: pytest.TempPathFactory, golden: Golden, clips: P
     for stage in ("fetch_weights", "clips", "prepare", "encoders", "features", "codec", "tokens"):
         code, output = project.stage(stage)
         assert code == 0, output
-    return project
+    yield project
+    shutil.rmtree(root)  # 5 GB
 
 
 def without_judges(params: dict[str, Any]) -> None:
@@ -79,7 +91,7 @@ def test_features_have_the_papers_shapes(extracted: Project, split: str) -> None
     assert len(ids) == 1
     assert {name: array.shape[1:] for name, array in arrays.items()} == {
         "sync": (240, 768),
-        "semantic": (80, 1024),
+        "semantic": (SEMANTIC_FRAMES, 1024),
         "audio_prompt": (512,),
         "text_prompt": (512,),
     }
@@ -101,3 +113,51 @@ def test_tokens_have_the_papers_shape(extracted: Project, split: str) -> None:
     assert tokens.min() >= 0
     assert tokens.max() < 1024
     assert len(np.unique(tokens)) > 10
+
+
+@pytest.fixture(scope="module")
+def judged(
+    tmp_path_factory: pytest.TempPathFactory, golden: Golden, clips: Path
+) -> Iterator[tuple[Panel, Seen, Heard, Heard]]:
+    """The paper's judges on six seconds of two real clips: seen, heard, and heard with the sounds swapped."""
+    root = tmp_path_factory.mktemp("judges")
+    write_official(["passt", "vggish", "imagebind", "synchformer"], root / "weights", golden)
+    write_lock(root / "weights.lock.yaml")
+    raw = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    raw["profile"] = "vggsound"
+    raw["profiles"]["vggsound"]["audio"]["duration_s"] = 6.0
+    params = Params.from_mapping(raw)
+    files = sorted(clips.glob("*.mp4"))[:2]
+    rows = [SimpleNamespace(events=None)] * 2
+    test = HeldOut(rows, {"ground_truth": files, "swapped": files[::-1]}, {}, model_sound(params), 5.9, workers=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        panel = load_panel(params, torch.device("cpu"))
+    yield panel, look(panel, test), listen(panel, test, "ground_truth")[0], listen(panel, test, "swapped")[0]
+    shutil.rmtree(root)  # 4 GB
+
+
+def test_the_papers_judges_have_their_shapes(judged: tuple[Panel, Seen, Heard, Heard]) -> None:
+    panel, seen, heard, _ = judged
+    assert (heard.logits.shape, heard.embedding.shape) == ((2, 527), (2, 768))
+    assert heard.stretches.shape == (2, 6, 128)
+    assert heard.joint.shape == seen.joint.shape == (2, 1024)
+    assert [window.shape for window in seen.windows] == [(2, 14, 8, 768)] * 2
+    assert [window.shape for window in heard.windows] == [(2, 14, 6, 768)] * 2
+    assert panel.offsets(seen, heard).shape == (2, 2, 21)
+
+
+def test_the_papers_judges_hear_who_plays_what(judged: tuple[Panel, Seen, Heard, Heard]) -> None:
+    panel, seen, heard, swapped = judged
+    own, other = panel.score(heard, heard, seen), panel.score(swapped, heard, seen)
+    assert own["kl"] == pytest.approx(0, abs=1e-9)
+    assert other["kl"] > 1e-3
+    # The same sounds in another order: nothing that compares sets may change, everything that compares pairs does.
+    assert own["fd"] == pytest.approx(0, abs=1e-3)
+    assert other["fd"] == pytest.approx(0, abs=1e-3)
+    assert other["fad"] == pytest.approx(own["fad"], abs=1e-3)
+    assert own["ib"] != other["ib"]
+    np.testing.assert_allclose(swapped.logits, heard.logits[::-1], atol=1e-4)
+    np.testing.assert_allclose(
+        panel.offsets(seen, heard.take(np.array([1, 0]))), panel.offsets(seen, swapped), atol=1e-2
+    )

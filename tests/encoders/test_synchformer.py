@@ -13,6 +13,7 @@ import pytest
 import torch
 from golden_rule import golden_tensor
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from specmaskfoley.encoders import synchformer
 from specmaskfoley.encoders.synchformer import (
@@ -117,6 +118,15 @@ def test_encoder_is_the_visual_half_on_scaled_pixels(encoder, whole):
     assert (scaled.min().item(), scaled.max().item()) == (-1.0, 1.0)
     assert scaled[0, 3, 2, 5, 7].item() == pytest.approx(frames[0, 3, 5, 7, 2].item() / 127.5 - 1, abs=1e-6)
     torch.testing.assert_close(encoder(frames).view(1, 1, 8, 768), whole.encode_video(scaled), atol=1e-5, rtol=1e-5)
+
+
+@torch.inference_mode()
+def test_attention_kernels_do_not_matter(encoder):
+    """Kernels differ in the memory layout of what they return."""
+    frames = pixels(1, 16)
+    expected = encoder(frames)
+    with sdpa_kernel(SDPBackend.MATH):
+        torch.testing.assert_close(encoder(frames), expected, atol=1e-4, rtol=1e-4)
 
 
 @torch.inference_mode()
