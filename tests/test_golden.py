@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+import torchaudio
 from golden_rule import Golden, assert_golden, assert_summary, golden_input, golden_tensor
 from torch import Tensor
 
@@ -24,6 +25,7 @@ from specmaskfoley.audio.mel import MelSpectrogram, SpecVQGANMel
 from specmaskfoley.config import HIFIGAN_RECIPE, SPECVQGAN_RECIPE, Audio
 from specmaskfoley.config import Codec as CodecSettings
 from specmaskfoley.encoders.clip import ClipEncoder, normalize
+from specmaskfoley.encoders.synchformer import Synchformer, SynchformerEncoder
 from specmaskfoley.evaluation.desync import desync, offset_grid
 from specmaskfoley.evaluation.frechet import frechet_distance
 from specmaskfoley.evaluation.ib import ib_score
@@ -32,7 +34,7 @@ from specmaskfoley.evaluation.kl import kl_divergence
 from specmaskfoley.evaluation.passt import PaSST
 from specmaskfoley.evaluation.vggish import VGGish
 from specmaskfoley.models.codec import Codec
-from specmaskfoley.storage.media import View, fit_picture, frame_times, probe, read_views
+from specmaskfoley.storage.media import View, fit_picture, frame_times, probe, read_frames, read_views
 
 
 def test_deterministic_weights_have_the_recorded_values(golden: Golden) -> None:
@@ -412,3 +414,134 @@ def test_dfn5b_clip(golden: Golden) -> None:
         raw = encoder.encode(normalize(golden.inputs("dfn5b_clip")["frames_0_1"]))
     whole(raw, "dfn5b_clip", "raw", golden)
     whole(F.normalize(raw, dim=-1), "dfn5b_clip", "normalized", golden)
+
+
+# ---- Synchformer ----
+
+
+@pytest.fixture(scope="class")
+def synchformer(golden: Golden) -> Synchformer:
+    with torch.device("meta"):
+        model = Synchformer()
+    found = {name: list(value.shape) for name, value in model.state_dict().items()}
+    assert found == golden.manifest("synchformer")
+    model.to_empty(device="cpu").load_official(golden.weights("synchformer"), "golden")
+    return model.eval()
+
+
+class TestSynchformer:
+    """In a class, so that a gigabyte of weights goes when its tests are done."""
+
+    @torch.inference_mode()
+    def test_video_features(self, golden: Golden, synchformer: Synchformer) -> None:
+        spec, visual = golden.spec("synchformer"), synchformer.vfeat_extractor
+        frames = golden.inputs("synchformer")["video"]
+        traced = {f"block{index}": block for index, block in enumerate(visual.blocks)}
+        traced |= {"patch_embed_3d": visual.patch_embed_3d, "norm": visual.norm}
+        trace: dict[str, Tensor] = {}
+
+        def keep(name: str, out: Tensor) -> None:
+            trace.setdefault(name, out[:1].clone())
+
+        hooks = [
+            module.register_forward_hook(lambda _module, _inputs, out, name=name: keep(name, out))
+            for name, module in traced.items()
+        ]
+        features = synchformer.encode_video(frames)
+        for hook in hooks:
+            hook.remove()
+
+        # Block by block first: where a network begins to differ says what is wrong in it.
+        for name, summary in spec["trace_video_first_segment"].items():
+            values = trace[name].double().flatten()
+            scale = float(values.square().mean().sqrt())
+            assert list(trace[name].shape) == summary["shape"], name
+            assert float(values.mean()) == pytest.approx(summary["mean"], abs=1e-4 * scale), name
+            assert float(values.std(unbiased=False)) == pytest.approx(summary["std"], rel=1e-4), name
+            assert float(values.min()) == pytest.approx(summary["min"], rel=1e-3), name
+            assert float(values.max()) == pytest.approx(summary["max"], rel=1e-3), name
+            first = values[: len(summary["first"])].numpy()
+            np.testing.assert_allclose(first, summary["first"], rtol=1e-3, atol=1e-3 * scale, err_msg=name)
+        assert_summary(features, spec["outputs"]["video_features"]["summary"])
+        assert_golden(features, golden.arrays("synchformer")["video_features"])
+
+    @torch.inference_mode()
+    def test_audio_features(self, golden: Golden, synchformer: Synchformer) -> None:
+        outputs, arrays = golden.spec("synchformer")["outputs"], golden.arrays("synchformer")
+        wave = golden.inputs("synchformer")["wave_16k"]
+        for name, found in (
+            ("audio_mel", synchformer.audio_mel(wave)),
+            ("audio_features", synchformer.encode_audio(wave)),
+        ):
+            assert_summary(found, outputs[name]["summary"])
+            assert_golden(found, arrays[name])
+
+    @torch.inference_mode()
+    def test_offsets(self, golden: Golden, synchformer: Synchformer) -> None:
+        spec, arrays = golden.spec("synchformer"), golden.arrays("synchformer")
+        given = golden.inputs("synchformer")
+        logits = synchformer.compare(given["vis_feats"], given["aud_feats"])
+        grid = synchformer.offset_grid()
+        assert_summary(logits, spec["outputs"]["logits"]["summary"])
+        assert_golden(logits, arrays["logits"])
+        assert logits.argmax(1).tolist() == spec["outputs"]["logits"]["argmax"]
+        np.testing.assert_allclose(grid, spec["class_grid"], atol=1e-6)
+        for row, golden_desync in zip(logits, spec["desync_of_logits"], strict=True):
+            assert desync(row[None, None], grid) == pytest.approx(golden_desync, abs=1e-6)
+
+    @pytest.mark.slow
+    @torch.inference_mode()
+    def test_a_real_clip_from_end_to_end(self, golden: Golden, clips: Path, synchformer: Synchformer) -> None:
+        spec, arrays = golden.spec("synchformer_clip"), golden.arrays("synchformer_clip")
+        outputs, rel_l2 = spec["outputs"], spec["tolerance"]["rel_l2"]
+        path = clips / spec["clip"]
+        if not path.is_file():
+            pytest.skip(f"no {path}; name a folder that holds it with --clips")
+
+        wave = as_synchformer_hears(path, samples=spec["wave_16k_summary"]["shape"][-1])
+        assert_summary(wave[0], spec["wave_16k_summary"])
+        audio = synchformer.encode_audio(wave)
+        segments = audio.shape[1]
+        assert_summary(audio, outputs["audio_features"]["summary"])
+        assert_golden(audio[:, [0, 13, segments - 14, segments - 1]], arrays["audio_features"])
+
+        # Decoders differ by a grey level, so our own video features have a wider limit than all else. The golden ones
+        # hold the classifier to the usual limit.
+        windows = {"logits_first14": slice(None, 14), "logits_last14": slice(-14, None)}
+
+        def compared(video: Tensor) -> Tensor:
+            video = video.view(1, segments, 8, -1)
+            return torch.stack([synchformer.compare(video[:, w], audio[:, w]) for w in windows.values()], dim=1)
+
+        logits = compared(torch.from_numpy(arrays["video_features"]))
+        for index, name in enumerate(windows):
+            assert_golden(logits[:, index], arrays[name])
+        assert logits.argmax(2).flatten().tolist() == outputs["argmax"]
+        assert desync(logits, synchformer.offset_grid()) == pytest.approx(outputs["desync"], abs=1e-6)
+
+        count = int(25 * wave.shape[1] / 16000)
+        times = frame_times(25.0, count, rule="timestamp")
+        frames = torch.from_numpy(read_frames(path, times=times, size=224, fit="crop", rule="timestamp"))[None]
+        pixels = frames.double() / 127.5 - 1
+        assert [float(pixels.mean()), float(pixels.std())] == pytest.approx(spec["frames_mean_std"], abs=rel_l2)
+        encoder = SynchformerEncoder()
+        encoder.vfeat_extractor = synchformer.vfeat_extractor
+        video = encoder(frames)
+        assert video.shape[1] == encoder.num_features(count)
+        assert_summary(video, outputs["video_features"]["summary"], rel_l2=rel_l2)
+        assert_golden(video, arrays["video_features"], rel_l2=rel_l2)
+
+        own = compared(video)
+        for index, name in enumerate(windows):
+            assert_golden(own[:, index], arrays[name], rel_l2=rel_l2)
+
+
+def as_synchformer_hears(path: Path, *, samples: int) -> Tensor:
+    """(1, samples) at 16 kHz: 16-bit samples, the mean of the channels, torchaudio's default resampling."""
+    with av.open(str(path)) as container:
+        stream = container.streams.audio[0]
+        rate = stream.codec_context.sample_rate
+        to_16_bit = av.AudioResampler(format="s16p")
+        blocks = [part.to_ndarray() for frame in container.decode(stream) for part in to_16_bit.resample(frame)]
+    wave = torch.from_numpy(np.concatenate(blocks, axis=1)).float() / 32768
+    return torchaudio.transforms.Resample(rate, 16000)(wave.mean(0, keepdim=True))[:, :samples]

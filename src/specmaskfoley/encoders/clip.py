@@ -80,8 +80,10 @@ class ClipEncoder(nn.Module):
         return F.normalize(features, dim=-1).view(*frames.shape[:2], self.width)
 
     def encode(self, images: Tensor) -> Tensor:
-        """Images as `normalize` makes them, (n, 3, S, S) -> (n, D) before the L2 norm."""
-        return self.visual(images)  # type: ignore[no-any-return]
+        """Images as `normalize` makes them, (n, 3, S, S) -> (n, D) before the L2 norm; float32 on a CPU."""
+        # Not on a CPU: a bfloat16 projection of transposed tokens took 70 times a float32 one there (torch 2.11).
+        with torch.autocast("cpu", enabled=False):
+            return self.visual(images)  # type: ignore[no-any-return]
 
     def load_official(self, tensors: Mapping[str, Tensor], where: str) -> None:
         """Load open_clip's file of the whole model; its text tower and scales are left out.
