@@ -36,9 +36,7 @@ def find_weights(name: str, params: Params) -> Path:
     entry = locked(name, read_lock())
     path = Path(params.weights.folder) / entry.file
     if not path.exists():
-        raise ValueError(
-            f"{path}: no such file ({entry.role}); run `specmaskfoley weights fetch {name}`"
-        )
+        raise ValueError(f"{path}: no such file ({entry.role}); run `specmaskfoley weights fetch {name}`")
     try:
         checked(path, entry)
     except WrongFileError as error:
