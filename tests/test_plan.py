@@ -45,6 +45,16 @@ def test_vggsound_says_bytes_licences_and_shapes(tmp_path: Path) -> None:
     assert "140000 steps of batch 64" in told
 
 
+def test_another_profile_can_be_planned_for(tmp_path: Path) -> None:
+    expected = planned(tmp_path, profile="vggsound")
+    planned(tmp_path)
+    result = CliRunner().invoke(app, ["plan", "--profile", "vggsound", "--params", str(tmp_path / "params.yaml")])
+    assert result.output == expected
+    wrong = CliRunner().invoke(app, ["plan", "--profile", "huge", "--params", str(tmp_path / "params.yaml")])
+    assert wrong.exit_code == 2
+    assert "profile='huge'" in wrong.output
+
+
 def test_a_weight_file_that_is_there_is_not_counted(tmp_path: Path) -> None:
     before = planned(tmp_path, profile="vggsound")
     (tmp_path / "weights").mkdir()

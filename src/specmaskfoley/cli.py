@@ -45,11 +45,14 @@ def generate(
 
 @app.command()
 def plan(
+    profile: Annotated[
+        str | None, typer.Option(help="Another profile than the active one.", show_default=False)
+    ] = None,
     params_file: Annotated[Path, typer.Option("--params", help="Settings to plan for.")] = Path("params.yaml"),
 ) -> None:
     """Print what `dvc repro` will download, compute and store with these settings, and under which licences."""
     try:
-        params = Params.load(params_file)
+        params = Params.load(params_file, profile)
         os.chdir(params_file.resolve().parent)
         from specmaskfoley.plan import plan as lines  # imports torch, which takes seconds
 

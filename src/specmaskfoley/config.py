@@ -555,8 +555,8 @@ class Params(Settings):
         return tuple(dict.fromkeys(name for section in sections for name in _weights_of(section.model_dump())))
 
     @classmethod
-    def load(cls, path: str | Path = "params.yaml") -> Params:
-        """Read and check params.yaml.
+    def load(cls, path: str | Path = "params.yaml", profile: str | None = None) -> Params:
+        """Read and check params.yaml, with another profile than it names if one is given.
 
         Raises:
             ValueError: naming the setting, its value and what was expected.
@@ -568,6 +568,8 @@ class Params(Settings):
             raise ValueError(f"{path}: no such file; run from the project's top directory") from None
         except yaml.YAMLError as error:
             raise ValueError(f"{path}: not valid YAML: {error}") from None
+        if profile is not None and isinstance(raw, dict):
+            raw = raw | {"profile": profile}
         return cls.from_mapping(raw, str(path))
 
     @classmethod
