@@ -12,13 +12,19 @@ from specmaskfoley.storage.report import ReportClip, ReportContext
 from specmaskfoley.storage.tables import ready_clips
 from specmaskfoley.synthesis import SYSTEMS
 
+JUDGES = {
+    "mini": "The judges were trained by this pipeline on the training split, apart from the generator's encoders.",
+    "paper": "The judges are official networks: PaSST (FD, KL), VGGish (FAD), ImageBind (IB), Synchformer (DeSync).",
+}
+
 
 def main(params_file: str = "params.yaml") -> None:
     params = Params.load(params_file)
     metrics = Path(params.paths.metrics)
     with tracking.stage_run("report", params) as log:
         for csv in sorted((metrics / "curves").glob("*.csv")):
-            pictures.training_curves(metrics / "curve_pictures" / f"{csv.stem}.png", read_curves(csv), csv.stem)
+            if curves := read_curves(csv):  # official networks have none
+                pictures.training_curves(metrics / "curve_pictures" / f"{csv.stem}.png", curves, csv.stem)
         context = report_context(params)
         report.write_report(metrics / "report.html", context)
         report.write_markdown_table(metrics / "table.md", context.scores)
@@ -59,7 +65,7 @@ def report_context(params: Params) -> ReportContext:
         },
         curves=[(picture.stem, picture) for picture in sorted((metrics / "curve_pictures").glob("*.png"))],
         clips=clips,
-        notes=["The judges were trained by this pipeline on the training split, apart from the generator's encoders."],
+        notes=[JUDGES[params.judges.kind]],
     )
 
 

@@ -128,6 +128,19 @@ def test_every_system_has_a_sound_for_every_test_clip(project, params):
 
 
 @pytest.mark.slow
+def test_the_report_does_without_curves_of_official_networks(project, tmp_path):
+    """Stage `encoders` leaves a table without rows for an encoder that it did not train."""
+    changed = project.copy(tmp_path / "project")
+    changed.path("metrics", "curves", "encoder_sync.csv").write_text("step\n")
+    changed.path("metrics", "curve_pictures", "encoder_sync.png").unlink()
+    code, output = changed.stage("report")
+    assert code == 0, output
+    made = {path.stem for path in changed.path("metrics", "curve_pictures").iterdir()}
+    assert "encoder_semantic" in made
+    assert "encoder_sync" not in made
+
+
+@pytest.mark.slow
 def test_videos_play_with_the_new_sound(project):
     videos = sorted(project.path("data", "samples", "videos").iterdir())
     assert [path.name for path in videos] == ["test-00000.mp4", "test-00001.mp4"]
