@@ -19,7 +19,11 @@ import yaml
 from golden_rule import Golden, golden_tensor
 from torch import Tensor
 
+from specmaskfoley.config import Params
+
 ROOT = Path(__file__).resolve().parents[1]
+SPECVQGAN = Params.load(ROOT / "params.yaml", "vggsound").codec
+"""The sizes of the public codebook's codec."""
 CHECKSUMS = ("size", "sha256", "md5", "git_sha1")
 
 

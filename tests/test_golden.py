@@ -18,12 +18,12 @@ import torch
 import torch.nn.functional as F
 import torchaudio
 from golden_rule import Golden, assert_golden, assert_summary, golden_input, golden_tensor
+from official_files import SPECVQGAN
 from torch import Tensor
 
 from specmaskfoley.audio.hifigan import HiFiGAN
 from specmaskfoley.audio.mel import MelSpectrogram, SpecVQGANMel
 from specmaskfoley.config import HIFIGAN_RECIPE, SPECVQGAN_RECIPE, Audio
-from specmaskfoley.config import Codec as CodecSettings
 from specmaskfoley.encoders.clip import ClipEncoder, normalize
 from specmaskfoley.encoders.synchformer import Synchformer, SynchformerEncoder
 from specmaskfoley.evaluation.desync import desync, offset_grid
@@ -271,16 +271,6 @@ def test_imagebind(golden: Golden) -> None:
 
 HIFIGAN_AUDIO = Audio(duration_s=10.0, patch=16, **HIFIGAN_RECIPE)
 SPECVQGAN_AUDIO = Audio(mel="specvqgan", duration_s=10.0, patch=16, **SPECVQGAN_RECIPE)
-SPECVQGAN = CodecSettings(
-    codebook_size=1024,
-    code_width=256,
-    stem=1,
-    channels=128,
-    channel_mults=(1, 1, 2, 2, 4),
-    encoder_blocks=2,
-    decoder_blocks=3,
-    attention=True,
-)
 
 
 def whole(found: Tensor, name: str, part: str, golden: Golden) -> None:

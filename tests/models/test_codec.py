@@ -7,20 +7,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from official_files import SPECVQGAN
 
 from specmaskfoley.config import Codec as CodecSettings
 from specmaskfoley.models.codec import Codec, Discriminator, Quantizer, codebook_usage, nearest_code
 
-OFFICIAL = CodecSettings(
-    codebook_size=1024,
-    code_width=256,
-    stem=1,
-    channels=128,
-    channel_mults=(1, 1, 2, 2, 4),
-    encoder_blocks=2,
-    decoder_blocks=3,
-    attention=True,
-)
 SMALL = CodecSettings(
     codebook_size=32,
     code_width=8,
@@ -41,7 +32,7 @@ def small() -> Codec:
 
 def test_size_is_the_official_one():
     with torch.device("meta"):
-        codec = Codec(OFFICIAL)
+        codec = Codec(SPECVQGAN)
     assert len(codec.state_dict()) == 343
     assert sum(p.numel() for p in codec.encoder.parameters()) == 29_295_872
     assert sum(p.numel() for p in codec.decoder.parameters()) == 42_447_489
