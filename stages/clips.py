@@ -2,7 +2,7 @@
 
 from specmaskfoley.config import Params
 from specmaskfoley.runtime import stage_main
-from specmaskfoley.sources import list_clips
+from specmaskfoley.sources.listing import list_clips
 from specmaskfoley.storage import tables
 
 

@@ -15,7 +15,7 @@ from specmaskfoley.storage.curves import write_curves
 from specmaskfoley.storage.scratch import scratch
 from specmaskfoley.training.codec import CodecObjective
 from specmaskfoley.training.loop import Curves, fit
-from specmaskfoley.weights import load_weights
+from specmaskfoley.weights.loading import load_weights
 
 
 def main(params_file: str = "params.yaml") -> None:
@@ -31,7 +31,7 @@ def main(params_file: str = "params.yaml") -> None:
 
 def train_codec(settings: TrainCodec, params: Params, device: torch.device) -> None:
     matters = [params.seed, params.codec, settings, params.audio, params.run.precision]
-    inputs = [params.paths.ledger, params.paths.clips, params.paths.encoders]
+    inputs = [params.paths.usable, params.paths.clips, params.paths.encoders]
     with scratch("codec", matters, inputs) as folder, tracking.stage_run("codec", params) as log:
         normalize = build_mel(params.audio).normalize
         train = normalize(load_mels(params, "train"))

@@ -29,7 +29,7 @@ def main(params_file: str = "params.yaml") -> None:
 def train_encoders(params: Params, device: torch.device) -> None:
     matters = [params.seed, params.encoders, params.audio, params.video, params.run.precision]
     with (
-        scratch("encoders", matters, [params.paths.ledger, params.paths.clips]) as folder,
+        scratch("encoders", matters, [params.paths.usable, params.paths.clips]) as folder,
         tracking.stage_run("encoders", params) as log,
     ):
         train = load_audio_visual(params, "train")

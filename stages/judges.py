@@ -29,7 +29,7 @@ def main(params_file: str = "params.yaml") -> None:
 def train_judges(judges: MiniJudges, params: Params, device: torch.device) -> None:
     matters = [params.seed, judges, params.audio, params.video, params.encoders.max_clips, params.run.precision]
     with (
-        scratch("judges", matters, [params.paths.ledger, params.paths.clips]) as folder,
+        scratch("judges", matters, [params.paths.usable, params.paths.clips]) as folder,
         tracking.stage_run("judges", params) as log,
     ):
         train = load_audio_visual(params, "train")

@@ -1,4 +1,4 @@
-"""Stage prepare: clip list in, ledger out: every clip with its state, and a reason where it is unusable."""
+"""Stage prepare: clip list in; ledger (every clip, its state, the reason where it is unusable) and usable clips out."""
 
 from specmaskfoley.config import Params
 from specmaskfoley.runtime import stage_main
@@ -10,9 +10,13 @@ def main(params_file: str = "params.yaml") -> None:
     params = Params.load(params_file)
     clips = tables.read_table(params.paths.clip_list, tables.CLIP_LIST_SCHEMA)
     ledger = inspect_clips(clips, params)
+    ready = [row for row in ledger if row["state"] == "ready"]
+    usable = [{name: row[name] for name in tables.USABLE_SCHEMA.names} for row in ready]
     tables.write_table(params.paths.ledger, ledger, tables.LEDGER_SCHEMA)
+    tables.write_table(params.paths.usable, usable, tables.USABLE_SCHEMA)
     print(f"prepare: {tables.summarise(ledger)}")
-    tables.ready_clips(params.paths.ledger)  # raises, with the reasons, if no clip is usable
+    if not ready:
+        raise ValueError(f"{params.paths.ledger}: no usable clip in any split: {tables.summarise(ledger)}")
 
 
 if __name__ == "__main__":

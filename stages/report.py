@@ -38,7 +38,7 @@ def report_context(params: Params) -> ReportContext:
     """What the report shows: scores, settings, curves, and the clips that have a picture."""
     metrics, samples = Path(params.paths.metrics), Path(params.paths.samples)
     clips = []
-    for row in ready_clips(params.paths.ledger, "test"):
+    for row in ready_clips(params.paths.usable, "test"):
         picture, video = metrics / "pictures" / f"{row.clip_id}.png", samples / "videos" / f"{row.clip_id}.mp4"
         if picture.exists():
             sounds = {name: samples / name / f"{row.clip_id}.flac" for name in ("ground_truth", *SYSTEMS)}

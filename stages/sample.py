@@ -16,7 +16,7 @@ from specmaskfoley.synthesis import SYSTEMS, synthesise
 def main(params_file: str = "params.yaml") -> None:
     params = Params.load(params_file)
     generator = Generator(params, start(params))
-    rows = ready_clips(params.paths.ledger, "test")
+    rows = ready_clips(params.paths.usable, "test")
     shown = {row.clip_id: row.path for row in rows[: params.sample.videos]}
     folder, audio = Path(params.paths.samples), params.audio
     fields = {"tokens": ("int16", (audio.token_rows, audio.token_columns))}

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from specmaskfoley.config import Params
 from specmaskfoley.weights import command as weights_command
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Sound for silent video (SpecMaskFoley).")
 app.add_typer(weights_command.app, name="weights")
@@ -60,6 +63,70 @@ def plan(
     except (ValueError, OSError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from None
+
+
+@app.command()
+def ledger(
+    path: Annotated[
+        Path | None, typer.Argument(metavar="LEDGER", help="Default: paths.ledger.", show_default=False)
+    ] = None,
+    compare: Annotated[
+        Path | None, typer.Option(metavar="OTHER", help="Another ledger to compare with.", show_default=False)
+    ] = None,
+    split: Annotated[str | None, typer.Option(help="train, val or test only.", show_default=False)] = None,
+    state: Annotated[
+        list[str] | None, typer.Option(help="List the clips in this state; may be repeated.", show_default=False)
+    ] = None,
+    csv: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Write the rows in question; - for stdout.", show_default=False)
+    ] = None,
+    params_file: Annotated[Path, typer.Option("--params", help="Settings that name the ledger.")] = Path("params.yaml"),
+) -> None:
+    """Say what became of every clip, and how two data sets differ.
+
+    The hash of the ready clips of a split is the same wherever the same clips are ready. With --compare the exit
+    code is 0 if the ready clips are the same, 1 if not, 2 for a mistake.
+    """
+    try:
+        lines, table, equal = _ledger(path, compare, split, state or [], params_file)
+        from specmaskfoley.ledger import to_csv, write_csv
+
+        if csv == "-":
+            lines = [to_csv(table).decode().removesuffix("\n")]
+        elif csv is not None:
+            write_csv(table, csv)
+            lines = [*([] if state else [*lines, ""]), f"{len(table)} rows written to {csv}"]
+    except (ValueError, OSError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from None
+    if lines:
+        typer.echo("\n".join(lines), color=True)  # or it would take colour codes out of the rows of --csv -
+    if not equal:
+        raise typer.Exit(1)
+
+
+def _ledger(
+    path: Path | None, other: Path | None, split: str | None, states: list[str], params_file: Path
+) -> tuple[list[str], pa.Table, bool]:
+    """Lines for the terminal, the rows in question, and whether the compared ready clips are the same."""
+    # pandas and pyarrow take a second to import.
+    from specmaskfoley.ledger import chosen, compare, listing, read_ledger, summary
+    from specmaskfoley.storage.tables import SPLITS, STATES
+
+    if split is not None and split not in SPLITS:
+        raise ValueError(f"--split {split} is not one of {', '.join(SPLITS)}")
+    if unknown := [state for state in states if state not in STATES]:
+        raise ValueError(f"--state {unknown[0]} is not one of {', '.join(STATES)}")
+    if states and other is not None:
+        raise ValueError("--state lists the clips of one ledger; leave it out with --compare")
+    params = Params.load(params_file)
+    first = path or params_file.parent / params.paths.ledger
+    table = read_ledger(first)
+    if other is not None:
+        result = compare(table, read_ledger(other), (str(first), str(other)), split)
+        return result.lines, result.table, result.equal
+    table = chosen(table, split=split, states=states)
+    return listing(table) if states else summary(table, params.audio.duration_s), table, True
 
 
 def _generate(params: Params, files: list[Path], out: Path, text: str, seed: int) -> int:

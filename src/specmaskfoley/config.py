@@ -46,6 +46,7 @@ class Paths(Settings):
     clips: str
     clip_list: str
     ledger: str
+    usable: str
     encoders: str
     features: str
     codec: str
@@ -57,12 +58,57 @@ class Paths(Settings):
     metrics: str
 
 
-class Data(Settings):
-    """Where clips come from."""
+class SplitLimits(Settings):
+    """Clips wanted of each split; null: all."""
 
-    source: Literal["world", "folder"]
+    train: Positive | None = None
+    val: Positive | None = None
+    test: Positive | None = None
+
+
+class Data(Settings):
+    """Where clips come from, and which of them are wanted.
+
+    `lists` are VGGSound's splits (sources youtube and archive, and folder with `pattern`); `limit` is the number of
+    clips wanted of each split, in a class-balanced draw by `seed` of which a smaller one is part of a larger.
+    """
+
+    source: Literal["world", "folder", "youtube", "archive"]
     folder: str | None = None
     labels: str | None = None
+    lists: str | None = None
+    pattern: str = "{youtube_id}_{start:06d}.mp4"
+    limit: Positive | SplitLimits | None = None
+    exclude_shared: bool = True
+
+    def limit_of(self, split: str) -> int | None:
+        """Clips wanted of a split; None: all."""
+        if isinstance(self.limit, SplitLimits):
+            wanted: int | None = getattr(self.limit, split)
+            return wanted
+        return self.limit
+
+    @property
+    def listed(self) -> bool:
+        """Whether VGGSound's lists say which clips are wanted."""
+        return self.source in ("youtube", "archive") or (self.source == "folder" and self.lists is not None)
+
+
+class Fetch(Settings):
+    """How clips of the sources youtube and archive get here, and where they lie."""
+
+    folder: str
+    workers: Positive
+    retries: Annotated[int, Field(ge=0)]
+    interval_s: NonNegative
+    timeout_s: PositiveFloat
+    proxy: str | None = None
+    cookies: str | None = None
+    max_height: Positive
+    again: tuple[str, ...] = ()
+    youtube: str
+    archive: str
+    parts: tuple[str, ...] | None = None
 
 
 class Weights(Settings):
@@ -99,6 +145,8 @@ class Run(Settings):
     threads: Annotated[int, Field(ge=0)]
     workers: Annotated[int, Field(ge=0)]
     precision: Literal["auto", "float32", "bfloat16"]
+    engine: Literal["local", "ray"] = "local"
+    unit_clips: Positive = 64
 
 
 class Audio(Settings):
@@ -194,10 +242,18 @@ class World(Settings):
 
 
 class Prepare(Settings):
-    """Which clips are usable; a shorter video is padded with its last frame and silence."""
+    """Which clips are usable.
+
+    `padding` is what happens to a clip of at least `min_duration_s` that is shorter than audio.duration_s: `hold` its
+    last frame under silence, or `none`: it is set aside as short. `clip_timeout_s` and `clip_memory_gb` bound what
+    the reading of one clip may take.
+    """
 
     min_duration_s: PositiveFloat
     silence_db: Finite
+    padding: Literal["hold", "none"]
+    clip_timeout_s: PositiveFloat
+    clip_memory_gb: PositiveFloat
     shard_rows: Positive
     val_fraction: Fraction
     test_fraction: Fraction
@@ -459,6 +515,7 @@ class Params(Settings):
     seed: Annotated[int, Field(ge=0)]
     paths: Paths
     data: Data
+    fetch: Fetch
     run: Run
     weights: Weights
     cfg: Guidance
@@ -492,6 +549,12 @@ class Params(Settings):
             )
         if self.data.source == "folder" and not self.data.folder:
             raise ValueError("data.folder is null, but data.source=folder needs a directory of videos")
+        if self.data.limit is not None and self.data.source == "world":
+            raise ValueError(
+                "data.limit is for recorded clips; for data.source=world set world.train_clips and its like"
+            )
+        if self.data.source in ("youtube", "archive") and not self.data.lists:
+            raise ValueError(f"data.lists is null, but data.source={self.data.source} needs mmaudio, or a directory")
         self._check_encoders()
         self._check_codec_and_vocoder()
         return self
@@ -552,7 +615,7 @@ class Params(Settings):
     def needed_weights(self) -> tuple[str, ...]:
         """Names in weights.lock.yaml that the active profile asks for, in the order of the settings."""
         sections = (self.encoders, self.codec, self.vocoder, self.judges)
-        return tuple(dict.fromkeys(name for section in sections for name in _weights_of(section.model_dump())))
+        return tuple(dict.fromkeys(name for section in sections for name in weights_of(section)))
 
     @classmethod
     def load(cls, path: str | Path = "params.yaml", profile: str | None = None) -> Params:
@@ -604,6 +667,11 @@ VOCODER_MELS = {
     "bigvgan": ("hifigan", HIFIGAN_RECIPE),
     "melgan": ("specvqgan", SPECVQGAN_RECIPE),
 }
+
+
+def weights_of(section: BaseModel) -> list[str]:
+    """Names in weights.lock.yaml that a section of the settings asks for."""
+    return _weights_of(section.model_dump())
 
 
 def _weights_of(value: Any) -> list[str]:

@@ -25,7 +25,7 @@ def load_audio_visual(params: Params, split: str, texts: tuple[str, ...] = ()) -
     Args:
         texts: the labels that come first, those of the training split; labels met here for the first time follow.
     """
-    rows = _evenly(ready_clips(params.paths.ledger, split), params.encoders.max_clips)
+    rows = _evenly(ready_clips(params.paths.usable, split), params.encoders.max_clips)
     texts = (*texts, *sorted({row.label for row in rows} - set(texts)))
     sync, semantic, sound = sync_view(params), semantic_view(params), model_sound(params)
     media = read_media([row.path for row in rows], views=(sync, semantic), sounds=(sound,), workers=params.run.workers)
@@ -41,7 +41,7 @@ def load_audio_visual(params: Params, split: str, texts: tuple[str, ...] = ()) -
 
 def load_mels(params: Params, split: str) -> Tensor:
     """The codec's mels (n, M, L) of all usable clips of a split."""
-    paths, sound = [row.path for row in ready_clips(params.paths.ledger, split)], model_sound(params)
+    paths, sound = [row.path for row in ready_clips(params.paths.usable, split)], model_sound(params)
     waves = read_media(paths, sounds=(sound,), workers=params.run.workers).waves[sound]
     return _batched(build_mel(params.audio), waves)
 

@@ -11,7 +11,7 @@ from specmaskfoley.models.backbone import Backbone
 from specmaskfoley.models.codec import Codec
 from specmaskfoley.models.control import ControlBranch
 from specmaskfoley.storage.checkpoint import Described, load_model
-from specmaskfoley.weights import load_weights
+from specmaskfoley.weights.loading import load_weights
 
 
 def build_backbone(params: Params) -> Backbone:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 
 from specmaskfoley.config import Params, Synchformer
@@ -12,7 +16,8 @@ from specmaskfoley.encoders.synchformer import SynchformerEncoder
 from specmaskfoley.models.codec import Codec
 from specmaskfoley.networks import build_backbone, build_control
 from specmaskfoley.sources.folder import SUFFIXES
-from specmaskfoley.storage.tables import SPLITS, ready_clips
+from specmaskfoley.sources.vggsound import load_lists, shared_videos
+from specmaskfoley.storage.tables import LISTED, SPLITS
 from specmaskfoley.synthesis import SYSTEMS
 from specmaskfoley.weights.lock import WeightFile, locked, read_lock
 
@@ -23,22 +28,68 @@ _SAMPLE_BYTES = 1.2
 """A FLAC sample, roughly."""
 
 
+_VGGSOUND = {"train": 182_000, "val": 2_000, "test": 15_000}
+"""Clips of MMAudio's lists, roughly."""
+
+_CLIP_BYTES = {"youtube": 600_000, "archive": 1_600_000}
+"""A fetched clip, roughly: ten seconds at 360 lines; the archive's own files."""
+
+_PARTS, _PART_BYTES = 20, 16_000_000_000
+"""Of the archive, roughly."""
+
+_NEAR = 0.1
+"""How far estimated numbers of clips may be off."""
+
+
+@dataclass(frozen=True)
+class _Clips:
+    """Clips by split, as far as they can be known now; where the numbers come from; how many are to be fetched."""
+
+    counts: Mapping[str, int] | None
+    told: str
+    fetched: int = 0
+
+
 def plan(params: Params) -> Iterator[str]:
     """Lines for the terminal."""
-    clips, source = _clips(params)
-    yield f"profile {params.profile}, data.source {params.data.source}: {source}"
+    clips = _clips(params)
+    yield f"profile {params.profile}, data.source {params.data.source}: {clips.told}"
+    if params.data.source in _CLIP_BYTES:
+        yield ""
+        yield from _fetched(params, clips.fetched)
     yield ""
     yield from _downloads(params)
     yield ""
-    yield from _stored(params, clips)
+    yield from _stored(params, clips.counts)
+
+
+def _fetched(params: Params, clips: int) -> Iterator[str]:
+    source, fetch = params.data.source, params.fetch
+    folder = Path(fetch.folder)
+    here = sum(1 for _ in folder.glob("clips/*/*.mp4"))
+    yield f"fetched into {folder} (sizes are estimates; dvc repro does it, a killed run goes on where it stopped):"
+    each = _CLIP_BYTES[source]
+    yield f"  {clips} clips of about {_size(each)}: {_size(clips * each)}; {here} clips are here"
+    if source == "archive":
+        parts = _parts(params)
+        yield (
+            f"  transferred: up to {parts} of {_PARTS} parts of about {_size(_PART_BYTES)}, "
+            f"{_size(parts * _PART_BYTES)}; keep about {_size(_PART_BYTES)} free for the part at hand"
+        )
+    else:
+        hours = clips * fetch.interval_s / fetch.workers / 3600
+        yield (
+            f"  fetch.interval_s={fetch.interval_s:g} and fetch.workers={fetch.workers} alone take {hours:.1f} h; "
+            "clips that are no longer on YouTube take no space"
+        )
 
 
 def _downloads(params: Params) -> Iterator[str]:
     names, lock = params.needed_weights(), read_lock()
     if not names:
-        yield "downloaded: nothing; every network is trained here"
+        yield "weights downloaded: nothing; every network is trained here"
         return
-    yield "downloaded (dvc repro does it, or: specmaskfoley weights fetch):"
+    yield "weights downloaded (dvc repro does it, or: specmaskfoley weights fetch):"
     missing = []
     for name in names:
         entry = locked(name, lock)
@@ -49,7 +100,7 @@ def _downloads(params: Params) -> Iterator[str]:
     yield f"  still to download: {_size(sum(size or 0 for size in missing))}{unstated}"
 
 
-def _stored(params: Params, clips: dict[str, int] | None) -> Iterator[str]:
+def _stored(params: Params, clips: Mapping[str, int] | None) -> Iterator[str]:
     audio, encoders, frames = params.audio, params.encoders, params.num_sync_frames
     num_sync = SynchformerEncoder.num_features(frames) if isinstance(encoders.sync, Synchformer) else frames
     widths = num_sync * encoders.sync.width + params.num_semantic_frames * encoders.semantic.width
@@ -76,23 +127,79 @@ def _stored(params: Params, clips: dict[str, int] | None) -> Iterator[str]:
         yield f"  {name:9} {count / 1e6:8.1f} M parameters, {_size(count * _SINGLE)}: {how}"
 
 
-def _clips(params: Params) -> tuple[dict[str, int] | None, str]:
-    """Clips by split if they can be known now, and where the number comes from."""
+def _clips(params: Params) -> _Clips:
     if params.data.source == "world":
         world = params.world
         found = {"train": world.train_clips, "val": world.val_clips, "test": world.test_clips}
-        return found, f"{_splits(found)} clips to render"
-    ledger = Path(params.paths.ledger)
-    rows = ready_clips(ledger) if ledger.exists() else []
-    if rows and rows[0].source == params.data.source:
-        found = {split: sum(row.split == split for row in rows) for split in SPLITS}
-        return found, f"{_splits(found)} usable clips by {ledger}"
+        return _Clips(found, f"{_splits(found)} clips to render")
+    wanted, estimated = _wanted(params) if params.data.listed else (None, False)
+    about = "about " if estimated else ""
+    videos = f"; {_videos(params)}" if params.data.source == "folder" else ""
+    stale = ""
+    for table, state in ((params.paths.ledger, "ready"), (params.paths.clip_list, LISTED)):
+        known = _known(Path(table), params)
+        if known is None:
+            continue
+        total = {split: sum(count for (one, _), count in known.items() if one == split) for split in SPLITS}
+        if wanted is not None and not _near(total, wanted, _NEAR if estimated else 0.0):
+            stale = stale or f" ({table} is of another choice: {_splits(total)})"
+            continue
+        found = {split: known[split, state] for split in SPLITS}
+        which = "usable" if state == "ready" else "listed"
+        fetched = sum(count for (_, state), count in known.items() if state != "duplicate")
+        return _Clips(found, f"{_splits(found)} {which} clips of {sum(total.values())} by {table}", fetched)
+    if wanted is None:
+        return _Clips(None, f"{_videos(params)}; the split is known after stage clips")
+    return _Clips(wanted, f"{about}{_splits(wanted)} clips wanted{stale}{videos}", sum(wanted.values()))
+
+
+def _wanted(params: Params) -> tuple[dict[str, int], bool]:
+    """Clips that data.lists, data.limit and data.exclude_shared ask for, by split, and whether that is an estimate."""
+    data = params.data
+    limits = {split: data.limit_of(split) for split in SPLITS}
+    if data.lists == "mmaudio":  # which plan does not fetch
+        share = _parts(params) / _PARTS if data.source == "archive" else 1.0
+        there = {split: round(count * share) for split, count in _VGGSOUND.items()}
+        wanted = {split: min(limit or there[split], there[split]) for split, limit in limits.items()}
+        return wanted, wanted != limits
+    lists = load_lists(params)
+    there = {split: len(clips) for split, clips in lists.items()}
+    if limits["train"] is not None and data.exclude_shared:  # a limit passes over them
+        held_out = shared_videos(lists)
+        there["train"] = sum(clip.youtube_id not in held_out for clip in lists["train"])
+    wanted = {split: min(limit or there[split], there[split]) for split, limit in limits.items()}
+    return wanted, data.source == "archive"  # which may not hold all of them
+
+
+def _known(path: Path, params: Params) -> Counter[tuple[str, str]] | None:
+    """Clips by split and state of an earlier run from this kind of source, if there was one."""
+    if not path.exists():
+        return None
+    try:
+        table = pq.read_table(path, columns=["split", "state", "source"])
+    except (pa.ArrowInvalid, OSError) as error:
+        raise ValueError(f"{path}: not a table of clips: {str(error).splitlines()[0]}; run dvc repro") from None
+    kin = set(_CLIP_BYTES) if params.data.source in _CLIP_BYTES else {params.data.source}
+    if not kin & set(table.column("source").unique().to_pylist()):
+        return None
+    groups = table.group_by(["split", "state"]).aggregate([([], "count_all")]).to_pylist()
+    return Counter({(row["split"], row["state"]): row["count_all"] for row in groups})
+
+
+def _near(found: Mapping[str, int], wanted: Mapping[str, int], tolerance: float) -> bool:
+    return all(abs(found[split] - count) <= tolerance * count for split, count in wanted.items())
+
+
+def _parts(params: Params) -> int:
+    return _PARTS if params.fetch.parts is None else len(params.fetch.parts)
+
+
+def _videos(params: Params) -> str:
     folder = Path(params.data.folder or "")
-    count = sum(path.suffix.lower() in SUFFIXES for path in folder.rglob("*"))
-    return None, f"{count} videos in {folder}; the split is known after stage clips"
+    return f"{sum(path.suffix.lower() in SUFFIXES for path in folder.rglob('*'))} videos in {folder}"
 
 
-def _splits(clips: dict[str, int]) -> str:
+def _splits(clips: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {split}" for split, count in clips.items())
 
 

@@ -70,9 +70,12 @@ def autocast(precision: str, device: torch.device) -> torch.autocast:
     """
     import torch
 
-    if precision == "auto":
-        precision = "bfloat16" if device.type == "cuda" else "float32"
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=runs_in_half(precision, device))
+
+
+def runs_in_half(precision: str, device: torch.device) -> bool:
+    """Whether `run.precision` means bfloat16 on this device."""
+    return precision == "bfloat16" or (precision == "auto" and device.type == "cuda")
 
 
 def worker_count(params: Params) -> int:

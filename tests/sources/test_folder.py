@@ -5,13 +5,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from specmaskfoley.config import Data
 from specmaskfoley.sources.folder import assign_splits, find_videos, list_clips, read_labels, words
 
 
 def params(tmp_path, folder="videos", labels=None, val=0.05, test=0.1):
     """What the source reads of Params."""
     return SimpleNamespace(
-        data=SimpleNamespace(folder=str(tmp_path / folder) if folder else None, labels=labels and str(labels)),
+        seed=0,
+        data=Data(source="folder", folder=str(tmp_path / folder), labels=labels and str(labels)),
         prepare=SimpleNamespace(val_fraction=val, test_fraction=test),
         paths=SimpleNamespace(clips=str(tmp_path / "out" / "clips")),
     )
@@ -159,3 +161,66 @@ def test_stated_splits_stay():
     assert {row["split"] for row in found} == {"train", "val", "test"}
     with pytest.raises(ValueError, match="leave nothing for training"):
         assign_splits(rows("a"), 0.5, 0.5)
+
+
+# ------------------------------------------------------------------ a copy of VGGSound
+
+LISTS = {
+    "train": "id\tlabel\n-aaaaaaaaaa_000010\tdog barking\nbbbb_bbbbbb_000030\tplaying violin, fiddle\n"
+    "vvvvvvvvvvv_000001\tdog barking\n",
+    "val": "id\tlabel\nvvvvvvvvvvv_000200\tdog barking\n",
+    "test": "id\tlabel\nccccccccccc_000118\ta bell\n",
+}
+
+
+def vggsound(tmp_path, **data):
+    (tmp_path / "lists").mkdir(exist_ok=True)
+    for split, text in LISTS.items():
+        (tmp_path / "lists" / f"{split}.tsv").write_text(text)
+    (tmp_path / "videos").mkdir(exist_ok=True)
+    found = params(tmp_path)
+    found.data = Data(source="folder", folder=str(tmp_path / "videos"), lists=str(tmp_path / "lists"), **data)
+    return found
+
+
+def test_a_copy_of_vggsound_is_found_by_pattern_and_the_rest_is_missing(tmp_path, capsys):
+    settings = vggsound(tmp_path, pattern="{split}/{youtube_id}_{start_ms}_{end_ms}.mp4")
+    make(tmp_path, "train/-aaaaaaaaaa_10000_20000.mp4", "test/ccccccccccc_118000_128000.mp4", "other.mp4")
+    found = {row["clip_id"]: row for row in list_clips(settings)}
+    assert {name: row["state"] for name, row in found.items()} == {
+        "-aaaaaaaaaa_000010": "listed",
+        "bbbb_bbbbbb_000030": "missing",
+        "vvvvvvvvvvv_000001": "duplicate",
+        "vvvvvvvvvvv_000200": "missing",
+        "ccccccccccc_000118": "listed",
+    }
+    assert found["bbbb_bbbbbb_000030"]["label"] == "playing violin, fiddle"
+    assert found["vvvvvvvvvvv_000001"]["reason"] == "its video is also in val"
+    assert Path(found["ccccccccccc_000118"]["path"]).is_file()
+    assert "1 of 3 clips of train are of videos in val or test: kept out of training" in capsys.readouterr().out
+
+
+def test_shared_videos_can_be_left_in_training(tmp_path):
+    make(tmp_path, "vvvvvvvvvvv_000001.mp4")
+    states = {row["clip_id"]: row["state"] for row in list_clips(vggsound(tmp_path, exclude_shared=False))}
+    assert states["vvvvvvvvvvv_000001"] == "listed"
+
+
+def test_patterns_that_fit_nothing_say_what_was_looked_for(tmp_path):
+    with pytest.raises(
+        ValueError, match=r"data\.pattern='clip_\{start\}\.mp4': none of the 5 wanted clips.*clip_10\.mp4"
+    ):
+        list_clips(vggsound(tmp_path, pattern="clip_{start}.mp4"))
+    with pytest.raises(ValueError, match=r"it may hold \{clip_id\}, \{youtube_id\}"):
+        list_clips(vggsound(tmp_path, pattern="{id}.mp4"))
+
+
+def test_a_limit_draws_from_any_folder(tmp_path):
+    make(tmp_path, *(f"{label}-{number}.mp4" for label in ("dog", "cat") for number in range(6)))
+    settings = params(tmp_path, val=0.0, test=0.0)
+    everything = {row["clip_id"]: row for row in list_clips(settings)}
+    settings.data = Data(source="folder", folder=str(tmp_path / "videos"), limit={"train": 4})
+    some = list_clips(settings)
+    assert all(everything[row["clip_id"]] == row for row in some)
+    drawn = [row["label"] for row in some if row["split"] == "train"]
+    assert sorted(drawn) == ["cat", "cat", "dog", "dog"]

@@ -60,7 +60,7 @@ def test_world_is_rendered_listed_and_checked(small, tmp_path, capsys):
     assert not os.listdir(tmp_path / ".work")
     stage("prepare").main()
     assert len(read_table("data/ledger.parquet", LEDGER_SCHEMA)) == 7
-    assert [clip.clip_id for clip in ready_clips("data/ledger.parquet", "test")] == ["test-00000", "test-00001"]
+    assert [clip.clip_id for clip in ready_clips("data/usable.parquet", "test")] == ["test-00000", "test-00001"]
     assert "prepare: 7 ready" in capsys.readouterr().out
 
 
@@ -98,9 +98,9 @@ def test_folder_with_some_broken_videos(small, tmp_path, capsys):
     stage("clips").main()
     stage("prepare").main()
     out = capsys.readouterr().out
-    assert "prepare: 3 ready, 1 unreadable (cannot be decoded" in out
+    assert "prepare: 3 ready, 1 corrupt (cannot be decoded" in out
     assert os.listdir("data/clips") == ["README.txt"]
-    assert {clip.label for clip in ready_clips("data/ledger.parquet")} == {"dog bark", 'it\'s a "cat"', "é"}
+    assert {clip.label for clip in ready_clips("data/usable.parquet")} == {"dog bark", 'it\'s a "cat"', "é"}
 
 
 def test_no_usable_clip_is_one_line_and_exit_1(small, tmp_path):
@@ -111,12 +111,12 @@ def test_no_usable_clip_is_one_line_and_exit_1(small, tmp_path):
     module = stage("prepare")
     with pytest.raises(SystemExit) as error:
         module.stage_main(module.main)()
-    assert str(error.value).startswith("error: data/ledger.parquet: no usable clip in any split: 1 unreadable (")
+    assert str(error.value).startswith("error: data/ledger.parquet: no usable clip in any split: 1 corrupt (")
     assert "\n" not in str(error.value)
     assert len(read_table("data/ledger.parquet", LEDGER_SCHEMA)) == 1
 
 
 def test_workers_need_no_torch():
-    names = "specmaskfoley.sources.world, specmaskfoley.sources.inspection"
+    names = "specmaskfoley.sources.world, specmaskfoley.sources.inspection, specmaskfoley.extraction.decoding"
     code = f"import sys, {names}; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

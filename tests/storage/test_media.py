@@ -464,8 +464,8 @@ def test_unusable_files_say_why(tmp_path):
 
     (tmp_path / "text.mp4").write_text("this is no video\n" * 100)
     (tmp_path / "empty.mp4").touch()
-    assert state(tmp_path / "text.mp4") in ("unreadable", "no_video")
-    assert state(tmp_path / "empty.mp4") == "unreadable"
+    assert state(tmp_path / "text.mp4") in ("corrupt", "no_video")
+    assert state(tmp_path / "empty.mp4") == "corrupt"
     assert state(tmp_path / "absent.mp4") == "missing"
     assert state(tmp_path) == "missing"
     silent = make(tmp_path / "mute.mp4")
@@ -493,7 +493,7 @@ def test_cut_off_files_are_unreadable(tmp_path, suffix, front):
         whole.write_bytes(data[: int(len(data) * share)])
         with pytest.raises(MediaError) as error:
             probe(whole)
-        assert error.value.state == "unreadable"
+        assert error.value.state == "corrupt"
 
 
 def test_short_video_is_whole(tmp_path):

@@ -8,17 +8,19 @@ from hypothesis import strategies as st
 from specmaskfoley.storage.tables import (
     CLIP_LIST_SCHEMA,
     LEDGER_SCHEMA,
+    USABLE_SCHEMA,
     ShardWriter,
     read_arrays,
     read_table,
     ready_clips,
-    shard_metadata,
+    summarise,
     write_table,
 )
 
 
 def clip(clip_id="a", **more):
-    return {"clip_id": clip_id, "path": "a.mp4", "label": "dog", "source": "folder", **more}
+    listed = {"state": "listed", "reason": ""}
+    return {"clip_id": clip_id, "path": "a.mp4", "label": "dog", "source": "folder", **listed, **more}
 
 
 def entry(clip_id, state="ready", reason="", **more):
@@ -43,7 +45,7 @@ def test_wrong_rows_are_refused(tmp_path):
 def test_wrong_schema_says_what_differs(tmp_path):
     path = tmp_path / "clips.parquet"
     write_table(path, [clip()], CLIP_LIST_SCHEMA)
-    with pytest.raises(ValueError, match="lacks state, reason"):
+    with pytest.raises(ValueError, match="lacks sha256, size_bytes"):
         read_table(path, LEDGER_SCHEMA)
     with pytest.raises(ValueError, match="no such file"):
         read_table(tmp_path / "absent", LEDGER_SCHEMA)
@@ -53,22 +55,27 @@ def test_wrong_schema_says_what_differs(tmp_path):
 
 
 def test_ready_clips_are_ordered_and_of_the_split(tmp_path):
-    path = tmp_path / "ledger.parquet"
+    path = tmp_path / "usable.parquet"
     rows = [entry("b", split="test", events=[1.0]), entry("a", split="test"), entry("c", split="train")]
-    write_table(path, [*rows, entry("d", "silent", "quiet", split="test")], LEDGER_SCHEMA)
+    write_table(path, rows, USABLE_SCHEMA)
     assert [row.clip_id for row in ready_clips(path, "test")] == ["a", "b"]
     assert [row.clip_id for row in ready_clips(path)] == ["a", "b", "c"]
     assert ready_clips(path, "test")[1].events == (1.0,)
 
 
-def test_no_usable_clip_counts_states_and_reasons(tmp_path):
-    path = tmp_path / "ledger.parquet"
-    rows = [entry("a", "silent", "quiet", split="val"), entry("b", "silent", "still", split="val")]
-    write_table(path, [*rows, entry("c", split="train")], LEDGER_SCHEMA)
-    with pytest.raises(ValueError, match=r"split 'val': 2 silent \(quiet and 1 other reasons\)"):
+def test_a_split_without_usable_clips_is_named(tmp_path):
+    path = tmp_path / "usable.parquet"
+    write_table(path, [entry("c", split="train")], USABLE_SCHEMA)
+    with pytest.raises(ValueError, match=r"no usable clip in split 'val' \(usable: train 1\).*specmaskfoley ledger"):
         ready_clips(path, "val")
-    with pytest.raises(ValueError, match="splits: train 1, val 2"):
-        ready_clips(path, "test")
+    write_table(path, [], USABLE_SCHEMA)
+    with pytest.raises(ValueError, match=r"no usable clip in any split \(usable: none\)"):
+        ready_clips(path)
+
+
+def test_states_are_counted_with_their_reasons():
+    rows = [entry("a", "silent", "quiet"), entry("b", "silent", "still"), entry("c")]
+    assert summarise(rows) == "1 ready, 2 silent (quiet and 1 other reasons)"
 
 
 FIELDS = {"x": ("float16", (3, 2)), "y": ("int16", ()), "z": ("uint8", (4,)), "w": ("float32", (1,))}
@@ -107,7 +114,7 @@ def test_same_rows_give_same_bytes_however_appended(tmp_path):
                 writer.append(ids[i : i + step], **{key: a[i : i + step] for key, a in data.items()})
     for path in (tmp_path / "one").iterdir():
         assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
-    assert shard_metadata(tmp_path / "one", "val") == {"made": "with"}
+    assert pq.read_schema(tmp_path / "one" / "val-00000.parquet").metadata == {b"made": b"with"}
 
 
 def test_columns_can_be_chosen_and_one_shard_is_not_copied(tmp_path):

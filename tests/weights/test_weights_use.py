@@ -21,7 +21,7 @@ from web_server import Answer, Web
 
 from specmaskfoley.cli import app
 from specmaskfoley.config import Params
-from specmaskfoley.weights import find_weights, load_weights, weights_folder
+from specmaskfoley.weights.loading import find_weights, load_weights, weights_folder
 
 ROOT = Path(__file__).parents[2]
 ABOUT = {"role": "a test", "licence": "MIT", "commercial": "allowed", "page": "https://x"}

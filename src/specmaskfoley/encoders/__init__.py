@@ -23,7 +23,7 @@ from specmaskfoley.encoders.clip import ClipEncoder
 from specmaskfoley.encoders.mini import PromptEncoder, SemanticEncoder, SyncEncoder
 from specmaskfoley.encoders.synchformer import SynchformerEncoder
 from specmaskfoley.storage.checkpoint import Described, load_model
-from specmaskfoley.weights import load_weights, weights_folder
+from specmaskfoley.weights.loading import load_weights, weights_folder
 
 ROLES = ("sync", "semantic", "prompt")
 

@@ -16,7 +16,7 @@ from specmaskfoley.storage.clips import model_sound
 from specmaskfoley.storage.files import read_json
 from specmaskfoley.storage.tables import ready_clips
 from specmaskfoley.synthesis import SYSTEMS
-from specmaskfoley.weights import load_weights
+from specmaskfoley.weights.loading import load_weights
 
 
 def load_panel(params: Params, device: torch.device) -> Panel:
@@ -35,7 +35,7 @@ def load_panel(params: Params, device: torch.device) -> Panel:
 def load_held_out(params: Params) -> HeldOut:
     """The test split's videos and where the sounds of all systems lie."""
     folder = Path(params.paths.samples)
-    rows = ready_clips(params.paths.ledger, "test")
+    rows = ready_clips(params.paths.usable, "test")
     files = {system: [folder / system / f"{row.clip_id}.flac" for row in rows] for system in SYSTEMS}
     return HeldOut(
         rows=rows,

@@ -1,7 +1,8 @@
 """Source `folder`: the videos of any directory, read where they lie.
 
 Labels and splits may stand in a TSV (`data.labels`); without one, a file's name is its label and a hash of
-its clip_id decides its split, so that adding videos never moves the others.
+its clip_id decides its split, so that adding videos never moves the others. Or the directory is a copy of VGGSound:
+then `data.lists` says which clips are wanted, and `data.pattern` how their files are named.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from specmaskfoley.config import Params
+from specmaskfoley.sources.vggsound import Wanted, draw, list_row, wanted
 from specmaskfoley.storage.files import atomic_path
-from specmaskfoley.storage.tables import SPLITS
+from specmaskfoley.storage.tables import LISTED, SPLITS
 
 SUFFIXES = frozenset(
     {".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4"}
@@ -35,7 +37,9 @@ class Label:
 
 
 def list_clips(params: Params) -> list[dict[str, Any]]:
-    """Every video under `data.folder`, and every id of `data.labels` that has no video (later: `missing`).
+    """Every video under `data.folder` and every id of `data.labels`, or every clip of `data.lists`.
+
+    Those without a file are `missing`. `data.limit` draws some.
 
     Raises:
         ValueError: naming the setting or the line of the labels file that is wrong.
@@ -46,6 +50,45 @@ def list_clips(params: Params) -> list[dict[str, Any]]:
             f"data.folder={params.data.folder!r} is not a directory; "
             "set it to the directory of your videos: dvc exp run -S data.folder=/path/to/videos"
         )
+    write_note(Path(params.paths.clips))
+    return _by_lists(folder, params) if params.data.lists else _by_search(folder, params)
+
+
+def _by_lists(folder: Path, params: Params) -> list[dict[str, Any]]:
+    rows = []
+    for item in wanted(params):
+        path = folder / _file_name(item, params.data.pattern)
+        if path.is_file():
+            rows.append(list_row(item, path, "folder"))
+        else:
+            rows.append(list_row(item, path, "folder", state="missing", reason="no such file"))
+    if not any(row["state"] == LISTED for row in rows):
+        raise ValueError(
+            f"data.pattern={params.data.pattern!r}: none of the {len(rows)} wanted clips is in {folder}; looked for "
+            f"{rows[0]['path']!r} and so on"
+        )
+    return rows
+
+
+def _file_name(item: Wanted, pattern: str) -> str:
+    clip = item.clip
+    fields = {
+        "clip_id": clip.clip_id,
+        "youtube_id": clip.youtube_id,
+        "start": clip.start_s,
+        "start_ms": clip.start_s * 1000,
+        "end_ms": clip.end_s * 1000,
+        "label": clip.label,
+        "split": clip.split,
+    }
+    try:
+        return pattern.format(**fields)
+    except (KeyError, IndexError, ValueError, AttributeError) as error:
+        known = ", ".join("{" + name + "}" for name in fields)
+        raise ValueError(f"data.pattern={pattern!r}: {error}; it may hold {known}") from None
+
+
+def _by_search(folder: Path, params: Params) -> list[dict[str, Any]]:
     videos = find_videos(folder)
     labels = read_labels(params.data.labels) if params.data.labels else []
     if not videos:
@@ -62,6 +105,8 @@ def list_clips(params: Params) -> list[dict[str, Any]]:
                 "path": (folder / path).as_posix(),
                 "label": label.label if label else words(path.stem),
                 "split": label.split if label else None,
+                "state": LISTED,
+                "reason": "",
             }
         )
     for label in absent:
@@ -71,12 +116,18 @@ def list_clips(params: Params) -> list[dict[str, Any]]:
                 "path": (folder / label.clip).as_posix(),
                 "label": label.label,
                 "split": label.split,
+                "state": "missing",
+                "reason": "no such file",
             }
         )
     rows.sort(key=lambda row: str(row["clip_id"]))
     assign_splits(rows, params.prepare.val_fraction, params.prepare.test_fraction)
-    _say_nothing_is_copied(Path(params.paths.clips), folder)
-    return [{**row, "events": None, "source": "folder"} for row in rows]
+    rows = [{**row, "events": None, "source": "folder", "tried_at": None, "tries": None} for row in rows]
+    drawn = []
+    for split in SPLITS:
+        here = [row for row in rows if row["split"] == split]
+        drawn += draw(here, params.data.limit_of(split), params.seed, lambda row: (row["clip_id"], row["label"]))
+    return sorted(drawn, key=lambda row: str(row["clip_id"]))
 
 
 def find_videos(folder: Path) -> dict[str, Path]:
@@ -215,7 +266,7 @@ def _hash(row: dict[str, Any]) -> float:
     return int.from_bytes(hashlib.sha256(str(row["clip_id"]).encode()).digest()[:6], "big") / 2**48
 
 
-def _say_nothing_is_copied(clips: Path, folder: Path) -> None:
+def write_note(clips: Path) -> None:
     """DVC wants the output to exist, and a reader wants to know why it is empty."""
     with atomic_path(clips / "README.txt") as temporary:
-        temporary.write_text("data.source=folder: the videos are read where they lie.\n", encoding="utf-8")
+        temporary.write_text("The videos are read where they lie; data.source is not world.\n", encoding="utf-8")

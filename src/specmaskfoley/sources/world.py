@@ -12,6 +12,7 @@ from specmaskfoley.sources.pool import parallel_map
 from specmaskfoley.storage.files import read_json, write_json
 from specmaskfoley.storage.media import write_video
 from specmaskfoley.storage.scratch import scratch
+from specmaskfoley.storage.tables import LISTED
 from specmaskfoley.world import render_clip
 
 
@@ -67,6 +68,10 @@ def list_clips(params: Params) -> list[dict[str, Any]]:
             "split": order.split,
             "events": take["events"],
             "source": "world",
+            "state": LISTED,
+            "reason": "",
+            "tried_at": None,
+            "tries": None,
         }
         for order, take in zip(orders, takes, strict=True)
     ]

@@ -89,7 +89,7 @@ def stream_media(
         workers: threads; 0: one a core.
     """
     workers = workers or os.cpu_count() or 1
-    read = partial(_read, views=tuple(dict.fromkeys(views)), sounds=tuple(dict.fromkeys(sounds)))
+    read = partial(read_clip, views=tuple(dict.fromkeys(views)), sounds=tuple(dict.fromkeys(sounds)))
     with ThreadPoolExecutor(workers) as pool, tqdm(total=len(paths), desc=title, disable=None) as bar:
         # At most one batch waits while another is used: official views take 70 MB a clip.
         ahead = max(batch_size, workers)
@@ -154,9 +154,10 @@ def three_crops(frames: np.ndarray, size: int) -> np.ndarray:
     return np.stack([frames[:, :, start : start + size] for start in starts])
 
 
-def _read(
+def read_clip(
     path: str | Path, views: tuple[View, ...], sounds: tuple[Sound, ...]
 ) -> tuple[dict[View, np.ndarray], dict[Sound, np.ndarray]]:
+    """Frames and waveforms of one file; shapes as in `Media`, without n."""
     waves = {
         sound: media.read_audio(path, sample_rate=sound.sample_rate, num_samples=sound.num_samples) for sound in sounds
     }

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 import os
+import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -62,6 +63,11 @@ _PLAIN = 0x4
 _TIME_TOLERANCE_S = 0.0005  # timestamps in milliseconds (Matroska) may be half a millisecond late
 _GAP_S = 0.02  # audio timestamps may jitter; only larger jumps are gaps
 _CUT_S = 0.5  # a file whose data end this much before its own index says is cut off
+_WHOLE = 0.5  # the share of frames and sound that must be decodable for a file to count as whole
+# What names other files (playlists posing as videos) or devices is no clip, and must not be opened on its word.
+_FOREIGN_FORMATS = {"hls", "concat", "concatf", "dash", "imf", "sdp", "rtsp", "rtp", "sap", "image2", "tty", "lavfi"}
+_FORMATS = ",".join(sorted(av.formats_available - _FOREIGN_FORMATS))
+_SAMPLES = {"u8": "u1", "s16": "i2", "s32": "i4", "s64": "i8", "flt": "f4", "dbl": "f8"}
 
 # The Kaiser-windowed sinc that MMAudio resamples with (torchaudio's "kaiser_best" equivalent).
 _LOWPASS_WIDTH = 64
@@ -102,19 +108,17 @@ class MediaInfo:
     audio_end_s: float | None
 
 
-def probe(path: _PathLike) -> MediaInfo:
-    """Look into a file: headers, the first frame, and whether the data reach the end.
+def probe(path: _PathLike, until_s: float = 0.0) -> MediaInfo:
+    """Look into a file: headers, the frames up to `until_s` (at least one), and whether the data reach the end.
 
     Raises:
-        MediaError: with state "missing", "unreadable" or "no_video".
+        MediaError: with state "missing", "corrupt" (also if most frames cannot be decoded) or "no_video".
     """
     with _opened(path) as container:
         stream = _video(container)
         audio = _first_audio(container)
         zero = _zero(container)
-        frame = next(_decoded(container, stream), None)
-        if frame is None:
-            raise MediaError("unreadable", "no frame of the video can be decoded")
+        frame = _check_frames(container, stream, zero, until_s)
         quarter_turns = _quarter_turns(frame)
         width, height = frame.width, frame.height
         if quarter_turns % 2:
@@ -194,7 +198,7 @@ def read_views(path: _PathLike, views: Sequence[View]) -> list[np.ndarray]:
     shaped one at a time, and not shaped again for the next equal time.
 
     Raises:
-        MediaError: with state "missing", "unreadable" or "no_video".
+        MediaError: with state "missing", "corrupt" or "no_video".
     """
     with _opened(path) as container:
         stream = _video(container)
@@ -210,7 +214,7 @@ def read_views(path: _PathLike, views: Sequence[View]) -> list[np.ndarray]:
                 break
             previous = picture
         if picture is None:
-            raise MediaError("unreadable", "no frame of the video can be decoded")
+            raise MediaError("corrupt", "no frame of the video can be decoded")
         for reel in reels:
             reel.finish(picture)
     return [reel.frames for reel in reels]
@@ -232,7 +236,7 @@ def read_audio(path: _PathLike, *, sample_rate: int, num_samples: int, start_s: 
     the Kaiser-windowed sinc that MMAudio's data went through.
 
     Raises:
-        MediaError: with state "missing", "unreadable" or "no_audio".
+        MediaError: with state "missing", "corrupt" or "no_audio".
     """
     if sample_rate < 1 or num_samples < 0:
         raise ValueError(f"sample_rate={sample_rate} and num_samples={num_samples} must be positive")
@@ -240,9 +244,7 @@ def read_audio(path: _PathLike, *, sample_rate: int, num_samples: int, start_s: 
         stream = _first_audio(container)
         if stream is None:
             raise MediaError("no_audio", "the file has no sound track")
-        rate = int(stream.codec_context.sample_rate or 0)
-        if rate < 1:
-            raise MediaError("unreadable", "the sound track has no sample rate")
+        rate = _sample_rate(stream)
         common = math.gcd(rate, sample_rate)
         up, down = sample_rate // common, rate // common
         # Read some more on both sides, so that the resampling filter does not fade at the cut. The lead is a
@@ -253,10 +255,35 @@ def read_audio(path: _PathLike, *, sample_rate: int, num_samples: int, start_s: 
         wave = np.zeros(lead * down + math.ceil(num_samples * down / up) + reach, np.float32)
         found = _fill(wave, container, stream, begin)
     if not found:
-        raise MediaError("unreadable", "no sound of the sound track can be decoded")
+        raise MediaError("corrupt", "no sound of the sound track can be decoded")
     if up != down:
         wave = _resample(wave, up, down)[lead * up :]
     return np.ascontiguousarray(wave[:num_samples])
+
+
+def read_peak(path: _PathLike, until_s: float) -> float:
+    """The largest magnitude of the sound's samples (mean of all channels) before `until_s`; 0 without any.
+
+    Raises:
+        MediaError: with state "missing", "corrupt" (also if most of the sound cannot be decoded) or "no_audio".
+    """
+    with _opened(path) as container:
+        stream = _first_audio(container)
+        if stream is None:
+            raise MediaError("no_audio", "the file has no sound track")
+        end = round(until_s * _sample_rate(stream))
+        tally = _Tally(_zero(container), until_s)
+        peak, found = 0.0, False
+        for position, samples in _placed(container, stream, 0, tally):
+            found = True
+            if position >= end:
+                break
+            heard = samples[max(0, -position) : end - position]
+            peak = max(peak, float(np.abs(heard).max(initial=0.0)))
+    if not found:
+        raise MediaError("corrupt", "no sound of the sound track can be decoded")
+    tally.check("packets of the sound")
+    return peak
 
 
 def write_video(
@@ -342,23 +369,41 @@ def mux(video_path: _PathLike, waveform: np.ndarray, sample_rate: int, out_path:
 # ---- reading ----
 
 
+def check_file(path: _PathLike) -> os.stat_result:
+    """Whether there is a file with something in it; opening a pipe or a device could hang.
+
+    Raises:
+        MediaError: with state "missing" or "corrupt".
+    """
+    try:
+        status = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        gone = "a link to a file that does not exist" if os.path.islink(path) else "no such file"
+        raise MediaError("missing", gone) from None
+    except OSError as error:
+        raise MediaError("missing", f"cannot be read: {error.strerror}") from None
+    if not stat.S_ISREG(status.st_mode):
+        raise MediaError("missing", "not a regular file" + (" but a directory" if os.path.isdir(path) else ""))
+    if not status.st_size:
+        raise MediaError("corrupt", "the file is empty")
+    return status
+
+
 @contextmanager
 def _opened(path: _PathLike, **options: str) -> Iterator[Any]:
     """Open a file for reading; whatever FFmpeg complains about inside becomes a MediaError."""
     path = Path(path)
-    if not path.is_file():
-        raise MediaError("missing", "no such file")
-    if not path.stat().st_size:
-        raise MediaError("unreadable", "the file is empty")
+    check_file(path)
     try:
-        # An absolute name cannot be taken for an option or a protocol; the whitelist keeps playlists that
-        # pose as videos from opening anything on the network.
-        options = {"protocol_whitelist": "file", **options}
+        # An absolute name cannot be taken for an option or a protocol.
+        options = {"protocol_whitelist": "file", "format_whitelist": _FORMATS, **options}
         with av.open(str(path.absolute()), metadata_errors="replace", options=options) as container:
             yield container
+    except MemoryError:
+        raise  # says nothing about the file
     except (av.error.FFmpegError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise MediaError("unreadable", f"cannot be decoded: {reason}") from None
+        raise MediaError("corrupt", f"cannot be decoded: {reason}") from None
 
 
 def _videos(container: Any) -> list[Any]:
@@ -372,7 +417,7 @@ def _video(container: Any) -> Any:
         raise MediaError("no_video", "the file has no video stream")
     stream = streams[0]
     if stream.codec_context is None:
-        raise MediaError("unreadable", "no decoder for the video's codec")
+        raise MediaError("corrupt", "no decoder for the video's codec")
     # Threads cost more than they give on small pictures (10 -> 14 ms for 125 frames of 96x96).
     pixels = stream.codec_context.width * stream.codec_context.height
     stream.thread_type = "AUTO" if pixels > 320 * 240 else "NONE"
@@ -398,25 +443,92 @@ def _start(stream: Any, zero: Fraction) -> float:
     return float((stream.start_time or 0) * stream.time_base - zero) if stream.start_time is not None else 0.0
 
 
-def _decoded(container: Any, stream: Any) -> Iterator[Any]:
-    """Frames of a stream in presentation order; damaged packets are passed over, as players do."""
-    packets = container.demux(stream)
+def _sample_rate(stream: Any) -> int:
+    rate = int(stream.codec_context.sample_rate or 0)
+    if rate < 1:
+        raise MediaError("corrupt", "the sound track has no sample rate")
+    return rate
+
+
+class _Tally:
+    """How much of a stream can be decoded from time zero to `until_s`."""
+
+    def __init__(self, zero: Fraction, until_s: float) -> None:
+        self._zero = zero
+        self._until_s = until_s
+        self.packets = 0
+        self.decoded = 0
+
+    def sent(self, packet: Any) -> None:
+        # Not those that an edit list passes over: they are there to be decoded, not to be shown.
+        if packet.size and not packet.is_discard and self._inside(packet.pts, packet.time_base):
+            self.packets += 1
+
+    def received(self, frame: Any) -> None:
+        if self._inside(frame.pts, frame.time_base):
+            self.decoded += 1
+
+    def check(self, what: str) -> None:
+        if self.decoded < _WHOLE * self.packets:
+            raise MediaError(
+                "corrupt",
+                f"only {self.decoded} of {self.packets} {what} in the first {self._until_s:g} s can be decoded",
+            )
+
+    def _inside(self, pts: int | None, time_base: Fraction) -> bool:
+        return pts is None or 0 <= pts * time_base - self._zero < self._until_s
+
+
+def _packets(container: Any, streams: Any) -> Iterator[Any]:
+    """Packets of one or more streams, and the empty ones that flush decoders; up to where the file is readable."""
+    packets = container.demux(streams)
     while True:
         try:
             packet = next(packets)
+        except MemoryError:
+            raise
         except (StopIteration, av.error.FFmpegError):
             return
+        except IndexError:  # PyAV, behind the last packet, of streams that appeared midway (damaged MPEG-TS)
+            return
+        yield packet
+
+
+def _decoded(container: Any, stream: Any, tally: _Tally | None = None) -> Iterator[Any]:
+    """Frames of a stream in presentation order; damaged packets are passed over, as players do."""
+    for packet in _packets(container, stream):
+        if tally is not None:
+            tally.sent(packet)
         try:
             frames = packet.decode()
+        except MemoryError:
+            raise
         except av.error.FFmpegError:
             continue
-        yield from frames
+        for frame in frames:
+            if tally is not None:
+                tally.received(frame)
+            yield frame
 
 
-def _timed(container: Any, stream: Any, zero: Fraction) -> Iterator[tuple[Any, float]]:
+def _check_frames(container: Any, stream: Any, zero: Fraction, until_s: float) -> Any:
+    """The first frame; all up to `until_s` are decoded."""
+    tally = _Tally(zero, until_s)
+    first = None
+    for frame, start in _timed(container, stream, zero, tally):
+        first = first or frame
+        if start >= until_s:
+            break
+    if first is None:
+        raise MediaError("corrupt", "no frame of the video can be decoded")
+    tally.check("frames")
+    return first
+
+
+def _timed(container: Any, stream: Any, zero: Fraction, tally: _Tally | None = None) -> Iterator[tuple[Any, float]]:
     rate = float(stream.average_rate or 25)
     start = -1 / rate
-    for frame in _decoded(container, stream):
+    for frame in _decoded(container, stream, tally):
         # Through a fraction: official rules compare exact times, where a float's last digit would decide.
         start = float(frame.pts * stream.time_base - zero) if frame.pts is not None else start + 1 / rate
         yield frame, start
@@ -538,11 +650,11 @@ def _ends(container: Any, zero: Fraction) -> dict[int, float]:
     if len(ends) < len(streams):
         ends = _last_packets(container, streams, zero, None)
     if not ends:
-        raise MediaError("unreadable", "the file holds no data")
+        raise MediaError("corrupt", "the file holds no data")
     last = max(ends.values())
     indexed = any(name in container.format.name for name in ("mov", "matroska"))
     if indexed and end is not None and last < end - _CUT_S:
-        raise MediaError("unreadable", f"cut off: the data end at {last:.2f} s of {end:.2f} s")
+        raise MediaError("corrupt", f"cut off: the data end at {last:.2f} s of {end:.2f} s")
     return {stream.index: ends.get(stream.index, 0.0) for stream in streams}
 
 
@@ -556,43 +668,56 @@ def _last_packets(container: Any, streams: list[Any], zero: Fraction, seek_s: fl
     ends: dict[int, float] = {}
     try:
         container.seek(0 if seek_s is None else max(0, int((seek_s + zero) * 1_000_000)))
-        for packet in container.demux(streams):
-            if packet.pts is not None and packet.size and not packet.is_corrupt:
-                duration = packet.duration or 0
-                end = float((packet.pts + duration) * packet.time_base - zero)
-                ends[packet.stream.index] = max(end, ends.get(packet.stream.index, end))
+    except MemoryError:
+        raise
     except av.error.FFmpegError:
-        pass
+        return ends
+    for packet in _packets(container, streams):
+        if packet.pts is not None and packet.size and not packet.is_corrupt:
+            duration = packet.duration or 0
+            end = float((packet.pts + duration) * packet.time_base - zero)
+            ends[packet.stream.index] = max(end, ends.get(packet.stream.index, end))
     return ends
 
 
 def _fill(wave: np.ndarray, container: Any, stream: Any, begin: int) -> bool:
     """Add the stream's samples to `wave`, whose first sample is number `begin` of the file's clock."""
+    found = False
+    for position, samples in _placed(container, stream, begin):
+        found = True
+        if position >= len(wave):
+            break
+        first, last = max(position, 0), min(position + len(samples), len(wave))
+        if last > first:
+            wave[first:last] = samples[first - position : last - position]
+    return found
+
+
+def _placed(container: Any, stream: Any, begin: int, tally: _Tally | None = None) -> Iterator[tuple[int, np.ndarray]]:
+    """Samples (n,) of the stream, by frames, and where each starts, counted from `begin` of the file's clock."""
     rate = stream.codec_context.sample_rate
     zero = _zero(container)
     position: int | None = None
-    for frame in _decoded(container, stream):
+    for frame in _decoded(container, stream, tally):
         if frame.sample_rate != rate:
-            raise MediaError("unreadable", f"the sample rate changes from {rate} to {frame.sample_rate}")
+            raise MediaError("corrupt", f"the sample rate changes from {rate} to {frame.sample_rate}")
         if frame.pts is not None:
             stamped = round((frame.pts * frame.time_base - zero) * rate) - begin
             if position is None or abs(stamped - position) > _GAP_S * rate:
                 position = stamped
         position = position or 0
-        if position >= len(wave):
-            return True
         samples = _mono(frame)
-        first, last = max(position, 0), min(position + len(samples), len(wave))
-        if last > first:
-            wave[first:last] = samples[first - position : last - position]
+        yield position, samples
         position += len(samples)
-    return position is not None
 
 
 def _mono(frame: Any) -> np.ndarray:
-    data: np.ndarray = frame.to_ndarray()
-    if not frame.format.is_planar:
-        data = data.reshape(-1, frame.layout.nb_channels).T
+    # Not to_ndarray: with 8 planes or more PyAV takes what lies behind them in memory for planes too.
+    channels, dtype = frame.layout.nb_channels, _SAMPLES[frame.format.packed.name]
+    if frame.format.is_planar:
+        data = np.stack([np.frombuffer(plane, dtype, frame.samples) for plane in frame.planes[:channels]])
+    else:
+        data = np.frombuffer(frame.planes[0], dtype, frame.samples * channels).reshape(-1, channels).T
     if data.dtype == np.uint8:
         data = (data.astype(np.float32) - 128) / 128
     elif data.dtype.kind == "i":

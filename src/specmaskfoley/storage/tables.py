@@ -22,7 +22,25 @@ import pyarrow.parquet as pq
 from specmaskfoley.storage.files import atomic_path
 
 SPLITS = ("train", "val", "test")
-STATES = ("ready", "missing", "unreadable", "no_video", "no_audio", "silent", "short")
+STATES = (
+    "ready",
+    "duplicate",  # its YouTube video is also in val or test
+    "missing",
+    "private",
+    "removed",
+    "geo_blocked",
+    "age_restricted",
+    "failed",  # the transfer, again and again
+    "corrupt",
+    "no_video",
+    "no_audio",
+    "silent",
+    "short",
+    "timeout",  # reading took longer than prepare.clip_timeout_s
+    "crashed",  # reading ended its process, or took more than prepare.clip_memory_gb
+)
+LISTED = "listed"
+"""State in the clip list of a clip that nothing speaks against yet."""
 
 CLIP_LIST_SCHEMA = pa.schema(
     [
@@ -32,14 +50,18 @@ CLIP_LIST_SCHEMA = pa.schema(
         pa.field("split", pa.string()),  # null: not stated by the source
         pa.field("events", pa.list_(pa.float64())),  # seconds; null: unknown, []: no discrete events
         pa.field("source", pa.string(), nullable=False),
+        pa.field("state", pa.string(), nullable=False),  # LISTED or one of STATES
+        pa.field("reason", pa.string(), nullable=False),  # "" if listed or ready
+        pa.field("tried_at", pa.string()),  # when it was last fetched or given up: 2026-01-31T12:00:00Z
+        pa.field("tries", pa.int32()),  # runs that tried to fetch it
     ]
 )
 
 LEDGER_SCHEMA = pa.schema(
     [
         *CLIP_LIST_SCHEMA,
-        pa.field("state", pa.string(), nullable=False),  # one of STATES
-        pa.field("reason", pa.string(), nullable=False),  # "" if ready
+        pa.field("sha256", pa.string()),
+        pa.field("size_bytes", pa.int64()),
         pa.field("duration_s", pa.float64()),  # where the video ends
         pa.field("fps", pa.float64()),
         pa.field("width", pa.int32()),
@@ -50,8 +72,14 @@ LEDGER_SCHEMA = pa.schema(
         pa.field("video_start_s", pa.float64()),
         pa.field("audio_start_s", pa.float64()),
         pa.field("padded_s", pa.float64()),  # how much of the model's duration must be padded
+        pa.field("padding", pa.string()),  # prepare.padding where padded_s is not 0
+        pa.field("decoder", pa.string()),  # versions that read it
     ]
 )
+
+USABLE_SCHEMA = pa.schema([field for field in LEDGER_SCHEMA if field.name not in ("tried_at", "tries")])
+"""The ledger's ready rows without times: what later stages depend on, so that trying a missing clip once more, in
+vain, reruns none of them."""
 
 _DTYPES = {
     "int16": pa.int16(),
@@ -73,6 +101,8 @@ class LedgerRow:
     source: str
     state: str
     reason: str
+    sha256: str | None
+    size_bytes: int | None
     duration_s: float | None
     fps: float | None
     width: int | None
@@ -83,6 +113,8 @@ class LedgerRow:
     video_start_s: float | None
     audio_start_s: float | None
     padded_s: float | None
+    padding: str | None
+    decoder: str | None
 
 
 def write_table(path: str | os.PathLike[str], rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> None:
@@ -119,25 +151,22 @@ def read_table(path: str | os.PathLike[str], schema: pa.Schema) -> list[dict[str
     return rows
 
 
-def ready_clips(ledger_path: str | os.PathLike[str], split: str | None = None) -> list[LedgerRow]:
+def ready_clips(usable_path: str | os.PathLike[str], split: str | None = None) -> list[LedgerRow]:
     """Usable clips of one split (or of all), ordered by clip_id.
 
     Raises:
-        ValueError: with the number of clips a state and reason, if none is usable.
+        ValueError: none is usable.
     """
-    rows = read_table(ledger_path, LEDGER_SCHEMA)
-    chosen = [row for row in rows if split is None or row["split"] == split]
-    ready = [row for row in chosen if row["state"] == "ready"]
+    rows = read_table(usable_path, USABLE_SCHEMA)
+    ready = [row for row in rows if split is None or row["split"] == split]
     if not ready:
         which = f"split {split!r}" if split is not None else "any split"
-        if chosen:
-            found = summarise(chosen)
-        else:
-            splits = Counter(str(row["split"]) for row in rows)
-            found = "no clip listed there; splits: " + (
-                ", ".join(f"{name} {count}" for name, count in sorted(splits.items())) or "none"
-            )
-        raise ValueError(f"{ledger_path}: no usable clip in {which}: {found}")
+        counts = Counter(str(row["split"]) for row in rows)
+        found = ", ".join(f"{name} {count}" for name, count in sorted(counts.items())) or "none"
+        raise ValueError(
+            f"{usable_path}: no usable clip in {which} (usable: {found}); what speaks against the others: "
+            "specmaskfoley ledger"
+        )
     names = {field.name for field in fields(LedgerRow)}
     for row in ready:
         row["events"] = None if row["events"] is None else tuple(row["events"])
@@ -148,7 +177,7 @@ def summarise(rows: Sequence[Mapping[str, Any]]) -> str:
     """Clips a state, with the first reason of each: `3 ready, 1 silent (peak -71 dBFS is below -60)`."""
     counts = Counter(str(row["state"]) for row in rows)
     parts = []
-    for state in sorted(counts, key=STATES.index):
+    for state in sorted(counts, key=[LISTED, *STATES].index):
         reasons = sorted({str(row["reason"]) for row in rows if row["state"] == state and row["reason"]})
         more = f" and {len(reasons) - 1} other reasons" if len(reasons) > 1 else ""
         parts.append(f"{counts[state]} {state}" + (f" ({reasons[0]}{more})" if reasons else ""))
@@ -219,29 +248,61 @@ class ShardWriter:
 
     def _write(self, rows: int) -> None:
         ids, self._ids = self._ids[:rows], self._ids[rows:]
-        columns: list[pa.Array] = [pa.array(ids, pa.string())]
-        schema = [pa.field("clip_id", pa.string(), nullable=False)]
+        arrays = {}
         for name, (dtype, shape) in self._fields.items():
             array = np.concatenate([np.empty((0, *shape), dtype), *self._arrays[name]])
-            self._arrays[name] = [array[rows:]]
-            size = int(np.prod(shape, dtype=np.int64))
-            values = pa.array(np.ascontiguousarray(array[:rows]).reshape(-1), _DTYPES[dtype.name])
-            kind = pa.list_(pa.field("item", _DTYPES[dtype.name], nullable=False), size)
-            columns.append(pa.FixedSizeListArray.from_arrays(values, type=kind))
-            schema.append(pa.field(name, kind, nullable=False, metadata={"shape": json.dumps(shape)}))
-        table = pa.Table.from_arrays(columns, schema=pa.schema(schema, metadata=self._metadata))
-        with atomic_path(self._directory / f"{self._split}-{self._shards:05d}.parquet") as temporary:
-            # Numbers without repeats: dictionaries and byte statistics only cost time here.
-            pq.write_table(
-                table,
-                temporary,
-                compression="zstd",
-                compression_level=1,
-                use_dictionary=False,
-                write_statistics=False,
-                row_group_size=max(rows, 1),
-            )
+            arrays[name], self._arrays[name] = array[:rows], [array[rows:]]
+        write_shard(shard_path(self._directory, self._split, self._shards), ids, arrays, metadata=self._metadata)
         self._shards += 1
+
+
+def shard_path(directory: Path, split: str, number: int) -> Path:
+    return directory / f"{split}-{number:05d}.parquet"
+
+
+def write_shard(
+    path: str | os.PathLike[str],
+    ids: Sequence[str],
+    arrays: Mapping[str, np.ndarray],
+    *,
+    keys: Sequence[str] | None = None,
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """Write one shard, whole or not at all: clip ids, arrays (n, *shape), and what each row was made from, if told."""
+    columns: list[pa.Array] = [pa.array(ids, pa.string())]
+    schema = [pa.field("clip_id", pa.string(), nullable=False)]
+    if keys is not None:
+        columns.append(pa.array(keys, pa.string()))
+        schema.append(pa.field("key", pa.string(), nullable=False))
+    for name, array in arrays.items():
+        shape, kind = array.shape[1:], _DTYPES[array.dtype.name]
+        values = pa.array(np.ascontiguousarray(array).reshape(-1), kind)
+        list_kind = pa.list_(pa.field("item", kind, nullable=False), int(np.prod(shape, dtype=np.int64)))
+        columns.append(pa.FixedSizeListArray.from_arrays(values, type=list_kind))
+        schema.append(pa.field(name, list_kind, nullable=False, metadata={"shape": json.dumps(shape)}))
+    table = pa.Table.from_arrays(columns, schema=pa.schema(schema, metadata=dict(metadata or {})))
+    with atomic_path(path) as temporary:
+        # Numbers without repeats: dictionaries and byte statistics only cost time here.
+        pq.write_table(
+            table,
+            temporary,
+            compression="zstd",
+            compression_level=1,
+            use_dictionary=False,
+            write_statistics=False,
+            row_group_size=max(len(ids), 1),
+        )
+
+
+def read_keys(path: Path) -> list[str]:
+    """What each row of a shard was made from."""
+    keys: list[str] = _open(path).read(columns=["key"]).column("key").to_pylist()
+    return keys
+
+
+def read_shard(path: Path) -> tuple[list[str], dict[str, np.ndarray]]:
+    """One shard: clip ids, and column -> (n, *shape)."""
+    return _read_arrays([_open(path)], None)
 
 
 def read_arrays(
@@ -266,10 +327,21 @@ def read_arrays(
     for path, file in zip(paths, files, strict=True):
         if not file.schema_arrow.equals(schema, check_metadata=True):
             raise ValueError(f"{path}: {_difference(file.schema_arrow, schema)}, unlike {paths[0].name}")
-    arrays = [name for name in schema.names if name != "clip_id"]
-    wanted = arrays if columns is None else list(columns)
-    if missing := [name for name in wanted if name not in arrays]:
+    arrays = _array_names(schema)
+    if missing := [name for name in columns or () if name not in arrays]:
         raise ValueError(f"{paths[0]}: no column {', '.join(missing)}; it has {', '.join(arrays)}")
+    return _read_arrays(files, columns)
+
+
+def _array_names(schema: pa.Schema) -> list[str]:
+    return [name for name in schema.names if name not in ("clip_id", "key")]
+
+
+def _read_arrays(
+    files: Sequence[pq.ParquetFile], columns: Sequence[str] | None
+) -> tuple[list[str], dict[str, np.ndarray]]:
+    schema = files[0].schema_arrow
+    wanted = _array_names(schema) if columns is None else list(columns)
     tables = [file.read(columns=["clip_id", *wanted]) for file in files]
     ids = [clip_id for table in tables for clip_id in table.column("clip_id").to_pylist()]
     result = {}
@@ -281,15 +353,6 @@ def read_arrays(
         empty = np.empty((0, *shape), field.type.value_type.to_pandas_dtype())
         result[name] = parts[0] if len(parts) == 1 else np.concatenate([empty, *parts])
     return ids, result
-
-
-def shard_metadata(directory: str | os.PathLike[str], split: str) -> dict[str, str]:
-    """The strings given to `ShardWriter(metadata=…)`."""
-    paths = _shards(Path(directory), split)
-    if not paths:
-        raise ValueError(f"{directory}: no shards of split {split!r}; run the earlier stages: dvc repro")
-    raw = _open(paths[0]).schema_arrow.metadata or {}
-    return {key.decode(): value.decode() for key, value in raw.items()}
 
 
 def _shards(directory: Path, split: str) -> list[Path]:

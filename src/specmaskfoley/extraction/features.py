@@ -1,0 +1,61 @@
+"""Video features and prompt embeddings of a clip."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+
+from specmaskfoley import features
+from specmaskfoley.audio import mel
+from specmaskfoley.config import Params, weights_of
+from specmaskfoley.encoders import clap, clip, mini, synchformer
+from specmaskfoley.runtime import pick_device, runs_in_half
+from specmaskfoley.storage import clips, media
+from specmaskfoley.storage.clips import Media
+from specmaskfoley.storage.files import read_json
+
+
+class FeatureExtractor:
+    """Columns sync (t, d), semantic (u, d), audio_prompt (P,), text_prompt (P,), all float16; see `features`."""
+
+    stage = "features"
+    reads_label = True
+
+    def __init__(self, params: Params, device: torch.device) -> None:
+        self._features = features.Features(params, device)
+        self.views = (self._features.sync_view, self._features.semantic_view)
+        self.sounds = (self._features.prompt_sound,)
+
+    def encode(self, batch: Media, labels: Sequence[str]) -> dict[str, np.ndarray]:
+        sync, semantic = self._features.video(*(torch.from_numpy(batch.frames[view]) for view in self.views))
+        arrays = {
+            "sync": sync,
+            "semantic": semantic,
+            "audio_prompt": self._features.audio_prompt(torch.from_numpy(batch.waves[self.sounds[0]])),
+            "text_prompt": self._features.text_prompt(labels),
+        }
+        return {name: array.cpu().numpy() for name, array in arrays.items()}
+
+    @staticmethod
+    def batch_size(params: Params) -> int:
+        return params.encoders.batch_size
+
+    @staticmethod
+    def settings(params: Params) -> list[Any]:
+        encoders = (params.encoders.sync, params.encoders.semantic, params.encoders.prompt)
+        official = read_json(params.paths.weights)
+        half = runs_in_half(params.run.precision, pick_device(params.run.device))
+        sums = {name: official[name]["sha256"] for section in encoders for name in weights_of(section)}
+        return [params.audio, params.video, *encoders, sums, "bfloat16" if half else "float32"]
+
+    @staticmethod
+    def inputs(params: Params) -> list[str]:
+        return [params.paths.encoders]
+
+    @staticmethod
+    def code() -> list[ModuleType]:
+        return [features, synchformer, clip, clap, mini, mel, clips, media]

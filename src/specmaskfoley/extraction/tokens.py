@@ -1,0 +1,51 @@
+"""The sound of a clip as tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+
+from specmaskfoley import networks
+from specmaskfoley.audio import mel
+from specmaskfoley.config import Params
+from specmaskfoley.models import codec, layers
+from specmaskfoley.storage import clips, media
+from specmaskfoley.storage.clips import Media, View, model_sound
+
+
+class TokenExtractor:
+    """Column tokens (F, T), int16."""
+
+    stage = "tokens"
+    reads_label = False
+    views: tuple[View, ...] = ()
+
+    def __init__(self, params: Params, device: torch.device) -> None:
+        self._codec, self._mel = networks.load_codec(params, device), mel.build_mel(params.audio).to(device)
+        self._device, self.sounds = device, (model_sound(params),)
+
+    @torch.inference_mode()
+    def encode(self, batch: Media, labels: Sequence[str]) -> dict[str, np.ndarray]:
+        waveform = torch.from_numpy(batch.waves[self.sounds[0]]).to(self._device)
+        tokens = self._codec.encode(self._mel.normalize(self._mel(waveform))[:, None]).tokens
+        return {"tokens": tokens.to(torch.int16).cpu().numpy()}
+
+    @staticmethod
+    def batch_size(params: Params) -> int:
+        return 16
+
+    @staticmethod
+    def settings(params: Params) -> list[Any]:
+        return [params.audio, params.codec]
+
+    @staticmethod
+    def inputs(params: Params) -> list[str]:
+        return [params.paths.codec]
+
+    @staticmethod
+    def code() -> list[ModuleType]:
+        return [codec, layers, mel, clips, media]
