@@ -89,9 +89,7 @@ class ClipReader:
             frames, waves = read_clip(path, self._views, self._sounds)
         except MediaError as error:
             return Lost(error.state, str(error))
-        arrays: dict[Kind, np.ndarray] = {}
-        arrays.update(frames)
-        arrays.update(waves)
+        arrays: dict[Kind, np.ndarray] = {**dict(frames.items()), **dict(waves.items())}
         return Decoded.of(arrays)
 
 
