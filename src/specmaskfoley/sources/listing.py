@@ -6,12 +6,14 @@ from collections.abc import Callable
 from typing import Any
 
 from specmaskfoley.config import Params
-from specmaskfoley.sources import folder, world
+from specmaskfoley.sources import archive, folder, world, youtube
 
 # data.source -> rows of storage.tables.CLIP_LIST_SCHEMA; leaves params.paths.clips behind as a directory
 SOURCES: dict[str, Callable[[Params], list[dict[str, Any]]]] = {
     "world": world.list_clips,
     "folder": folder.list_clips,
+    "youtube": youtube.list_clips,
+    "archive": archive.list_clips,
 }
 
 

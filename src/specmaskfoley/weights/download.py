@@ -239,7 +239,7 @@ def _check_space(part: Path, needed: int) -> None:
     free = shutil.disk_usage(part.parent).free
     if needed > free:
         raise ValueError(
-            f"{part.parent}: needs {show_size(needed)} for {part.name}, has {show_size(free)}; set weights.folder"
+            f"{part.parent}: needs {show_size(needed)} for {part.name}, has {show_size(free)} free"
         )
 
 
