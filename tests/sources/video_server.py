@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 import re
@@ -37,7 +38,7 @@ KINDS = {
 
 
 def kind_of(youtube_id: str) -> str:
-    """Half a dozen first ids aside, by the id's last two letters."""
+    """By the id's last two letters."""
     place = (LETTERS.index(youtube_id[-2]) * 64 + LETTERS.index(youtube_id[-1])) % 100
     for kind, (_, _, share) in KINDS.items():
         if place < share:
@@ -78,6 +79,10 @@ class VideoServer:
         """For fetch.youtube."""
         return f"http://127.0.0.1:{self.port}/{{youtube_id}}.mp4"
 
+    def ordinary(self, youtube_id: str) -> str:
+        """Which of the ordinary videos an id has."""
+        return f"ordinary{LETTERS.index(youtube_id[2]) % 4}"
+
     def close(self) -> None:
         self._server.shutdown()
         self._server.server_close()
@@ -96,10 +101,8 @@ class VideoServer:
                 self._answer(body=True)
 
             def _answer(self, body: bool) -> None:
-                try:
+                with contextlib.suppress(OSError):  # the client is gone
                     server._answer(self, body)
-                except OSError:
-                    pass  # the client is gone
 
         return Handler
 
@@ -120,7 +123,7 @@ class VideoServer:
             return self._status(request, 404)
         if kind == "always_500":
             return self._status(request, 500)
-        content = self.videos.get(kind, self.videos[f"ordinary{LETTERS.index(youtube_id[2]) % 4}"])
+        content = self.videos.get(kind, self.videos[self.ordinary(youtube_id)])
         reset = kind == "always_reset" or (kind == "reset_once" and by_ffmpeg and times <= 3)
         self._send(request, content, body, reset=reset, slow=kind == "slow")
 
@@ -130,9 +133,7 @@ class VideoServer:
             request.send_header(name, value)
         request.end_headers()
 
-    def _send(
-        self, request: BaseHTTPRequestHandler, content: bytes, body: bool, *, reset: bool, slow: bool
-    ) -> None:
+    def _send(self, request: BaseHTTPRequestHandler, content: bytes, body: bool, *, reset: bool, slow: bool) -> None:
         place = re.fullmatch(r"bytes=(\d+)-(\d*)", request.headers.get("Range", ""))
         first = int(place[1]) if place else 0
         part = content[first:]
@@ -159,7 +160,7 @@ def _render(folder: Path, duration_s: float) -> dict[str, bytes]:
     made = {}
     kinds = {f"ordinary{number}": number for number in range(4)} | {"silent": 4, "no_sound": 5, "brief": 6}
     for kind, number in kinds.items():
-        seconds = 0.4 if kind == "brief" else duration_s
+        seconds = 1.5 if kind == "brief" else duration_s
         frames = np.zeros((round(seconds * FPS), 48, 64, 3), np.uint8)
         for index, frame in enumerate(frames):
             left = (3 * index + 11 * number) % 48

@@ -63,10 +63,14 @@ class Store:
         except Timeout:
             print(f"clips: another run fetches into {self.folder}; waiting for it", flush=True)
             self._file_lock.acquire()
-        self._journal = Journal(self.folder / "journal.jsonl")
-        last = read_json(self._session_path) if self._session_path.exists() else {"number": 0, "finished": True}
-        self._session = int(last["number"]) + bool(last["finished"])
-        write_json(self._session_path, {"number": self._session, "finished": False})
+        try:
+            last = read_json(self._session_path) if self._session_path.exists() else {"number": 0, "finished": True}
+            self._session = int(last["number"]) + bool(last["finished"])
+            write_json(self._session_path, {"number": self._session, "finished": False})
+            self._journal = Journal(self.folder / "journal.jsonl")
+        except BaseException:
+            self._file_lock.release()
+            raise
         return self
 
     def __exit__(
@@ -88,17 +92,20 @@ class Store:
     def conclude(self, clip_id: str, state: str = LISTED, reason: str = "") -> None:
         """Note the end of a try: LISTED if the file is in its place, else a state and its reason."""
         with self._mutex:
-            before = self._journal.get(clip_id) or {}
             record = {
                 "state": state,
                 "reason": reason,
                 "tried_at": _now(),
-                "tries": int(before.get("tries", 0)) + 1,
+                "tries": self.tries(clip_id) + 1,
                 "session": self._session,
                 "source": self._source,
                 "access": self._access,
             }
             self._journal.add(clip_id, record)
+
+    def tries(self, clip_id: str) -> int:
+        """Runs that have concluded on a clip."""
+        return int((self._journal.get(clip_id) or {}).get("tries", 0))
 
     def rows(self, items: Sequence[Wanted]) -> list[dict[str, Any]]:
         """The clip list's rows; every listed clip must have been concluded, now or earlier."""

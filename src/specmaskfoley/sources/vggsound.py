@@ -29,7 +29,7 @@ BLOBS = {
 }
 """Git's content hashes of MMAudio's lists at COMMIT."""
 
-_ID = re.compile(r"([A-Za-z0-9_-]{11})_(\d{6})")
+_ID = re.compile(r"([A-Za-z0-9_-]{11})_([0-9]{6})")
 
 Item = TypeVar("Item")
 

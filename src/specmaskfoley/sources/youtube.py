@@ -71,9 +71,11 @@ _LONGEST_WAIT_S = 1800.0
 _PAUSES = 10
 """The first pause of all workers, in intervals."""
 
-# x264's look-ahead gives other files now and then (see storage.media), so it is off.
+# x264's look-ahead gives other files now and then (see storage.media), so it is off. Frames keep their times: a
+# constant rate would move them by up to half a frame against the sound.
 _ENCODING = [
     *("-c:v", "libx264", "-preset", "ultrafast", "-bf", "0", "-qp", "20", "-pix_fmt", "yuv420p", "-threads", "1"),
+    *("-fps_mode", "passthrough", "-enc_time_base", "demux"),
     *("-c:a", "aac", "-b:a", "128k", "-map_metadata", "-1", "-map_chapters", "-1", "-movflags", "+faststart"),
     *("-fflags", "+bitexact", "-flags:v", "+bitexact", "-flags:a", "+bitexact", "-f", "mp4"),
 ]
@@ -156,7 +158,7 @@ class _Fetching:
         self._local = threading.local()
         self._stop = threading.Event()
         self._mutex = threading.Lock()
-        self._refused: list[tuple[str, str]] = []  # clips in a row that failed for throttling
+        self._failed: list[tuple[str, str]] = []  # clips in a row, and why
 
     def run(self, clips: Sequence[VggSoundClip]) -> None:
         counts: Counter[str] = Counter()
@@ -183,7 +185,7 @@ class _Fetching:
                 self._stop.set()
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
-        self._conclude_refused()
+        self._conclude_failed()
         print("clips: fetched " + ", ".join(f"{count} {state}" for state, count in sorted(counts.items())), flush=True)
 
     def _fetch(self, clip: VggSoundClip) -> str:
@@ -206,22 +208,22 @@ class _Fetching:
                     throttles += 1
                     self._gate.close(error.wait_s)
                     if throttles > settings.retries:
-                        return self._refuse(clip, error.reason)
+                        return self._fail(clip, error.reason)
                     continue
                 if error.verdict in (PASSING, "corrupt"):
                     failures += 1
                     if failures <= settings.retries:
                         self._sleep(max(0.05, settings.interval_s) * 2**failures)
                         continue
-                state = "failed" if error.verdict == PASSING else error.verdict
-                self._store.conclude(clip.clip_id, state, error.reason)
-                return state
+                if error.verdict == PASSING:
+                    return self._fail(clip, error.reason)
+                self._conclude(clip, error.verdict, error.reason)
+                return error.verdict
             final = self._store.path(clip.clip_id)
             final.parent.mkdir(parents=True, exist_ok=True)
             os.replace(target, final)
-            self._store.conclude(clip.clip_id)
+            self._conclude(clip)
             self._gate.opened()
-            self._conclude_refused()
             return "ready"
 
     def _cut(self, clip: VggSoundClip, target: Path) -> None:
@@ -312,24 +314,32 @@ class _Fetching:
             options += ["-headers", "".join(f"{name}: {value}\r\n" for name, value in headers.items())]
         return options
 
-    def _refuse(self, clip: VggSoundClip, reason: str) -> str:
-        """A clip that failed for throttling; many in a row mean that the site refuses this address, not the clips."""
+    def _fail(self, clip: VggSoundClip, reason: str) -> str:
+        """A clip that failed to the last; many new ones in a row mean that nothing can be had now, not these clips."""
+        if self._store.tries(clip.clip_id):
+            self._store.conclude(clip.clip_id, "failed", reason)
+            return "failed"
         with self._mutex:
-            self._refused.append((clip.clip_id, reason))
-            if len(self._refused) >= _BANNED_AFTER:
+            self._failed.append((clip.clip_id, reason))
+            if len(self._failed) >= _BANNED_AFTER:
                 self._stop.set()
                 raise ValueError(
-                    f"{len(self._refused)} clips in a row were refused ({reason}): the site blocks this address for "
-                    "now. What is fetched is kept; go on later with dvc repro, or set fetch.cookies, fetch.proxy, a "
-                    f"longer fetch.interval_s (now {self._settings.interval_s:g}) or fewer fetch.workers"
+                    f"{len(self._failed)} clips in a row failed ({reason}): the network is down, or the site blocks "
+                    "this address for now. What is fetched is kept; go on later with dvc repro, or set fetch.cookies, "
+                    f"fetch.proxy, a longer fetch.interval_s (now {self._settings.interval_s:g}) or fewer fetch.workers"
                 )
         return "failed"
 
-    def _conclude_refused(self) -> None:
+    def _conclude(self, clip: VggSoundClip, state: str = LISTED, reason: str = "") -> None:
+        """The site answers: what failed before failed for itself."""
+        self._store.conclude(clip.clip_id, state, reason)
+        self._conclude_failed()
+
+    def _conclude_failed(self) -> None:
         with self._mutex:
-            for clip_id, reason in self._refused:
+            for clip_id, reason in self._failed:
                 self._store.conclude(clip_id, "failed", reason)
-            self._refused.clear()
+            self._failed.clear()
 
     def _sleep(self, mean_s: float) -> None:
         self._stop.wait(mean_s * random.uniform(0.5, 1.5))
