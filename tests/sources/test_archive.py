@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import json
 import os
 import random
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +22,7 @@ import yaml
 from weights.web_server import Answer, Web
 
 from specmaskfoley.config import Params
+from specmaskfoley.sources import archive
 from specmaskfoley.sources.archive import list_clips
 from specmaskfoley.storage.tables import CLIP_LIST_SCHEMA, LISTED, write_table
 
@@ -161,7 +165,8 @@ def big_files():
 
 
 def test_all_wanted_clips_land_in_the_store(hub, settings):
-    hub.publish("c1", {"b.tar.gz": part(names(3, 4, 5)), "a.tar.gz": part(names(0, 1, 2)), "c.tar": part(names(6), 9, "w")})
+    parts = {"b.tar.gz": part(names(3, 4, 5)), "a.tar.gz": part(names(0, 1, 2)), "c.tar": part(names(6), mode="w")}
+    hub.publish("c1", parts)
     params = settings(names(0, 2, 3, 9), test_ids=names(5))
     rows = list_clips(params)
     assert states(rows) == {name(0): LISTED, name(2): LISTED, name(3): LISTED, name(9): "missing", name(5): LISTED}
@@ -257,9 +262,8 @@ def test_wrong_content_is_asked_for_twice(hub, settings, times):
     if times == 1:
         check_files(list_clips(params))
     else:
-        with pytest.raises(ValueError) as error:
+        with pytest.raises(ValueError, match=f"gz: expected sha256 {digest(content)}, found {digest(wrong)}, twice"):
             list_clips(params)
-        assert f"a.tar.gz: expected sha256 {digest(content)}, found {digest(wrong)}, twice" in str(error.value)
         assert not list(Path("vggsound").rglob("*.mp4"))
         check_files(list_clips(params))
     assert hub.downloads == ["a.tar.gz"] * (times + 1)
@@ -353,6 +357,9 @@ def test_a_part_damaged_inside_gives_what_comes_before(hub, settings, capsys, mo
     kept = [clip_id for clip_id in ids if found.get(clip_id) == LISTED]
     assert kept == ids[: len(kept)]
     assert abs(len(kept) - 8 * share) <= 1.1
+    reasons = {row["reason"] for row in rows if row["state"] == "missing"}
+    assert all(re.fullmatch(r"in none of the 2 parts; a\.tar\.gz is damaged inside \(.+\)", why) for why in reasons)
+    assert reasons or chosen
     assert found[name(20)] == LISTED
     assert {found[clip_id] for clip_id in ids if clip_id in found} <= {LISTED, "missing"}
     check_files(rows, 30_000)
@@ -370,6 +377,85 @@ def test_noise_in_a_part(hub, settings, capsys):
     assert [found[clip_id] for clip_id in ids[:3]] == [LISTED] * 3
     assert set(found.values()) <= {LISTED, "missing"}
     assert "b.tar.gz is damaged inside" in capsys.readouterr().out
+
+
+MEMBER = 512 + 30_208  # bytes of a tar that a clip of 30,000 takes up, with its header
+
+
+def spoilt(how):
+    """A part of eight clips with a fault that leaves the first four whole."""
+    tar = part(names(*range(8)), 30_000, "w")
+    if how == "a wrong header":
+        return gzip.compress(tar[: 4 * MEMBER] + b"\xff" * 512 + tar[4 * MEMBER + 512 :], 1)
+    if how == "cut between clips":
+        return gzip.compress(tar[: 4 * MEMBER], 1)
+    if how == "a wrong bit":
+        packed = bytearray(gzip.compress(tar, 1))
+        packed[5 * MEMBER] ^= 1
+        return bytes(packed)
+    return gzip.compress(tar, 1)[:-6]
+
+
+@pytest.mark.parametrize(
+    ("how", "kept", "said"),
+    [
+        ("a wrong header", 4, "bad checksum at byte"),
+        ("cut between clips", 4, "it ends without an end mark at byte"),
+        ("a wrong bit", 8, "CRC check failed"),
+        ("cut in gzip's checksum", 8, "Compressed file ended"),
+    ],
+)
+def test_no_damage_goes_unsaid(hub, settings, capsys, how, kept, said):
+    ids = names(*range(8))
+    hub.publish("c1", {"a.tar.gz": spoilt(how)})
+    rows = list_clips(settings(ids))
+    assert [row["state"] for row in rows] == [LISTED] * kept + ["missing"] * (8 - kept)
+    assert all(f"a.tar.gz is damaged inside ({said}" in row["reason"] for row in rows[kept:])
+    assert f"a.tar.gz is damaged inside ({said}" in capsys.readouterr().out
+
+
+def test_gzip_files_joined_into_one(hub, settings, capsys):
+    ids, tar = names(*range(8)), part(names(*range(8)), 30_000, "w")
+    hub.publish("c1", {"a.tar.gz": gzip.compress(tar[: 4 * MEMBER], 1) + gzip.compress(tar[4 * MEMBER :], 1)})
+    rows = list_clips(settings(ids))
+    assert set(states(rows).values()) == {LISTED}
+    check_files(rows, 30_000)
+    assert "damaged" not in capsys.readouterr().out
+
+
+def test_members_of_absurd_size_are_not_read(hub, settings, monkeypatch):
+    monkeypatch.setattr(archive, "_LARGEST", 10_000)
+    ids = names(0, 1, 2)
+    sparse = tarfile.TarInfo(f"{ids[0]}.mp4")
+    sparse.pax_headers = {"GNU.sparse.map": "0,0", "GNU.sparse.size": "9000"}
+    large = video(ids[1], 20_000)
+    content = pack([(sparse, b""), (f"{ids[1]}.mp4", large), (f"{ids[2]}.mp4", video(ids[2]))])
+    hub.publish("c1", {"a.tar.gz": content})
+    rows = list_clips(settings(ids))
+    assert states(rows) == {ids[0]: "missing", ids[1]: "missing", ids[2]: LISTED}
+    check_files(rows)
+
+
+def test_a_full_disk_is_said_before_the_download(hub, settings, monkeypatch):
+    hub.publish("c1", {"a.tar.gz": part(names(0))})
+    params = settings(names(0))
+    real = shutil.disk_usage
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "disk_usage", lambda path: real(path)._replace(free=100))
+        with pytest.raises(
+            ValueError, match=r"^fetch\.folder='vggsound': a\.tar\.gz needs .* more, 100 B are free; make"
+        ):
+            list_clips(params)
+    assert hub.downloads == []
+    check_files(list_clips(params))
+
+
+def test_an_api_that_fails_in_passing(hub, settings, monkeypatch):
+    monkeypatch.setattr("urllib3.util.Retry.sleep", lambda *_: None)
+    hub.publish("c1", {"a.tar.gz": part(names(0))})
+    hub.script = [Answer(status=503, body=b""), Answer(status=429, body=b""), Answer(), Answer(status=500, body=b"")]
+    check_files(list_clips(settings(names(0))))
+    assert len(hub.requests) == 6
 
 
 # A directory, and a plain web server
@@ -397,6 +483,31 @@ def test_a_directory_is_read_where_it_lies(hub, settings, tmp_path):
     assert list_clips(params) == rows
 
 
+def test_a_directory_by_its_file_address(settings, tmp_path):
+    copied = tmp_path / "my copy"
+    copy_to(copied, {"a.tar.gz": part(names(0))})
+    rows = list_clips(settings(names(0), archive=copied.as_uri()))
+    assert states(rows) == {name(0): LISTED}
+    check_files(rows)
+
+
+def test_a_directory_may_gain_parts_but_none_may_change(settings, tmp_path, capsys):
+    copied, first = tmp_path / "copied", part(names(0))
+    copy_to(copied, {"a.tar.gz": first})
+    make = {"archive": str(copied), "again": ["missing"]}
+    assert states(list_clips(settings(names(0, 1), **make))) == {name(0): LISTED, name(1): "missing"}
+    copy_to(copied, {"a.tar.gz": first, "b.tar.gz": part(names(1))})
+    assert set(states(list_clips(settings(names(0, 1), **make))).values()) == {LISTED}
+    assert "new parts: b.tar.gz; clips missing before: fetch.again=[missing]" in capsys.readouterr().out
+    other = part(names(2))
+    copy_to(copied, {"a.tar.gz": other})
+    said = rf"a\.tar\.gz had sha256 {digest(first)}, has {digest(other)}; .* remove vggsound/parts\.json"
+    with pytest.raises(ValueError, match=said):
+        list_clips(settings(names(0, 1, 2), **make))
+    Path("vggsound/parts.json").unlink()
+    assert set(states(list_clips(settings(names(0, 1, 2), **make))).values()) == {LISTED}
+
+
 def test_a_changed_part_of_a_directory(settings, tmp_path):
     copied, content = tmp_path / "copied", part(names(0))
     copy_to(copied, {"a.tar.gz": content})
@@ -404,10 +515,11 @@ def test_a_changed_part_of_a_directory(settings, tmp_path):
     list_clips(params)
     other = part(names(1))
     (copied / "a.tar.gz").write_bytes(other)
-    Path("vggsound/members").joinpath(f"{digest(content)[:16]}.txt").unlink()
-    with pytest.raises(ValueError) as error:
+    Path("vggsound/members").joinpath(f"{digest(content)[:16]}.json").unlink()
+    with pytest.raises(
+        ValueError, match=f"a.tar.gz: expected sha256 {digest(content)}, found {digest(other)}; copy it"
+    ):
         list_clips(settings(names(0, 1), archive=str(copied), again=["missing"]))
-    assert f"a.tar.gz: expected sha256 {digest(content)}, found {digest(other)}" in str(error.value)
     (copied / "a.tar.gz").unlink()
     with pytest.raises(ValueError, match=r"a\.tar\.gz is in its SHA256SUMS, but not there"):
         list_clips(settings(names(0, 1), archive=str(copied), again=["missing"]))
@@ -443,14 +555,23 @@ def test_a_plain_web_server(hub, settings):
     assert big_files() == []
 
 
-def test_another_archive_with_the_same_names(hub, settings):
+@pytest.mark.parametrize("place", ["datasets/vggsound", "datasets/some/vggsound"])
+def test_a_plain_web_server_whose_address_looks_like_the_hubs(hub, settings, place):
+    content = part(names(0))
+    hub.files = {f"/{place}/SHA256SUMS": f"{digest(content)}  a.tar.gz\n".encode(), f"/{place}/a.tar.gz": content}
+    rows = list_clips(settings(names(0), archive=hub.url(place)))
+    assert states(rows) == {name(0): LISTED}
+
+
+def test_another_archive_with_the_same_names(hub, settings, monkeypatch):
     """What is left of one archive's part does not pass for another's."""
     hub.publish("c1", {"a.tar.gz": part(names(0, 1))})
-    list_clips(settings(names(0)))
+    with monkeypatch.context() as patch:
+        patch.setattr(archive._Archive, "_drop", lambda *_: None)  # as if a kill had come before
+        list_clips(settings(names(0)))
+    assert len(big_files()) == 1
     content = part(names(2))
     hub.files |= {"/mirror/SHA256SUMS": f"{digest(content)}  a.tar.gz\n".encode(), "/mirror/a.tar.gz": content}
-    for left in (Path("vggsound/parts/a.tar.gz"), Path("vggsound/parts/a.tar.gz.part")):
-        left.write_bytes(part(names(0, 1)))
     rows = list_clips(settings(names(0, 2), archive=hub.url("mirror")))
     assert states(rows) == {name(0): LISTED, name(2): LISTED}
 
@@ -482,12 +603,13 @@ def test_a_hub_without_hashes_or_parts(hub, settings):
 
 CHILD = """
 import os, signal, sys
+from pathlib import Path
 from specmaskfoley.config import Params
 from specmaskfoley.sources import archive, store
 from specmaskfoley.storage.tables import CLIP_LIST_SCHEMA, write_table
 
 at, left = sys.argv[1], int(sys.argv[2])
-conclude, rename = store.Store.conclude, archive.discard
+conclude, rename, write = store.Store.conclude, archive.discard, Path.write_bytes
 
 def die_at(place):
     global left
@@ -505,7 +627,13 @@ def watched_discard(path):
     die_at("checked")
     rename(path)
 
-store.Store.conclude, archive.discard = watched_conclude, watched_discard
+def watched_write(self, content):
+    if at == "half a clip" and self.suffix == ".mp4":
+        write(self, content[: len(content) // 2])
+        die_at(at)
+    return write(self, content)
+
+store.Store.conclude, archive.discard, Path.write_bytes = watched_conclude, watched_discard, watched_write
 write_table("clips.parquet", archive.list_clips(Params.load()), CLIP_LIST_SCHEMA)
 """
 
@@ -571,17 +699,19 @@ def test_kills_while_clips_are_taken_out(hub, undisturbed, tmp_path, monkeypatch
         ("checked", 0),
         ("before a line", 3),
         ("before a line", 2),
-        ("after a line", 5),
+        ("half a clip", 0),
+        ("after a line", 3),
         ("checked", 0),
         ("after a line", 0),
         ("before a line", 9),  # the first of two that are missing
         ("after a line", 0),
     ]:
         assert child(at, left).wait(60) == -signal.SIGKILL, (at, left)
-        assert all(path.read_bytes() == video(path.stem) for path in project.rglob("[!.]*.mp4"))
+        assert all(path.read_bytes() == video(path.stem) for path in project.glob("vggsound/clips/**/*.mp4"))
     table = listing_in(project, monkeypatch)
     files = {path.relative_to(project): path.read_bytes() for path in project.rglob("*.mp4")}
     assert files == expected[1]
     assert table == expected[0]
     assert hub.downloads == ["a.tar.gz", "b.tar.gz"]
     assert big_files() == []
+    assert not Path("vggsound/unfinished").exists()

@@ -86,9 +86,7 @@ def test_the_run_after_a_finished_one_tries_what_may_change(store):
     run(store(), ends)
     tried, rows = run(store(), ends)
     assert [ends[name] for name in tried] == list(PASSING)
-    assert {row["state"]: row["tries"] for row in rows} == {
-        state: 2 if state in PASSING else 1 for state in ENDS
-    }
+    assert {row["state"]: row["tries"] for row in rows} == {state: 2 if state in PASSING else 1 for state in ENDS}
     tried, rows = run(store(), dict.fromkeys(IDS, LISTED))
     assert [ends[name] for name in tried] == list(PASSING)
     assert [row["tries"] for row in rows if row["clip_id"] in tried] == [3, 3]
