@@ -109,7 +109,7 @@ def test_all_of_vggsound_from_youtube(tmp_path: Path) -> None:
     told = planned(tmp_path, data=data("youtube"))
     assert "data.source youtube: about 182000 train, 2000 val, 15000 test clips wanted" in told
     assert "fetched into vggsound (sizes are estimates" in told
-    assert "199000 clips of about 600.0 kB: 119.4 GB; 0 clips are here" in told
+    assert "199000 clips of about 2.2 MB: 437.8 GB; 0 clips are here" in told
     assert "199000 clips: features" in told
     assert "free for the part" not in told
 
@@ -126,7 +126,7 @@ def test_the_archive_comes_in_parts(tmp_path: Path) -> None:
 def test_a_limit_is_what_is_wanted(tmp_path: Path) -> None:
     told = planned(tmp_path, data=data("youtube", limit={"train": 2000, "val": 100, "test": 500}))
     assert "youtube: 2000 train, 100 val, 500 test clips wanted" in told
-    assert "2600 clips of about 600.0 kB: 1.6 GB" in told
+    assert "2600 clips of about 2.2 MB: 5.7 GB" in told
     assert "2600 clips: features" in told
     told = planned(tmp_path, data=data("youtube", limit=5000))
     assert "about 5000 train, 2000 val, 5000 test clips wanted" in told
@@ -162,7 +162,7 @@ def test_after_the_clips_and_after_the_ledger(tmp_path: Path) -> None:
     (tmp_path / "vggsound" / "clips" / "ab" / "train0.mp4").touch()
     told = planned(tmp_path, data=settings)
     assert "youtube: 2 train, 1 val, 0 test listed clips of 5 by data/clips.parquet" in told
-    assert "4 clips of about 600.0 kB: 2.4 MB; 1 clips are here" in told
+    assert "4 clips of about 2.2 MB: 8.8 MB; 1 clips are here" in told
 
     ledger = {"train": ["ready", "silent", "duplicate"], "val": ["ready"], "test": ["removed"]}
     write_clips(tmp_path, "ledger.parquet", LEDGER_SCHEMA, "youtube", ledger)

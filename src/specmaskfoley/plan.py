@@ -31,7 +31,7 @@ _SAMPLE_BYTES = 1.2
 _VGGSOUND = {"train": 182_000, "val": 2_000, "test": 15_000}
 """Clips of MMAudio's lists, roughly."""
 
-_CLIP_BYTES = {"youtube": 600_000, "archive": 1_600_000}
+_CLIP_BYTES = {"youtube": 2_200_000, "archive": 1_600_000}
 """A fetched clip, roughly: ten seconds at 360 lines; the archive's own files."""
 
 _PARTS, _PART_BYTES = 20, 16_000_000_000

@@ -9,10 +9,11 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tiny import Project
 
-from specmaskfoley.storage.tables import read_keys
+from specmaskfoley.storage.tables import read_keys, read_shard
 
 UNIT = 4
 
@@ -68,9 +69,18 @@ def units(project: Project, stage: str) -> list[Path]:
 
 
 @pytest.mark.slow
-def test_the_pool_gives_the_same_shards_as_the_pipeline(alone, project):
+def test_the_pool_gives_the_same_shards_as_the_pipeline(alone, project, tmp_path):
     """Smaller units and batches than those of `dvc repro`, other processes: the same content."""
     assert sorted(alone) == sorted(shards(project))
+    for name, content in alone.items():
+        mine = tmp_path / Path(name).name
+        mine.write_bytes(content)
+        ids, arrays = read_shard(mine)
+        their_ids, their_arrays = read_shard(project.path("data", name))
+        assert ids == their_ids
+        assert sorted(arrays) == sorted(their_arrays)
+        for column, values in arrays.items():
+            np.testing.assert_allclose(values, their_arrays[column], rtol=0.01, atol=0.01, err_msg=column)
 
 
 @pytest.mark.slow

@@ -119,6 +119,16 @@ def test_another_source_may_have_it(store):
     assert [row["source"] for row in rows] == ["youtube", *["archive"] * 7]
 
 
+@pytest.mark.parametrize("state", LASTING)
+def test_fetch_again_counts_after_a_run_that_was_killed(store, state):
+    ends = dict(zip(IDS, ENDS, strict=True))
+    with pytest.raises(KilledError):
+        run(store(), ends, stop_after=7)
+    tried, _ = run(store(again=(state,)), ends)
+    assert state in {ends[name] for name in tried}
+    assert len(tried) == len({*PASSING, state, ENDS[7]})
+
+
 def test_unknown_state_to_try_again(tmp_path):
     with pytest.raises(ValueError, match=r"fetch\.again=delted, lost: expected any of .*private, removed"):
         Store(tmp_path / "new", source="youtube", again=("lost", "removed", "delted"))

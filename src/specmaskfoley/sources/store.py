@@ -5,7 +5,8 @@
     <fetch.folder>/session.json             the present run
 
 A run that was killed goes on in the next one as if nothing had happened: what it concluded is not tried again, so that
-both together give what one undisturbed run gives. The run after a finished one tries again what may have changed.
+both together give what one undisturbed run gives. The run after a finished one, or with another source, another access
+or other states to try again, tries again what may have changed.
 """
 
 from __future__ import annotations
@@ -64,9 +65,11 @@ class Store:
             print(f"clips: another run fetches into {self.folder}; waiting for it", flush=True)
             self._file_lock.acquire()
         try:
-            last = read_json(self._session_path) if self._session_path.exists() else {"number": 0, "finished": True}
-            self._session = int(last["number"]) + bool(last["finished"])
-            write_json(self._session_path, {"number": self._session, "finished": False})
+            last = read_json(self._session_path) if self._session_path.exists() else {}
+            self._session = int(last.get("number", 0))
+            if last != self._present(finished=False):
+                self._session += 1
+                write_json(self._session_path, self._present(finished=False))
             self._journal = Journal(self.folder / "journal.jsonl")
         except BaseException:
             self._file_lock.release()
@@ -77,7 +80,7 @@ class Store:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is None:
-            write_json(self._session_path, {"number": self._session, "finished": True})
+            write_json(self._session_path, self._present(finished=True))
         self._journal.close()
         self._file_lock.release()
 
@@ -121,6 +124,11 @@ class Store:
                 )
             )
         return rows
+
+    def _present(self, *, finished: bool) -> dict[str, Any]:
+        """What session.json says of this run."""
+        access = {"source": self._source, "access": self._access, "again": sorted(self._again)}
+        return {"number": self._session, "finished": finished, **access}
 
     @property
     def _session_path(self) -> Path:
