@@ -1,4 +1,4 @@
-"""Stage evaluate: sounds of every system and the judges in; metrics/evaluate.json and spectrogram pictures out."""
+"""Stage evaluate: sounds of every system and the judges in; scores of systems and clips, and spectrograms out."""
 
 from pathlib import Path
 
@@ -7,33 +7,53 @@ import torch
 from specmaskfoley import pictures, tracking
 from specmaskfoley.audio.mel import MelSpectrogram
 from specmaskfoley.config import Params
-from specmaskfoley.evaluation.compare import compare_systems
-from specmaskfoley.evaluation.loading import load_held_out, load_panel
+from specmaskfoley.evaluation.compare import TRUE, compare
+from specmaskfoley.evaluation.judging import judging
+from specmaskfoley.evaluation.loading import load_entries, load_panel, subsets
 from specmaskfoley.runtime import stage_main, start
-from specmaskfoley.storage.clips import read_media
+from specmaskfoley.storage.clips import model_sound, read_media
 from specmaskfoley.storage.files import write_json
+from specmaskfoley.storage.tables import SCORES_SCHEMA, ready_clips, write_table
+from specmaskfoley.synthesis import take_folder
 
-SHOWN = ("ground_truth", "specmaskfoley", "backbone_text")
+SHOWN = ("specmaskfoley", "backbone_text")
 
 
 def main(params_file: str = "params.yaml") -> None:
     params = Params.load(params_file)
     device = start(params)
-    metrics, mel = Path(params.paths.metrics), MelSpectrogram(params.audio)
-    with tracking.stage_run("evaluate", params) as log:
-        test = load_held_out(params)
-        scores = compare_systems(load_panel(params, device), test, params.evaluate, params.seed)
+    metrics, rows = Path(params.paths.metrics), ready_clips(params.paths.usable, "test")
+    with (
+        tracking.stage_run("evaluate", params) as log,
+        judging(load_panel(params, device), params) as judge,
+    ):
+        comparison = compare(judge, load_entries(params), params.evaluate, params.seed)
+        scores = comparison.scores()
         write_json(metrics / "evaluate.json", scores)
+        write_json(metrics / "intervals.json", comparison.intervals(params.evaluate.resamples, params.seed))
+        found = {name: comparison.subset(clips) for name, clips in subsets(params).items()}
+        summary = comparison.summary() | {"subsets": {name: part for name, part in found.items() if part}}
+        write_json(metrics / "clips.json", summary)
+        labels = {row.clip_id: row.label for row in rows}
+        write_table(Path(params.paths.evaluation) / "clips.parquet", comparison.per_clip(labels), SCORES_SCHEMA)
         log.summary(scores)
-        for index, row in enumerate(test.rows[: params.evaluate.pictures]):
-            waves = read_media([test.files[name][index] for name in SHOWN], sounds=(test.sound,)).waves[test.sound]
-            pictures.spectrogram_pair(
-                metrics / "pictures" / f"{row.clip_id}.png",
-                dict(zip(SHOWN, mel(torch.from_numpy(waves)).numpy(), strict=True)),
-                row.events or (),
-                params.audio.token_duration_s,
-                f"{row.label} ({row.clip_id})",
-            )
+        draw(params, comparison.agreement.clips)
+
+
+def draw(params: Params, clips: tuple[str, ...]) -> None:
+    """Spectrograms of the first scored clips."""
+    sound, mel = model_sound(params), MelSpectrogram(params.audio)
+    scored = [row for row in ready_clips(params.paths.usable, "test") if row.clip_id in set(clips)]
+    for row in scored[: params.evaluate.pictures]:
+        files = [row.path, *(take_folder(params, name, 0) / f"{row.clip_id}.flac" for name in SHOWN)]
+        waves = read_media(files, sounds=(sound,)).waves[sound]
+        pictures.spectrogram_pair(
+            Path(params.paths.metrics) / "pictures" / f"{row.clip_id}.png",
+            dict(zip((TRUE, *SHOWN), mel(torch.from_numpy(waves)).numpy(), strict=True)),
+            row.events or (),
+            params.audio.token_duration_s,
+            f"{row.label} ({row.clip_id})",
+        )
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from specmaskfoley.runtime import stage_main, start
 from specmaskfoley.storage.files import write_json
 from specmaskfoley.storage.media import mux, read_audio, write_audio
 from specmaskfoley.storage.tables import ShardWriter, ready_clips
-from specmaskfoley.synthesis import SYSTEMS, synthesise
+from specmaskfoley.synthesis import SYSTEMS, synthesise, take_folder, takes_of
 
 
 def main(params_file: str = "params.yaml") -> None:
@@ -20,20 +20,25 @@ def main(params_file: str = "params.yaml") -> None:
     shown = {row.clip_id: row.path for row in rows[: params.sample.videos]}
     folder, audio = Path(params.paths.samples), params.audio
     fields = {"tokens": ("int16", (audio.token_rows, audio.token_columns))}
-    seconds = dict.fromkeys(SYSTEMS, 0.0)
+    seconds: dict[str, float] = {}
     for system in SYSTEMS:
-        with ShardWriter(folder / "tokens", system, fields, params.prepare.shard_rows) as shards:
-            for sounds in synthesise(generator, system, params):
-                seconds[system] += sounds.seconds
-                shards.append(sounds.ids, tokens=sounds.tokens.to(torch.int16).numpy())
-                for clip_id, waveform in zip(sounds.ids, sounds.waveform.numpy(), strict=True):
-                    write_audio(folder / system / f"{clip_id}.flac", waveform, audio.sample_rate)
-                    if system == "specmaskfoley" and clip_id in shown:
-                        mux(shown[clip_id], waveform, audio.sample_rate, folder / "videos" / f"{clip_id}.mp4")
+        takes = takes_of(system, params)
+        spent = 0.0
+        for take in takes:
+            out = take_folder(params, system, take)
+            with ShardWriter(out.with_name("tokens"), system, fields, params.prepare.shard_rows) as shards:
+                for sounds in synthesise(generator, system, take, params):
+                    spent += sounds.seconds
+                    shards.append(sounds.ids, tokens=sounds.tokens.to(torch.int16).numpy())
+                    for clip_id, waveform in zip(sounds.ids, sounds.waveform.numpy(), strict=True):
+                        write_audio(out / f"{clip_id}.flac", waveform, audio.sample_rate)
+                        if system == "specmaskfoley" and take == 0 and clip_id in shown:
+                            mux(shown[clip_id], waveform, audio.sample_rate, folder / "videos" / f"{clip_id}.mp4")
+        seconds[system] = spent / (len(takes) * len(rows))
     for clip_id, path in shown.items():
         waveform = read_audio(path, sample_rate=audio.sample_rate, num_samples=audio.num_samples)
         write_audio(folder / "ground_truth" / f"{clip_id}.flac", waveform, audio.sample_rate)
-    write_json(folder / "sample_time_s.json", {name: total / len(rows) for name, total in seconds.items()})
+    write_json(folder / "sample_time_s.json", seconds)
 
 
 if __name__ == "__main__":

@@ -20,12 +20,14 @@ import pytest
 from tiny import COUNTS, STAGES, Project, shrink
 
 from specmaskfoley.config import Params
+from specmaskfoley.ledger import ready_hash
 from specmaskfoley.storage.media import probe, write_video
-from specmaskfoley.storage.tables import LEDGER_SCHEMA, SPLITS, read_arrays, read_table
+from specmaskfoley.storage.tables import LEDGER_SCHEMA, SCORES_SCHEMA, SPLITS, read_arrays, read_table
 from specmaskfoley.synthesis import SYSTEMS
 
+KEPT = {"prepare", "features", "tokens", "judged"}
 SCORED = {"ground_truth", "shuffled", *SYSTEMS}
-SCORES = {"fd", "fad", "kl", "ib", "desync", "onset_f1", "onset_clips", "clips"}
+SCORES = {"fd", "fad", "kl", "ib", "desync", "isc", "onset_f1", "onset_clips", "clips", "coverage"}
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +71,7 @@ def kept_work(project: Project) -> set[str]:
 @pytest.mark.slow
 def test_every_stage_runs_once(project):
     assert sorted(ran(project.first_output)) == sorted(STAGES)
-    assert kept_work(project) == {"prepare", "features", "tokens"}
+    assert kept_work(project) == KEPT
     assert not list(project.root.rglob(".tmp-*"))
 
 
@@ -118,14 +120,20 @@ def test_shards_hold_what_the_settings_say(project, params):
 def test_every_system_has_a_sound_for_every_test_clip(project, params):
     test = [f"test-{index:05d}" for index in range(COUNTS["test"])]
     samples = project.path("data", "samples")
-    for system in SYSTEMS:
-        ids, tokens = read_arrays(samples / "tokens", system)
-        assert ids == test
-        assert tokens["tokens"].shape == (COUNTS["test"], params.audio.token_rows, params.audio.token_columns)
-        assert sorted(path.stem for path in (samples / system).glob("*.flac")) == test
+    takes = {system: range(1 if system == "codec_roundtrip" else 2) for system in SYSTEMS}
+    for system, numbers in takes.items():
+        drawn = []
+        for take in numbers:
+            ids, tokens = read_arrays(samples / f"take-{take}" / "tokens", system)
+            assert ids == test
+            assert tokens["tokens"].shape == (COUNTS["test"], params.audio.token_rows, params.audio.token_columns)
+            assert sorted(path.stem for path in (samples / f"take-{take}" / system).glob("*.flac")) == test
+            drawn.append(tokens["tokens"])
+        assert len(drawn) == 1 or (drawn[0] != drawn[1]).any(), "another seed gave the same take"
+    assert not (samples / "take-1" / "codec_roundtrip").exists()
     true = read_arrays(project.path("data", "tokens"), "test")[1]["tokens"]
-    np.testing.assert_array_equal(read_arrays(samples / "tokens", "codec_roundtrip")[1]["tokens"], true)
-    with av.open(str(samples / "specmaskfoley" / "test-00000.flac")) as file:
+    np.testing.assert_array_equal(read_arrays(samples / "take-0" / "tokens", "codec_roundtrip")[1]["tokens"], true)
+    with av.open(str(samples / "take-0" / "specmaskfoley" / "test-00000.flac")) as file:
         heard = np.concatenate([frame.to_ndarray().reshape(-1) for frame in file.decode(audio=0)])
         assert file.streams.audio[0].rate == params.audio.sample_rate
     assert len(heard) == params.audio.num_samples
@@ -174,6 +182,42 @@ def test_all_systems_are_scored_on_all_test_clips(project):
     assert found["ground_truth"]["fd"] == pytest.approx(0, abs=1e-6)
     assert found["ground_truth"]["kl"] == pytest.approx(0, abs=1e-9)
     assert all(found[system]["sample_time_s"] > 0 for system in SYSTEMS)
+
+
+@pytest.mark.slow
+def test_scores_say_what_they_are_of(project):
+    found = scores(project)
+    clips = json.loads(project.path("metrics", "clips.json").read_text())
+    assert (clips["clips"], clips["coverage"], clips["takes"]) == (COUNTS["test"], 1.0, 2)
+    assert clips["hash"] == ready_hash(f"test-{index:05d}" for index in range(COUNTS["test"]))
+    assert clips["excluded"] == {}
+    intervals = json.loads(project.path("metrics", "intervals.json").read_text())
+    for system, row in intervals.items():
+        for name, interval in row.items():
+            assert interval["low"] <= found[system][name] <= interval["high"], (system, name)
+        assert (row["kl"]["sd"] is None) == (system not in SYSTEMS or system == "codec_roundtrip")
+    rows = read_table(project.path("data", "evaluation", "clips.parquet"), SCORES_SCHEMA)
+    assert Counter(row["system"] for row in rows) == dict.fromkeys(SCORED, COUNTS["test"])
+    mine = [row["desync"] for row in rows if row["system"] == "specmaskfoley"]
+    assert np.mean(mine) == pytest.approx(found["specmaskfoley"]["desync"], rel=1e-5)
+
+
+@pytest.mark.slow
+def test_the_command_gives_the_stages_numbers(project, tmp_path):
+    """`specmaskfoley evaluate` on the folders that stage sample wrote."""
+    mine = project.copy(tmp_path / "project")
+    takes = [f"specmaskfoley={mine.path('data', 'samples', f'take-{take}', 'specmaskfoley')}" for take in range(2)]
+    generated = [word for take in takes for word in ("--generated", take)]
+    out = tmp_path / "result.json"
+    code, output = mine.command(
+        "evaluate", *generated, "--reference", str(mine.path("data", "clips")), "--pattern", "test-*.flac",
+        "--min-coverage", "0.1", "--out", str(out),
+    )  # fmt: skip
+    assert code == 0, output
+    row = json.loads(out.read_text())["systems"]["specmaskfoley"]
+    expected = scores(project)["specmaskfoley"]
+    for name in ("fd", "fad", "kl", "ib", "desync", "isc"):
+        assert row[name] == pytest.approx(expected[name], rel=1e-5), name
 
 
 @pytest.mark.slow
@@ -365,7 +409,7 @@ def test_killed_in_the_middle_it_goes_on_and_gives_the_same_bytes(project, tmp_p
     assert 2 <= int(found[1]) < 60
     assert ran(last) == ["judges", "evaluate", "report"]
     assert_same_results(mine, project)
-    assert kept_work(mine) == {"prepare", "features", "tokens"}
+    assert kept_work(mine) == KEPT
 
 
 # ------------------------------------------------------------------ bad input

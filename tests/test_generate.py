@@ -29,7 +29,9 @@ def test_odd_videos_get_sound_of_their_own_length(project: Project, tmp_path: Pa
         video(tmp_path / 'three "windows" v1.0.mp4', 5.0, fps=30),
         video(tmp_path / "portrait.mp4", 1.0, size=(3840, 2160), fps=5),
     ]
-    code, output = project.generate(*map(str, videos), "--out", str(tmp_path / "out"), "--text", "playing drum")
+    code, output = project.command(
+        "generate", *map(str, videos), "--out", str(tmp_path / "out"), "--text", "playing drum"
+    )
     assert code == 0, output
     for path in videos:
         source, made = probe(path), probe(tmp_path / "out" / path.name)
@@ -48,7 +50,7 @@ def test_odd_videos_get_sound_of_their_own_length(project: Project, tmp_path: Pa
 def test_equal_seeds_give_equal_sound_and_other_seeds_do_not(project: Project, tmp_path: Path):
     source = str(video(tmp_path / "a.mp4", 1.5))
     for name, seed in (("first", "1"), ("again", "1"), ("other", "2")):
-        code, output = project.generate(source, "--out", str(tmp_path / name), "--seed", seed)
+        code, output = project.command("generate", source, "--out", str(tmp_path / name), "--seed", seed)
         assert code == 0, output
     first, again, other = ((tmp_path / name / "a.flac").read_bytes() for name in ("first", "again", "other"))
     assert first == again
@@ -58,7 +60,7 @@ def test_equal_seeds_give_equal_sound_and_other_seeds_do_not(project: Project, t
 def test_a_bad_video_is_one_line_and_the_others_are_made(project: Project, tmp_path: Path):
     (tmp_path / "-text.mp4").write_text("no video")
     video(tmp_path / "good.mp4", 1.0)
-    code, output = project.generate(str(tmp_path), "--out", str(tmp_path / "out"))
+    code, output = project.command("generate", str(tmp_path), "--out", str(tmp_path / "out"))
     assert code == 1
     assert "error: -text.mp4: " in output
     assert "Traceback" not in output
@@ -67,7 +69,7 @@ def test_a_bad_video_is_one_line_and_the_others_are_made(project: Project, tmp_p
 
 
 def test_mistakes_in_the_arguments_are_one_line(project: Project, tmp_path: Path):
-    code, output = project.generate(str(tmp_path / "gone.mp4"), "--out", str(tmp_path / "out"))
+    code, output = project.command("generate", str(tmp_path / "gone.mp4"), "--out", str(tmp_path / "out"))
     assert code == 2
     assert "no such file or folder" in output
     assert "Traceback" not in output
@@ -75,7 +77,7 @@ def test_mistakes_in_the_arguments_are_one_line(project: Project, tmp_path: Path
 
 def test_real_videos_flow_through(project: Project, clips: Path, tmp_path: Path):
     some = sorted(clips.glob("*.mp4"))[:3]
-    code, output = project.generate(*(str(clip) for clip in some), "--out", str(tmp_path))
+    code, output = project.command("generate", *(str(clip) for clip in some), "--out", str(tmp_path))
     assert code == 0, output
     for clip in some:
         with av.open(str(tmp_path / clip.name)) as made:

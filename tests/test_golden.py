@@ -30,6 +30,7 @@ from specmaskfoley.evaluation.desync import desync, offset_grid
 from specmaskfoley.evaluation.frechet import frechet_distance
 from specmaskfoley.evaluation.ib import ib_score
 from specmaskfoley.evaluation.imagebind import ImageBind, clip_starts, log_mel_clips
+from specmaskfoley.evaluation.inception import inception_score
 from specmaskfoley.evaluation.kl import kl_divergence
 from specmaskfoley.evaluation.passt import PaSST
 from specmaskfoley.evaluation.vggish import VGGish
@@ -162,6 +163,14 @@ def test_kl_is_the_official_number(golden: Golden) -> None:
         reference, generated = golden_input(case["gt_logits"]).numpy(), golden_input(case["pred_logits"]).numpy()
         assert kl_divergence(reference, generated) == pytest.approx(case["kl_softmax_f64"], rel=1e-6)
         assert kl_divergence(generated, reference) == pytest.approx(case["kl_if_reversed_wrong"], rel=1e-5)
+
+
+def test_inception_score_is_the_official_number(golden: Golden) -> None:
+    for case in golden.spec("metrics")["isc"]:
+        logits = golden_input(case["logits"]).numpy()
+        official = case["inception_score_mean"], case["inception_score_std"]
+        assert inception_score(logits) == pytest.approx(official, rel=1e-6)
+        assert inception_score(logits, splits=1) == pytest.approx((case["one_split_mean"], 0), rel=1e-6)
 
 
 def test_ib_is_the_official_number(golden: Golden) -> None:

@@ -9,7 +9,6 @@ import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,10 +20,10 @@ from official_files import ROOT, write_lock, write_official
 from tiny import Project
 
 from specmaskfoley.config import Params
-from specmaskfoley.evaluation.compare import HeldOut, listen, look
+from specmaskfoley.evaluation.judging import Listened, judging
 from specmaskfoley.evaluation.loading import load_panel
-from specmaskfoley.evaluation.panel import Heard, Panel, Seen
-from specmaskfoley.storage.clips import model_sound
+from specmaskfoley.evaluation.panel import Panel
+from specmaskfoley.evaluation.scoring import scores, sounds_of
 from specmaskfoley.storage.tables import SPLITS, read_arrays
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -115,11 +114,12 @@ def test_tokens_have_the_papers_shape(extracted: Project, split: str) -> None:
     assert len(np.unique(tokens)) > 10
 
 
+Judged = tuple[Panel, Listened, Listened, np.ndarray]
+
+
 @pytest.fixture(scope="module")
-def judged(
-    tmp_path_factory: pytest.TempPathFactory, golden: Golden, clips: Path
-) -> Iterator[tuple[Panel, Seen, Heard, Heard]]:
-    """The paper's judges on six seconds of two real clips: seen, heard, and heard with the sounds swapped."""
+def judged(tmp_path_factory: pytest.TempPathFactory, golden: Golden, clips: Path) -> Iterator[Judged]:
+    """The paper's judges on six seconds of two real clips: heard, heard with the sounds swapped, and seen."""
     root = tmp_path_factory.mktemp("judges")
     write_official(["passt", "vggish", "imagebind", "synchformer"], root / "weights", golden)
     write_lock(root / "weights.lock.yaml")
@@ -128,28 +128,29 @@ def judged(
     raw["profiles"]["vggsound"]["audio"]["duration_s"] = 6.0
     params = Params.from_mapping(raw)
     files = sorted(clips.glob("*.mp4"))[:2]
-    rows = [SimpleNamespace(events=None)] * 2
-    test = HeldOut(rows, {"ground_truth": files, "swapped": files[::-1]}, {}, model_sound(params), 5.9, workers=1)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
+        patch.setenv("DVC_ROOT", str(root))
         panel = load_panel(params, torch.device("cpu"))
-    yield panel, look(panel, test), listen(panel, test, "ground_truth")[0], listen(panel, test, "swapped")[0]
+        with judging(panel, params) as judge:
+            seen = judge.watch(files)
+            heard, swapped = judge.listen(files, [files]), judge.listen(files[::-1], [files])
+    yield panel, heard, swapped, seen
     shutil.rmtree(root)  # 4 GB
 
 
-def test_the_papers_judges_have_their_shapes(judged: tuple[Panel, Seen, Heard, Heard]) -> None:
-    panel, seen, heard, _ = judged
+def test_the_papers_judges_have_their_shapes(judged: Judged) -> None:
+    _, heard, _, seen = judged
     assert (heard.logits.shape, heard.embedding.shape) == ((2, 527), (2, 768))
     assert heard.stretches.shape == (2, 6, 128)
-    assert heard.joint.shape == seen.joint.shape == (2, 1024)
-    assert [window.shape for window in seen.windows] == [(2, 14, 8, 768)] * 2
-    assert [window.shape for window in heard.windows] == [(2, 14, 6, 768)] * 2
-    assert panel.offsets(seen, heard).shape == (2, 2, 21)
+    assert heard.joint.shape == seen.shape == (2, 1024)
+    assert heard.offsets[0].shape == (2, 2, 21)
 
 
-def test_the_papers_judges_hear_who_plays_what(judged: tuple[Panel, Seen, Heard, Heard]) -> None:
-    panel, seen, heard, swapped = judged
-    own, other = panel.score(heard, heard, seen), panel.score(swapped, heard, seen)
+def test_the_papers_judges_hear_who_plays_what(judged: Judged) -> None:
+    panel, heard, swapped, seen = judged
+    own = scores([sounds_of(heard, heard, seen, heard.offsets[0], panel.grid)])
+    other = scores([sounds_of(swapped, heard, seen, swapped.offsets[0], panel.grid)])
     assert own["kl"] == pytest.approx(0, abs=1e-9)
     assert other["kl"] > 1e-3
     # The same sounds in another order: nothing that compares sets may change, everything that compares pairs does.
@@ -158,6 +159,4 @@ def test_the_papers_judges_hear_who_plays_what(judged: tuple[Panel, Seen, Heard,
     assert other["fad"] == pytest.approx(own["fad"], abs=1e-3)
     assert own["ib"] != other["ib"]
     np.testing.assert_allclose(swapped.logits, heard.logits[::-1], atol=1e-4)
-    np.testing.assert_allclose(
-        panel.offsets(seen, heard.take(np.array([1, 0]))), panel.offsets(seen, swapped), atol=1e-2
-    )
+    assert not np.allclose(swapped.offsets[0], heard.offsets[0], atol=1e-2)

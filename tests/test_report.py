@@ -1,7 +1,8 @@
-"""The report and its pictures: one file, nothing from outside, nothing lost, safe against odd labels."""
+"""The report, its tables and its pictures: one file, nothing from outside, nothing lost, safe against odd labels."""
 
 from __future__ import annotations
 
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -11,15 +12,30 @@ import numpy as np
 import pytest
 
 from specmaskfoley import pictures
-from specmaskfoley.storage import report
+from specmaskfoley.evaluation.published import SOURCES, TABLE_1
+from specmaskfoley.pictures import Measured, Point
+from specmaskfoley.storage import report, score_tables
 from specmaskfoley.storage.report import ReportClip, ReportContext
+from specmaskfoley.storage.score_tables import (
+    Interval,
+    ScoredClips,
+    Table,
+    markdown_table,
+    read_evaluation,
+    read_other_systems,
+    score_table,
+    system_entries,
+    to_html,
+    to_markdown,
+)
 
-SCORES = {
+SCORES: dict[str, dict[str, float | None]] = {
     "ground_truth": {"fd": 0.0, "ib": 0.5, "onset_f1": 1.0, "clips": 96},
     "codec_roundtrip": {"fd": 1.0, "ib": 0.45, "onset_f1": 0.9, "clips": 96},
     "specmaskfoley": {"fd": 7.125, "ib": 0.31, "onset_f1": 0.6, "clips": 96, "sample_time_s": 12.5},
     "backbone_text": {"fd": 6.5, "ib": 0.31, "onset_f1": None, "clips": 96},
 }
+CLIPS = ScoredClips(clips=96, coverage=0.96, hash="0123456789abcdef", takes=3, duration_s=5.0, excluded={"a": "silent"})
 PNG_START = b"\x89PNG\r\n\x1a\n"
 
 
@@ -60,6 +76,10 @@ def media(tmp_path: Path) -> dict[str, Path]:
     return paths
 
 
+def table(scores: dict[str, dict[str, float | None]], **options: Any) -> Table:
+    return score_table("Scores", system_entries(scores, {}), **options)
+
+
 def context(media: dict[str, Path], **changes: Any) -> ReportContext:
     clip = ReportClip(
         clip_id="test_00001",
@@ -69,7 +89,7 @@ def context(media: dict[str, Path], **changes: Any) -> ReportContext:
         video=media["video"],
     )
     values = {
-        "title": "SpecMaskFoley: mini", "profile": "mini", "seed": 7, "scores": SCORES,
+        "title": "SpecMaskFoley: mini", "profile": "mini", "seed": 7, "tables": [table(SCORES)],
         "settings": {"cfg.scale": 3.0}, "curves": [("codec", media["picture"])], "clips": [clip],
         "notes": ["3 clips set aside"],
     }  # fmt: skip
@@ -102,20 +122,117 @@ def test_the_report_is_accessible_and_says_what_was_run(tmp_path: Path, media: d
         assert words in page.text
 
 
-def test_the_best_generated_system_is_marked_and_references_never_are(tmp_path: Path, media: dict[str, Path]) -> None:
-    text, _ = write(tmp_path, context(media))
-    rows = {key: row for key, row in zip(SCORES, re.findall(r"<tr.*?</tr>", text)[1:], strict=True)}
-    marked = {key: re.findall(r'class="best"><strong>(.*?)</strong>', row) for key, row in rows.items()}
-    assert marked == {
-        "ground_truth": [],
-        "codec_roundtrip": [],
-        "specmaskfoley": ["0.310"],  # a tie in IB; alone in onset F1, which is no contest
-        "backbone_text": ["6.50", "0.310"],
+def marked(table: Table) -> dict[str, list[str]]:
+    """Line -> its marked numbers: best in **, second best in <u>."""
+    lines = to_markdown(table).splitlines()
+    rows = [line for line in lines if line.startswith("| ")][2:]
+    return {
+        line.title: re.findall(r"\*\*[^*|]+\*\*|<u>.+?</u>", row.split(" | ", 1)[1])
+        for line, row in zip(table.lines, rows, strict=True)
     }
-    assert "n/a" in rows["backbone_text"]
-    assert "FD ↓" in text
-    assert "Onset F1 ↑" in text
-    assert "DeSync" not in text  # no system has it
+
+
+def test_the_best_generated_system_is_marked_and_references_never_are() -> None:
+    assert marked(table(SCORES)) == {
+        "ground truth": [],
+        "codec round trip": [],
+        "SpecMaskFoley": ["**0.310**"],  # a tie in IB; alone in onset F1, which is no contest
+        "backbone, text": ["**6.50**", "**0.310**"],
+    }
+    html = to_html(table(SCORES))
+    assert re.findall(r'class="best"><strong>(.*?)</strong>', html) == ["0.310", "6.50", "0.310"]
+    assert html.count('<tr class="reference">') == 2
+
+
+def test_second_best_is_marked_among_three_as_printed() -> None:
+    scores = {name: {"fd": fd} for name, fd in (("a", 3.0), ("b", 2.0), ("c", 2.004), ("d", 1.0))}
+    assert marked(table(scores)) == {"a": [], "b": ["<u>2.00</u>"], "c": ["<u>2.00</u>"], "d": ["**1.00**"]}
+    assert marked(table({name: scores[name] for name in "ab"})) == {"a": [], "b": ["**2.00**"]}
+    assert marked(table({name: {"fd": 1.0} for name in "abc"})) == {name: ["**1.00**"] for name in "abc"}
+    odd = {"a": {"fd": float("nan")}, "b": {"fd": 2.0}, "c": {"fd": 3.0}, "d": {"fd": None}}
+    assert marked(table(odd)) == {"a": [], "b": ["**2.00**"], "c": [], "d": []}
+
+
+def test_a_column_is_there_for_what_some_system_has() -> None:
+    found = table(SCORES | {"other": {"surprise": 0.123456}})
+    assert found.columns == ["FD ↓", "IB ↑", "Onset F1 ↑", "sampling (s) ↓", "surprise"]
+    assert found.lines[-1].cells[-1].text == "0.1235"
+    assert found.lines[3].cells[2].text == "n/a"
+    assert set(found.legend) == {"ground truth", "codec round trip", "SpecMaskFoley", "backbone, text",
+                                 "FD ↓", "IB ↑", "Onset F1 ↑", "sampling (s) ↓"}  # fmt: skip
+
+
+def test_one_n_stands_beside_the_table_and_several_in_it() -> None:
+    assert table(SCORES).notes == ["N = 96 clips."]
+    assert table(SCORES, clips=CLIPS).notes == [
+        "N = 96 clips, 96.0 % of those wanted; list 0123456789abcdef; 5 s each; 3 takes; 1 not scored."
+    ]
+    several = table(SCORES | {"other": {"fd": 1.0, "clips": 12}})
+    assert "clips" in several.columns
+    assert several.notes == []
+
+
+def test_intervals_and_deviations_stand_beside_the_scores() -> None:
+    wide = {"fd": Interval(low=6.0, high=9.5, sd=0.25), "clips": Interval(low=1, high=2)}
+    entries = system_entries(SCORES, {"specmaskfoley": wide, "backbone_text": {"fd": Interval(low=6.0, high=7.0)}})
+    found = score_table("Scores", entries, CLIPS)
+    assert "| 7.12 ± 0.25<br><sub>[6.00, 9.50]</sub> |" in to_markdown(found)
+    assert "| **6.50**<br><sub>[6.00, 7.00]</sub> |" in to_markdown(found)
+    html = to_html(found)
+    assert 'title="95 % interval [6.00, 9.50]"' in html
+    assert '<span class="sd">± 0.25</span>' in html
+    assert "over 3 takes" in html
+    alone = score_table("Scores", system_entries(SCORES, {"backbone_text": {"fd": Interval(low=6, high=7)}}))
+    assert "±" not in to_html(alone)
+
+
+def test_the_published_table_prints_as_published() -> None:
+    found = score_tables.published_table("Published", TABLE_1)
+    rows = {line.title: [cell.text for cell in line.cells] for line in found.lines}
+    assert rows["SpecMaskFoley"] == ["109", "1.03", "1.76", "26.4", "0.65", "0.47", "300 M", "SpecMaskFoley, Table 1"]
+    assert rows["VATT"][-3:] == ["n/a", "n/a", "MMAudio, Table 1"]
+    assert marked(found)["MMAudio-L-44.1kHz"] == ["**60.60**", "**1.40**", "<u>33.22</u>", "**0.442**"]
+    assert all(name in to_html(found) and where in to_html(found) for name, where in SOURCES.items())
+    assert {row.source for row in TABLE_1} == set(SOURCES)
+    assert "not measured here" in to_html(found)
+
+
+def test_classes_are_means_of_their_clips() -> None:
+    rows = [
+        {"label": "dog", "kl": 1.0, "onset_f1": None},
+        {"label": "bell", "kl": 0.5, "onset_f1": 0.25},
+        {"label": "dog", "kl": 2.0, "onset_f1": 0.75},
+    ]
+    found = score_tables.class_table("Classes", rows, ["kl", "onset_f1"])
+    assert found.columns == ["clips", "KL ↓", "Onset F1 ↑"]
+    assert [(line.title, [cell.text for cell in line.cells]) for line in found.lines] == [
+        ("bell", ["1", "0.500", "0.250"]),
+        ("dog", ["2", "1.500", "0.750"]),
+    ]
+    assert found.folded
+
+
+def test_an_evaluation_needs_its_scores_only() -> None:
+    files = {"evaluate.json": json.dumps(SCORES)}
+    assert read_evaluation(files.get, "metrics").clips is None
+    files["clips.json"] = json.dumps({"clips": 96, "hash": "0" * 16, "later": 1})
+    files["intervals.json"] = json.dumps({"specmaskfoley": {"fd": {"low": 1, "high": 2, "sd": None}}})
+    found = read_evaluation(files.get, "metrics")
+    assert found.intervals["specmaskfoley"]["fd"] == Interval(low=1, high=2)
+    assert found.clips == ScoredClips(clips=96, hash="0" * 16)
+    with pytest.raises(ValueError, match=r"metrics/evaluate\.json: no such file"):
+        read_evaluation({}.get, "metrics")
+    with pytest.raises(ValueError, match=r"metrics/clips\.json: not valid JSON"):
+        read_evaluation((files | {"clips.json": "{"}).get, "metrics")
+    with pytest.raises(ValueError, match=r"metrics: scores\.specmaskfoley\..*fd.*valid number"):
+        read_evaluation({"evaluate.json": '{"specmaskfoley": {"fd": "low"}}'}.get, "metrics")
+
+
+def test_other_systems_that_are_none_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    path.write_text('{"systems": {}, "judges": "mini"}')
+    with pytest.raises(ValueError, match=r"x\.json: profile: Field required; expected what specmaskfoley evaluate"):
+        read_other_systems(path)
 
 
 def test_odd_labels_do_no_harm(tmp_path: Path, media: dict[str, Path]) -> None:
@@ -123,11 +240,19 @@ def test_odd_labels_do_no_harm(tmp_path: Path, media: dict[str, Path]) -> None:
     clip = ReportClip(clip_id='<b>"', label=odd, picture=media["picture"])
     text, page = write(
         tmp_path,
-        context(media, title=odd, clips=[clip], notes=[odd], settings={odd: odd}, scores={odd: {odd: 1.0}}),
+        context(
+            media,
+            title=odd,
+            clips=[clip],
+            notes=[odd],
+            settings={odd: odd},
+            tables=[table({odd: {odd: 1.0}})],
+            left_out={odd: {odd: odd}},
+        ),
     )
     assert not page.all("script")
     assert not page.all("b")
-    assert page.text.count(odd) == 8
+    assert page.text.count(odd) == 11
     assert f'Spectrograms of {odd}, clip <b>"' in [image["alt"] for image in page.all("img")]
     assert "<script" not in text
 
@@ -156,13 +281,30 @@ def test_a_report_without_clips_and_curves(tmp_path: Path, media: dict[str, Path
     assert "Training" not in page.text
 
 
-def test_the_markdown_table(tmp_path: Path) -> None:
-    report.write_markdown_table(tmp_path / "table.md", SCORES | {"a|b": {"extra": 0.123456, "fd": float("nan")}})
+def test_the_markdown_file_has_the_open_tables(tmp_path: Path, media: dict[str, Path]) -> None:
+    folded = score_tables.class_table("Classes", [{"label": "dog", "kl": 1.0}], ["kl"])
+    shown = context(media, tables=[table(SCORES), folded], left_out={"Clips not scored": {"a": "silent", "b": "gone"}})
+    report.write_markdown(tmp_path / "table.md", shown)
     lines = (tmp_path / "table.md").read_text(encoding="utf-8").splitlines()
-    assert lines[0] == "| system | FD ↓ | IB ↑ | Onset F1 ↑ | clips | sampling (s) ↓ | extra |"
-    assert lines[2] == "| ground truth | 0.00 | 0.500 | 1.000 | 96 | n/a | n/a |"
-    assert lines[4] == "| SpecMaskFoley | 7.12 | **0.310** | 0.600 | 96 | 12.50 | n/a |"
-    assert lines[6] == r"| a\|b | nan | n/a | n/a | n/a | n/a | 0.1235 |"
+    assert lines[0] == "### Scores"
+    assert lines[2] == "| system | FD ↓ | IB ↑ | Onset F1 ↑ | sampling (s) ↓ |"
+    assert lines[4] == "| *ground truth* | 0.00 | 0.500 | 1.000 | n/a |"
+    assert lines[6] == "| SpecMaskFoley | 7.12 | **0.310** | 0.600 | 12.50 |"
+    assert lines[-1] == "Clips not scored: 2, named in the page."
+    assert "Classes" not in "".join(lines)
+
+
+def test_odd_names_do_not_break_a_markdown_table() -> None:
+    lines = markdown_table({"a|b *c* <d>\n": {"fd": 1.0}}).splitlines()
+    assert lines[2] == r"| a\|b \*c\* &lt;d> | 1.00 |"
+
+
+def test_a_folded_table_and_a_list_are_closed_at_first(tmp_path: Path, media: dict[str, Path]) -> None:
+    folded = score_tables.class_table("Classes", [{"label": "dog", "kl": 1.0}], ["kl"])
+    text, page = write(tmp_path, context(media, tables=[folded], left_out={"Clips not scored": {"a": "silent"}}))
+    assert "<details><summary>Classes</summary>" in text
+    assert "<details><summary>Clips not scored (1)</summary>" in text
+    assert all("open" not in attributes for attributes in page.all("details"))
 
 
 def test_pictures_are_equal_bytes_for_equal_arrays(tmp_path: Path) -> None:
@@ -171,12 +313,46 @@ def test_pictures_are_equal_bytes_for_equal_arrays(tmp_path: Path) -> None:
     for name in ("a", "b"):
         pictures.spectrogram_pair(tmp_path / name / "s.png", mels, [0.5], 1.0, "odd $title$ <&>")
         pictures.training_curves(tmp_path / name / "c.png", curves, "train_codec")
-    for kind in ("s.png", "c.png"):
+        pictures.quality_and_sync(tmp_path / name / "q.png", points("a $x$", "b"), "odd $title$")
+        pictures.scores_against_steps(tmp_path / name / "n.png", {"FAD": {4: Measured(value=1.0)}}, "steps")
+    for kind in ("s.png", "c.png", "q.png", "n.png"):
         first, second = ((tmp_path / name / kind).read_bytes() for name in ("a", "b"))
         assert first == second
         assert first.startswith(PNG_START)
         assert b"Software" not in first
         assert b"tIME" not in first
+
+
+def points(*labels: str, **changes: Any) -> list[Point]:
+    return [
+        Point(label=label, group="g", fad=Measured(value=number + 1.0), desync=Measured(value=0.5), **changes)
+        for number, label in enumerate(labels)
+    ]
+
+
+def test_published_points_and_intervals_look_different(tmp_path: Path) -> None:
+    wide = Measured(value=1.0, low=0.5, high=1.2)
+    drawn = {
+        "plain": points("a", "b"),
+        "published": points("a", "b", published=True),
+        "wide": [Point(label="a", group="g", fad=wide, desync=Measured(value=0.5)), *points("a", "b")[1:]],
+        "named": points("a", "c"),
+    }
+    for name, what in drawn.items():
+        pictures.quality_and_sync(tmp_path / f"{name}.png", what, "t")
+    assert len({path.read_bytes() for path in tmp_path.iterdir()}) == 4
+
+
+def test_names_without_room_are_left_out_but_never_ours(tmp_path: Path) -> None:
+    crowd = [
+        Point(label=f"a rather long name {n}", group="g", fad=Measured(value=1.0), desync=Measured(value=1.0))
+        for n in range(60)
+    ]
+    ours = Point(label="SpecMaskFoley", group="h", fad=Measured(value=1.0), desync=Measured(value=1.01))
+    pictures.quality_and_sync(tmp_path / "with.png", [*crowd, ours], "t")
+    unnamed = Point(label="", group="h", fad=ours.fad, desync=ours.desync)
+    pictures.quality_and_sync(tmp_path / "without.png", [*crowd, unnamed], "t")
+    assert (tmp_path / "with.png").read_bytes() != (tmp_path / "without.png").read_bytes()
 
 
 def test_an_event_and_the_sound_change_the_picture(tmp_path: Path) -> None:
@@ -193,4 +369,8 @@ def test_wrong_pictures_are_named(tmp_path: Path) -> None:
         pictures.spectrogram_pair(tmp_path / "a.png", {"x": np.zeros(3)}, [], 1.0, "t")
     with pytest.raises(ValueError, match="curves is empty"):
         pictures.training_curves(tmp_path / "a.png", {}, "t")
+    with pytest.raises(ValueError, match="points is empty"):
+        pictures.quality_and_sync(tmp_path / "a.png", [], "t")
+    with pytest.raises(ValueError, match="curves is empty"):
+        pictures.scores_against_steps(tmp_path / "a.png", {"FAD": {}}, "t")
     assert not list(tmp_path.iterdir())

@@ -26,6 +26,7 @@ def shrink(params: dict[str, Any]) -> None:
     """Make the mini profile tiny, in place."""
     params["run"] |= {"device": "cpu", "threads": 1, "workers": 2}
     params["sample"] |= {"steps": 3, "batch_size": 8, "videos": 2}
+    params["evaluate"] |= {"seeds": 2, "resamples": 20, "pictures": 2}
     mini = params["profiles"]["mini"]
     mini["audio"]["duration_s"] = 2.0
     mini["video"] |= {"sync_size": 32, "semantic_size": 32}
@@ -40,7 +41,6 @@ def shrink(params: dict[str, Any]) -> None:
     mini["control"] |= {"depth": 2, "aligner_mlp_width": 32}
     mini["vocoder"]["iterations"] = 2
     mini["judges"] |= {"width": 8, "sync_window_s": 1.0, "sync_max_offset_s": 0.8, "sync_classes": 5}
-    mini["evaluate"]["pictures"] = 2
     for training in _trainings(mini):
         training |= {"steps": 6, "batch_size": 8, "warmup_steps": 1, "checkpoint_every": 2, "validate_every": 2}
     # Long enough to be caught in the middle.
@@ -108,9 +108,9 @@ class Project:
         """Run one stage's script alone: exit code and output."""
         return self._finish([f"stages/{name}.py"], check=False)
 
-    def generate(self, *arguments: str) -> tuple[int, str]:
-        """Run `specmaskfoley generate`: exit code and output."""
-        return self._finish(["-m", "specmaskfoley.cli", "generate", *arguments], check=False)
+    def command(self, *arguments: str) -> tuple[int, str]:
+        """Run `specmaskfoley`: exit code and output."""
+        return self._finish(["-m", "specmaskfoley.cli", *arguments], check=False)
 
     def start(self, *arguments: str) -> Running:
         """Run dvc in the background, in a process group of its own."""

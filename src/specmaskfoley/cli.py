@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -60,6 +60,75 @@ def plan(
         from specmaskfoley.plan import plan as lines  # imports torch, which takes seconds
 
         typer.echo("\n".join(lines(params)))
+    except (ValueError, OSError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from None
+
+
+@app.command()
+def evaluate(
+    generated: Annotated[
+        list[str],
+        typer.Option(
+            metavar="[NAME=]DIR",
+            help="Folder of sounds (wav, flac, mp4, ...) of a system; may be repeated. A NAME again: another take.",
+            show_default=False,
+        ),
+    ],
+    reference: Annotated[Path, typer.Option(help="Folder of the true sounds, or of videos.", show_default=False)],
+    videos: Annotated[
+        Path | None, typer.Option(help="Folder of videos. Default: the reference, if these are videos.")
+    ] = None,
+    duration_s: Annotated[
+        float | None, typer.Option(help="Seconds that are scored. Default: audio.duration_s.", min=0)
+    ] = None,
+    profile: Annotated[str | None, typer.Option(help="Whose judges. Default: the active profile's.")] = None,
+    pattern: Annotated[str, typer.Option(help="Which generated files, such as '*.flac'.")] = "*",
+    min_coverage: Annotated[
+        float | None, typer.Option(help="Default: evaluate.min_coverage.", min=0, max=1, show_default=False)
+    ] = None,
+    as_published: Annotated[
+        bool, typer.Option("--as-published", help="Each metric on the files it happens to get, as av-benchmark.")
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="Write the results; metrics/systems/NAME.json gets into the report.")
+    ] = None,
+    params_file: Annotated[Path, typer.Option("--params", help="Settings of the judges.")] = Path("params.yaml"),
+) -> None:
+    """Score the sounds of any system: FD, FAD, KL, IB score, DeSync, inception score.
+
+    Files belong together by name (`clip.flac` is the sound of `clip.mp4`). All systems are scored on the clips of which
+    each has a usable sound; the others are named. Exit code 2 for a mistake or too few clips.
+    """
+    try:
+        from specmaskfoley.evaluation import command  # imports torch, which takes seconds
+
+        lines = command.evaluate(
+            params_file, generated, reference, videos=videos, pattern=pattern, duration_s=duration_s, profile=profile,
+            min_coverage=min_coverage, as_published=as_published, out=out,
+        )  # fmt: skip
+        typer.echo("\n".join(lines))
+    except (ValueError, OSError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from None
+
+
+@app.command()
+def report(
+    out: Annotated[Path, typer.Option(help="Folder for report.html, table.md and the figures.")] = Path("comparison"),
+    experiments: Annotated[
+        Literal["all", "none"], typer.Option(help="Other DVC experiments of this repository.")
+    ] = "all",
+    params_file: Annotated[Path, typer.Option("--params", help="Settings of this experiment.")] = Path("params.yaml"),
+) -> None:
+    """Compare this experiment with others, with other systems (metrics/systems/*.json) and with published results.
+
+    The page opens from disk, without a network.
+    """
+    try:
+        from specmaskfoley.reporting import compare  # imports torch, which takes seconds
+
+        typer.echo(f"report: {compare(params_file, out, experiments=experiments == 'all')}")
     except (ValueError, OSError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from None

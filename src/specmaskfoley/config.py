@@ -55,6 +55,7 @@ class Paths(Settings):
     control: str
     judges: str
     samples: str
+    evaluation: str
     metrics: str
 
 
@@ -504,6 +505,15 @@ Judges = Annotated[MiniJudges | PaperJudges, Field(discriminator="kind")]
 
 
 class Evaluate(Settings):
+    """How systems are compared.
+
+    `seeds` is the number of takes of every test clip, by the sampling seeds seed, seed + 1, ...; `min_coverage` the
+    share of the test clips that must have a usable sound in every system.
+    """
+
+    seeds: Positive
+    resamples: Annotated[int, Field(ge=0)]
+    min_coverage: Fraction
     onset_tolerance_s: PositiveFloat
     pictures: Annotated[int, Field(ge=0)]
 
@@ -520,6 +530,7 @@ class Params(Settings):
     weights: Weights
     cfg: Guidance
     sample: Sample
+    evaluate: Evaluate
     audio: Audio
     video: Video
     world: World
@@ -533,7 +544,6 @@ class Params(Settings):
     train_control: TrainControl
     vocoder: Vocoder
     judges: Judges
-    evaluate: Evaluate
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg, RendererAgg
 from matplotlib.figure import Figure
+from matplotlib.path import Path as Outline
+from matplotlib.patheffects import withStroke
+from matplotlib.text import Annotation, Text
+from matplotlib.transforms import Bbox
 
 from specmaskfoley.storage.files import atomic_path
 
@@ -17,6 +25,10 @@ WIDTH_IN = 8.0
 DPI = 100
 QUIET_PERCENTILE = 1.0  # one silent frame must not take half of the colours
 EVENT_COLOUR = "#4de3ff"  # not in the colour map, and dashed: the attack stays visible under the line
+COLOURS = ("#1f6fb4", "#d95f0e", "#2a9461", "#7b4fa6", "#8a8f98", "#b8860b")
+_ACROSS: tuple[tuple[int, Literal["left", "right", "center"]], ...] = ((1, "left"), (-1, "right"), (0, "center"))
+_HEIGHT: tuple[tuple[int, Literal["center", "bottom", "top"]], ...] = ((1, "bottom"), (-1, "top"), (0, "center"))
+MARKERS = ("o", "D", "s", "^", "v", "P")  # groups stay apart in black and white
 
 
 def spectrogram_pair(
@@ -86,6 +98,139 @@ def training_curves(path: str | Path, curves: Mapping[str, Sequence[tuple[float,
         axis.set_visible(False)
     figure.suptitle(_plain(title), fontsize=10)
     _save(figure, path)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """A number, with its interval where that is known."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """One system of `quality_and_sync`. Members of a group look alike; published ones are hollow."""
+
+    label: str
+    group: str
+    fad: Measured
+    desync: Measured
+    published: bool = False
+
+
+def quality_and_sync(path: str | Path, points: Sequence[Point], title: str) -> None:
+    """FAD against DeSync, best at the lower left (Fig. 1 of the paper). Names without room are left out."""
+    if not points:
+        raise ValueError("points is empty: expected at least one")
+    figure = Figure(figsize=(WIDTH_IN, 5.0), dpi=DPI, layout="constrained")
+    axis = figure.subplots()
+    for index, group in enumerate(dict.fromkeys(point.group for point in points)):
+        members = [point for point in points if point.group == group]
+        colour, marker = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
+        for point in members:
+            _interval(axis, point.fad, point.desync.value, colour, across=True)
+            _interval(axis, point.desync, point.fad.value, colour, across=False)
+        axis.scatter(
+            [point.fad.value for point in members],
+            [point.desync.value for point in members],
+            s=42,
+            marker=marker,
+            facecolors="white" if members[0].published else colour,
+            edgecolors=colour,
+            linewidths=1.4,
+            label=_plain(group),
+            zorder=3,
+            clip_on=False,  # a score of 0 lies on the axis
+        )
+    _frame(axis, "FAD (lower is better)", "DeSync, seconds (lower is better)")
+    for set_limits, scores in ((axis.set_xlim, [p.fad for p in points]), (axis.set_ylim, [p.desync for p in points])):
+        ends = [end for score in scores for end in (score.value, score.low, score.high) if end is not None]
+        room = 0.15 * ((max(ends) - min(ends)) or max(ends) or 1.0)
+        set_limits(max(0.0, min(ends) - room), max(ends) + room)  # neither measure can be negative
+    axis.legend(fontsize=8, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.11), ncols=5)
+    figure.suptitle(_plain(title), fontsize=10)
+    canvas = FigureCanvasAgg(figure)
+    figure.draw_without_rendering()  # lays the axes out
+    _label(axis, points, canvas.renderer)
+    _save(figure, path)
+
+
+def scores_against_steps(path: str | Path, curves: Mapping[str, Mapping[int, Measured]], title: str) -> None:
+    """One panel a metric over the number of decoding steps (Fig. 3 of the paper); bars are intervals.
+
+    Args:
+        curves: heading of a metric -> steps -> score.
+    """
+    if not curves or not all(curves.values()):
+        raise ValueError("curves is empty: expected at least one score of every metric")
+    figure = Figure(figsize=(WIDTH_IN, 3.2), dpi=DPI, layout="constrained")
+    panels = figure.subplots(1, len(curves), squeeze=False)[0]
+    for axis, (heading, scores), colour, marker in zip(panels, curves.items(), COLOURS, MARKERS, strict=False):
+        steps = sorted(scores)
+        axis.plot(steps, [scores[n].value for n in steps], color=colour, linewidth=1.4, marker=marker, markersize=5)
+        for n in steps:
+            _interval(axis, scores[n], n, colour, across=False)
+        axis.set_xticks(steps)
+        axis.set_ylim(bottom=0.0)
+        _frame(axis, "decoding steps", _plain(heading))
+    figure.suptitle(_plain(title), fontsize=10)
+    _save(figure, path)
+
+
+def _frame(axis: Axes, x_label: str, y_label: str) -> None:
+    axis.set_xlabel(x_label, fontsize=9)
+    axis.set_ylabel(y_label, fontsize=9)
+    axis.tick_params(labelsize=8)
+    axis.grid(alpha=0.3, linewidth=0.6)
+    axis.set_axisbelow(True)
+    axis.spines[["top", "right"]].set_visible(False)
+
+
+def _interval(axis: Axes, score: Measured, at: float, colour: str, *, across: bool) -> None:
+    if score.low is not None and score.high is not None:
+        line = axis.hlines if across else axis.vlines
+        line(at, score.low, score.high, colors=colour, linewidth=1.1, alpha=0.5, zorder=2)
+
+
+def _label(axis: Axes, points: Sequence[Point], renderer: RendererAgg) -> None:
+    """Each name near its point, at the first place where it covers no point and no other name."""
+    at = axis.transData.transform([(point.fad.value, point.desync.value) for point in points])
+    marks = [Bbox.from_bounds(x - 5, y - 5, 10, 10) for x, y in at]
+    inside, names = axis.get_window_extent(), list[Bbox]()
+    for number in sorted(range(len(points)), key=lambda number: _rank(points[number])):
+        point, others = points[number], marks[:number] + marks[number + 1 :]
+        name: Annotation = axis.annotate(
+            _plain(point.label), (point.fad.value, point.desync.value), textcoords="offset points", xytext=(0, 0),
+            fontsize=8, fontweight="normal" if _rank(point) else "bold", zorder=4,
+            path_effects=[withStroke(linewidth=2.5, foreground="white")],  # it may cross an interval
+            arrowprops={"arrowstyle": "-", "linewidth": 0.6, "color": "#8a8f98", "shrinkA": 0, "shrinkB": 5},
+        )  # fmt: skip
+        assert name.arrow_patch is not None
+        for distance, (right, across), (up, height) in product((5, 12, 18, 26, 36), _ACROSS, _HEIGHT):
+            name.set_position((distance * right, distance * up))
+            name.set_horizontalalignment(across)
+            name.set_verticalalignment(height)
+            name.arrow_patch.set_visible(distance > 5)
+            name.update_positions(renderer)
+            words = Text.get_window_extent(name, renderer)  # without the line to the point
+            line = Outline(np.array([at[number], ((words.x0 + words.x1) / 2, (words.y0 + words.y1) / 2)]))
+            within = inside.x0 <= words.x0 and words.x1 <= inside.x1 and inside.y0 <= words.y0 and words.y1 <= inside.y1
+            covers = words.overlaps(marks[number]) or any(words.overlaps(other) for other in names + others)
+            crosses = any(line.intersects_bbox(other) for other in names + others)
+            if within and not covers and not crosses:
+                names.append(words)
+                break
+        else:
+            name.remove()
+
+
+def _rank(point: Point) -> int:
+    """Our own name comes first, then what is measured."""
+    if point.label.startswith("SpecMaskFoley"):
+        return 0
+    return 2 if point.published else 1
 
 
 def _plain(text: str) -> str:

@@ -18,7 +18,7 @@ from specmaskfoley.networks import build_backbone, build_control
 from specmaskfoley.sources.folder import SUFFIXES
 from specmaskfoley.sources.vggsound import load_lists, shared_videos
 from specmaskfoley.storage.tables import LISTED, SPLITS
-from specmaskfoley.synthesis import SYSTEMS
+from specmaskfoley.synthesis import SYSTEMS, takes_of
 from specmaskfoley.weights.lock import WeightFile, locked, read_lock
 
 _HALF, _SINGLE, _TOKEN = 2, 4, 2
@@ -114,9 +114,10 @@ def _stored(params: Params, clips: Mapping[str, int] | None) -> Iterator[str]:
     )
     if clips is not None:
         total = sum(clips.values())
-        samples = clips["test"] * len(SYSTEMS) * audio.num_samples * _SAMPLE_BYTES
+        takes = sum(len(takes_of(system, params)) for system in SYSTEMS)
+        samples = clips["test"] * takes * audio.num_samples * _SAMPLE_BYTES
         yield f"  {total} clips: features {_size(total * features)}, tokens {_size(total * tokens)}"
-        yield f"  {clips['test']} test clips by {len(SYSTEMS)} systems: about {_size(int(samples))} of FLAC"
+        yield f"  {clips['test']} test clips in {takes} takes by {len(SYSTEMS)} systems: {_size(int(samples))} of FLAC"
     with torch.device("meta"):
         backbone = build_backbone(params)
         networks = {"codec": Codec(params.codec), "backbone": backbone, "control": build_control(backbone, params)}

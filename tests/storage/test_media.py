@@ -12,7 +12,9 @@ import soundfile
 
 from specmaskfoley.storage.media import (
     MediaError,
+    SoundFacts,
     View,
+    examine_sound,
     fit_picture,
     frame_times,
     mux,
@@ -432,23 +434,39 @@ def test_cut_pad_and_start(tmp_path):
     assert read_audio(path, sample_rate=44100, num_samples=0).shape == (0,)
 
 
+KAISER = {
+    "lowpass_filter_width": 64,
+    "rolloff": 0.9475937167399596,
+    "resampling_method": "sinc_interp_kaiser",
+    "beta": 14.769656459379492,
+}
+
+
+@pytest.mark.parametrize(("resampling", "options"), [("kaiser", KAISER), ("hann", {})])
 @pytest.mark.parametrize(("rate", "to"), [(44100, 22050), (48000, 22050), (44100, 16000), (16000, 22050)])
-def test_resampling_is_torchaudios_kaiser(tmp_path, rate, to):
+def test_resampling_is_torchaudios(tmp_path, rate, to, resampling, options):
     torch = pytest.importorskip("torch")
     functional = pytest.importorskip("torchaudio.functional")
     wave = np.random.default_rng(0).uniform(-0.5, 0.5, rate).astype(np.float32)
     write_audio(tmp_path / "a.wav", wave, rate)
-    expected = functional.resample(
-        torch.from_numpy(read_audio(tmp_path / "a.wav", sample_rate=rate, num_samples=rate)),
-        rate,
-        to,
-        lowpass_filter_width=64,
-        rolloff=0.9475937167399596,
-        resampling_method="sinc_interp_kaiser",
-        beta=14.769656459379492,
-    )
-    ours = read_audio(tmp_path / "a.wav", sample_rate=to, num_samples=to)
+    whole = torch.from_numpy(read_audio(tmp_path / "a.wav", sample_rate=rate, num_samples=rate))
+    expected = functional.resample(whole, rate, to, **options)
+    ours = read_audio(tmp_path / "a.wav", sample_rate=to, num_samples=to, resampling=resampling)
     np.testing.assert_allclose(ours, expected[:to], atol=5e-5)  # torchaudio computes its filter in float32
+
+
+def test_sound_is_examined_up_to_a_moment(tmp_path):
+    wave = np.zeros(3 * RATE, np.float32)
+    wave[RATE] = -0.5
+    write_audio(tmp_path / "a.wav", wave, RATE)
+    assert examine_sound(tmp_path / "a.wav", 10.0) == SoundFacts(3.0, RATE, 0.5, True)
+    assert examine_sound(tmp_path / "a.wav", 2.0).duration_s == 2.0
+    wave[5], wave[6] = np.nan, np.inf
+    soundfile.write(tmp_path / "nan.wav", wave, RATE, subtype="FLOAT")
+    assert examine_sound(tmp_path / "nan.wav", 10.0) == SoundFacts(3.0, RATE, 0.5, False)
+    (tmp_path / "text.wav").write_text("no sound")
+    with pytest.raises(MediaError):
+        examine_sound(tmp_path / "text.wav", 10.0)
 
 
 # ---- broken files ----

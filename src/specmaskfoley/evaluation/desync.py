@@ -19,7 +19,12 @@ def offset_grid(max_offset_s: float, classes: int) -> npt.NDArray[np.float64]:
 
 
 def desync(logits: npt.ArrayLike, grid: npt.ArrayLike) -> float:
-    """Mean of |grid[argmax]| over all windows of all clips, in seconds.
+    """Mean over clips of `desync_per_clip`, in seconds: that over all windows of all clips."""
+    return float(desync_per_clip(logits, grid).mean())
+
+
+def desync_per_clip(logits: npt.ArrayLike, grid: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """(n,): mean of |grid[argmax]| over the windows of each clip, in seconds.
 
     The most likely class counts, not the expectation over classes: that is what av-benchmark reports.
 
@@ -34,4 +39,5 @@ def desync(logits: npt.ArrayLike, grid: npt.ArrayLike) -> float:
         )
     if not np.isfinite(scores).all():
         raise ValueError("logits hold NaN or infinite values")
-    return float(np.abs(offsets[scores.argmax(axis=2)]).mean())
+    offset: npt.NDArray[np.float64] = np.abs(offsets[scores.argmax(axis=2)]).mean(axis=1)
+    return offset

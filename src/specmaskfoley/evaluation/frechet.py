@@ -1,38 +1,50 @@
 """Fréchet distance between two sets of feature vectors: FD (tagger embeddings) and FAD (VGGish role).
 
-Shape letters: n, m vectors, d feature width.
+Shape letters: n, m vectors, d feature width, k rows of a factor.
 """
 
 from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from scipy import linalg
+
+Array = npt.NDArray[np.float64]
+
+_BLOCK = 4096  # vectors that are turned into float64 at a time
 
 
-def frechet_distance(generated: npt.ArrayLike, reference: npt.ArrayLike) -> float:
+def frechet_distance(generated: npt.ArrayLike, reference: npt.ArrayLike, weights: npt.ArrayLike | None = None) -> float:
     """|m1 - m2|^2 + tr(S1) + tr(S2) - 2 tr((S1 S2)^(1/2)), with sample covariances S (n - 1).
 
-    With centred data A^T A = S1 and B^T B = S2 the last trace is the sum of the singular values of A B^T.
-    Neither covariance is formed, so nothing is squared and rooted again: rank-deficient sets (n <= d) cost no
-    accuracy, identical sets give 0 to rounding, and no diagonal has to be padded.
+    With factors A^T A = S1 and B^T B = S2 the eigenvalues of the symmetric S1^(1/2) S2 S1^(1/2) are the squared
+    singular values of A B^T, and the last trace is the sum of the latter. So the product of covariances is never
+    formed and rooted again: rank-deficient sets cost no accuracy, identical sets give 0 to rounding, and no diagonal
+    has to be padded.
 
     Args:
         generated: (n, d), n >= 2.
         reference: (m, d), m >= 2.
+        weights: (n,) with n = m, how often row i of both sets counts: the same as repeating the rows, but nothing is
+            copied. A bootstrap over clips draws them.
     """
     x, y = _features(generated, "generated"), _features(reference, "reference")
     if x.shape[1] != y.shape[1]:
         raise ValueError(f"generated has {x.shape[1]} features, reference {y.shape[1]}: expected the same")
-    shift = x.mean(axis=0) - y.mean(axis=0)
-    a, b = _factor(x), _factor(y)
-    cross = linalg.svdvals(a @ b.T, check_finite=False).sum()
+    if weights is None:
+        mean_x, a = _moments(x, np.ones(len(x)))
+        mean_y, b = _moments(y, np.ones(len(y)))
+    else:
+        counts = _counts(weights, x, y)
+        mean_x, a = _moments(x, counts)
+        mean_y, b = _moments(y, counts)
+    shift = mean_x - mean_y
+    cross = np.linalg.svd(a @ b.T, compute_uv=False).sum()
     distance = shift @ shift + np.square(a).sum() + np.square(b).sum() - 2 * cross
     return max(0.0, float(distance))  # rounding may leave -1e-13
 
 
-def _features(values: npt.ArrayLike, name: str) -> npt.NDArray[np.float64]:
-    array = np.asarray(values, dtype=np.float64)
+def _features(values: npt.ArrayLike, name: str) -> npt.NDArray[np.floating]:
+    array = np.asarray(values)
     if array.ndim != 2 or array.shape[0] < 2 or array.shape[1] < 1:
         raise ValueError(f"{name} has shape {array.shape}: expected (vectors, features), at least 2 vectors")
     if not np.isfinite(array).all():
@@ -40,11 +52,39 @@ def _features(values: npt.ArrayLike, name: str) -> npt.NDArray[np.float64]:
     return array
 
 
-def _factor(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """(k, d) with k <= d whose Gram matrix over rows is the sample covariance of x."""
-    centred: npt.NDArray[np.float64] = (x - x.mean(axis=0)) / np.sqrt(x.shape[0] - 1)
-    if centred.shape[0] <= centred.shape[1]:
-        return centred
-    # FAD has ten rows a clip: the triangular factor keeps the SVD at d x d.
-    (r,) = linalg.qr(centred, mode="r", overwrite_a=True, check_finite=False)
-    return np.asarray(r[: x.shape[1]])
+def _counts(weights: npt.ArrayLike, x: npt.NDArray[np.floating], y: npt.NDArray[np.floating]) -> Array:
+    counts = np.asarray(weights, dtype=np.float64)
+    if counts.ndim != 1 or not len(counts) == len(x) == len(y):
+        raise ValueError(
+            f"weights {counts.shape} for {len(x)} generated and {len(y)} reference vectors: expected one for each row "
+            "of both"
+        )
+    if not (np.isfinite(counts).all() and (counts >= 0).all() and counts.sum() >= 2):
+        raise ValueError("weights count rows: expected numbers from 0 up that sum to 2 at least")
+    return counts
+
+
+def _moments(x: npt.NDArray[np.floating], counts: Array) -> tuple[Array, Array]:
+    """The mean (d,) of x, and a factor (k, d) with k <= d whose Gram matrix over rows is its sample covariance."""
+    taken, total, width = counts > 0, counts.sum(), x.shape[1]
+    blocks = [slice(start, start + _BLOCK) for start in range(0, len(x), _BLOCK)]
+    mean = sum((counts[block] @ x[block] for block in blocks), np.zeros(width)) / total
+    scale = np.sqrt(counts / (total - 1))[:, None]
+    if taken.sum() <= width:  # the rows themselves: their covariance is singular
+        return mean, (x[taken] - mean) * scale[taken]
+    covariance = np.zeros((width, width))
+    for block in blocks:
+        rows = (x[block] - mean) * scale[block]
+        covariance += rows.T @ rows
+    return mean, _root(covariance)
+
+
+def _root(covariance: Array) -> Array:
+    """(d, d) whose Gram matrix over rows is the covariance."""
+    try:
+        lower: Array = np.linalg.cholesky(covariance)
+        return lower.T
+    except np.linalg.LinAlgError:  # singular, as constant features or repeated vectors make it
+        values, vectors = np.linalg.eigh(covariance)
+        root: Array = np.sqrt(np.maximum(values, 0))[:, None] * vectors.T
+        return root

@@ -7,7 +7,12 @@ import numpy.typing as npt
 
 
 def ib_score(video: npt.ArrayLike, audio: npt.ArrayLike) -> float:
-    """Mean cosine between paired embeddings, -1..1 (papers print it times 100).
+    """Mean over clips of `ib_per_clip`, -1..1 (papers print it times 100)."""
+    return float(ib_per_clip(video, audio).mean())
+
+
+def ib_per_clip(video: npt.ArrayLike, audio: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """(n,): cosine between the two embeddings of each clip, -1..1; 0 where one is all zeros.
 
     Args:
         video: (n, d), row i is the input video of row i of `audio`.
@@ -21,4 +26,5 @@ def ib_score(video: npt.ArrayLike, audio: npt.ArrayLike) -> float:
     if not (np.isfinite(v).all() and np.isfinite(a).all()):
         raise ValueError("embeddings hold NaN or infinite values")
     norms = np.linalg.norm(v, axis=1) * np.linalg.norm(a, axis=1)
-    return float((np.einsum("nd,nd->n", v, a) / np.maximum(norms, 1e-12)).mean())
+    cosine: npt.NDArray[np.float64] = np.einsum("nd,nd->n", v, a) / np.maximum(norms, 1e-12)
+    return cosine

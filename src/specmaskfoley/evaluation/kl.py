@@ -8,7 +8,12 @@ from scipy.special import log_softmax
 
 
 def kl_divergence(reference_logits: npt.ArrayLike, generated_logits: npt.ArrayLike) -> float:
-    """Mean over clips of KL(reference || generated) in nats, over the softmax of the logits.
+    """Mean over clips of `kl_per_clip`, in nats."""
+    return float(kl_per_clip(reference_logits, generated_logits).mean())
+
+
+def kl_per_clip(reference_logits: npt.ArrayLike, generated_logits: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """(n,): KL(reference || generated) of each clip in nats, over the softmax of the logits.
 
     The direction and the softmax (not a sigmoid, though taggers are multi-label) are av-benchmark's.
 
@@ -26,4 +31,5 @@ def kl_divergence(reference_logits: npt.ArrayLike, generated_logits: npt.ArrayLi
     if not (np.isfinite(reference).all() and np.isfinite(generated).all()):
         raise ValueError("logits hold NaN or infinite values")
     log_p, log_q = log_softmax(reference, axis=1), log_softmax(generated, axis=1)
-    return float((np.exp(log_p) * (log_p - log_q)).sum(axis=1).mean())
+    divergence: npt.NDArray[np.float64] = (np.exp(log_p) * (log_p - log_q)).sum(axis=1)
+    return divergence

@@ -7,15 +7,16 @@ from pathlib import Path
 import torch
 
 from specmaskfoley.config import PaperJudges, Params
-from specmaskfoley.evaluation.compare import HeldOut
+from specmaskfoley.evaluation.agreement import Found
+from specmaskfoley.evaluation.compare import Entries
 from specmaskfoley.evaluation.mini_panel import MiniPanel
 from specmaskfoley.evaluation.panel import Panel
 from specmaskfoley.evaluation.paper_panel import PaperPanel
+from specmaskfoley.evaluation.subsets import vggsounder_clips
 from specmaskfoley.storage.checkpoint import load_model, read_setting
-from specmaskfoley.storage.clips import model_sound
 from specmaskfoley.storage.files import read_json
-from specmaskfoley.storage.tables import ready_clips
-from specmaskfoley.synthesis import SYSTEMS
+from specmaskfoley.storage.tables import LedgerRow, ready_clips
+from specmaskfoley.synthesis import SYSTEMS, take_folder, takes_of
 from specmaskfoley.weights.loading import load_weights
 
 
@@ -32,16 +33,32 @@ def load_panel(params: Params, device: torch.device) -> Panel:
     return panel.to(device).eval()
 
 
-def load_held_out(params: Params) -> HeldOut:
-    """The test split's videos and where the sounds of all systems lie."""
-    folder = Path(params.paths.samples)
+def load_entries(params: Params) -> Entries:
+    """The test split's videos and the sounds of all systems, in all their takes."""
     rows = ready_clips(params.paths.usable, "test")
-    files = {system: [folder / system / f"{row.clip_id}.flac" for row in rows] for system in SYSTEMS}
-    return HeldOut(
-        rows=rows,
-        files={"ground_truth": [Path(row.path) for row in rows], **files},
-        seconds_per_clip=read_json(folder / "sample_time_s.json"),
-        sound=model_sound(params),
-        duration_s=params.audio.token_duration_s,
-        workers=params.run.workers,
+    videos = Found({row.clip_id: Path(row.path) for row in rows}, {})
+    systems = {system: [_take(params, system, take, rows) for take in takes_of(system, params)] for system in SYSTEMS}
+    return Entries(
+        reference=videos,
+        videos=videos,
+        systems=systems,
+        shortest_s=min(params.prepare.min_duration_s, params.audio.duration_s),
+        events={row.clip_id: row.events for row in rows},
+        events_until_s=params.audio.token_duration_s,
+        seconds_per_clip=read_json(Path(params.paths.samples) / "sample_time_s.json"),
+        shuffled="specmaskfoley",
     )
+
+
+def subsets(params: Params) -> dict[str, frozenset[str]]:
+    """Parts of the test split that are scored on their own: of VGGSound, what VGGSounder's annotators vouch for."""
+    if params.data.lists != "mmaudio":
+        return {}
+    labels = {row.clip_id: row.label for row in ready_clips(params.paths.usable, "test")}
+    return {"vggsounder": vggsounder_clips(labels)}
+
+
+def _take(params: Params, system: str, take: int, rows: list[LedgerRow]) -> Found:
+    folder = take_folder(params, system, take)
+    paths = {row.clip_id: folder / f"{row.clip_id}.flac" for row in rows}
+    return Found({clip: path for clip, path in paths.items() if path.exists()}, {})

@@ -14,13 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from specmaskfoley.evaluation.desync import desync
-from specmaskfoley.evaluation.frechet import frechet_distance
-from specmaskfoley.evaluation.ib import ib_score
-from specmaskfoley.evaluation.kl import kl_divergence
 from specmaskfoley.storage.clips import Sound, View
-
-_PAIRS = 64
 
 
 @dataclass(frozen=True)
@@ -28,7 +22,7 @@ class Heard:
     """What the judges make of the sound of n clips."""
 
     logits: np.ndarray
-    """(n, C) of the tagger: KL."""
+    """(n, C) of the tagger: KL and the inception score."""
     embedding: np.ndarray
     """(n, D) of the tagger: FD."""
     stretches: np.ndarray
@@ -37,27 +31,6 @@ class Heard:
     """(n, D) of the audio-video embedder: IB score."""
     windows: tuple[np.ndarray, ...]
     """w arrays (n, ...) of the offset classifier: DeSync."""
-
-    @classmethod
-    def join(cls, parts: Sequence[Heard]) -> Heard:
-        """One after the other."""
-        return cls(
-            np.concatenate([part.logits for part in parts]),
-            np.concatenate([part.embedding for part in parts]),
-            np.concatenate([part.stretches for part in parts]),
-            np.concatenate([part.joint for part in parts]),
-            _join_windows(parts),
-        )
-
-    def take(self, order: np.ndarray) -> Heard:
-        """The same sounds in another order (for pairing them with other videos)."""
-        return Heard(
-            self.logits[order],
-            self.embedding[order],
-            self.stretches[order],
-            self.joint[order],
-            tuple(window[order] for window in self.windows),
-        )
 
 
 @dataclass(frozen=True)
@@ -68,11 +41,6 @@ class Seen:
     """(n, D)"""
     windows: tuple[np.ndarray, ...]
     """w arrays (n, ...)."""
-
-    @classmethod
-    def join(cls, parts: Sequence[Seen]) -> Seen:
-        """One after the other."""
-        return cls(np.concatenate([part.joint for part in parts]), _join_windows(parts))
 
 
 class Panel(nn.Module, ABC):
@@ -98,34 +66,19 @@ class Panel(nn.Module, ABC):
     def compare(self, video: Tensor, audio: Tensor) -> Tensor:
         """A window of pictures and of sound of the same n clips -> logits (n, O)."""
 
-    @torch.inference_mode()
-    def offsets(self, seen: Seen, heard: Heard) -> np.ndarray:
-        """Logits over the offset grid for every window of each clip: (n, w, O)."""
-        logits = [
-            torch.cat(
-                [
-                    self.compare(self.to_device(v), self.to_device(a)).float().cpu()
-                    for v, a in zip(
-                        torch.split(torch.from_numpy(video), _PAIRS),
-                        torch.split(torch.from_numpy(audio), _PAIRS),
-                        strict=True,
-                    )
-                ]
-            )
-            for video, audio in zip(seen.windows, heard.windows, strict=True)
-        ]
-        return torch.stack(logits, dim=1).numpy()
+    @property
+    def duration_s(self) -> float:
+        """Seconds of sound that the judges hear."""
+        return max(sound.duration_s for sound in self.sounds)
 
-    def score(self, heard: Heard, reference: Heard, seen: Seen) -> dict[str, float]:
-        """fd, fad, kl, ib and desync of sounds against reference sounds and pictures, paired by row."""
-        width = heard.stretches.shape[-1]
-        return {
-            "fd": frechet_distance(heard.embedding, reference.embedding),
-            "fad": frechet_distance(heard.stretches.reshape(-1, width), reference.stretches.reshape(-1, width)),
-            "kl": kl_divergence(reference.logits, heard.logits),
-            "ib": ib_score(seen.joint, heard.joint),
-            "desync": desync(self.offsets(seen, heard), self.grid),
-        }
+    @torch.inference_mode()
+    def offsets(self, seen: Sequence[np.ndarray], heard: Sequence[np.ndarray]) -> np.ndarray:
+        """Windows of pictures and of sound of the same n clips -> logits over the offset grid (n, w, O)."""
+        logits = [
+            self.compare(self.to_device(torch.from_numpy(video)), self.to_device(torch.from_numpy(audio)))
+            for video, audio in zip(seen, heard, strict=True)
+        ]
+        return to_numpy(torch.stack(logits, dim=1))
 
     def to_device(self, x: Tensor) -> Tensor:
         return x.to(next(self.parameters()).device)
@@ -134,7 +87,3 @@ class Panel(nn.Module, ABC):
 def to_numpy(x: Tensor, dtype: torch.dtype = torch.float32) -> np.ndarray:
     """Off the device."""
     return x.to(dtype).cpu().numpy()
-
-
-def _join_windows(parts: Sequence[Heard] | Sequence[Seen]) -> tuple[np.ndarray, ...]:
-    return tuple(np.concatenate(windows) for windows in zip(*(part.windows for part in parts), strict=True))

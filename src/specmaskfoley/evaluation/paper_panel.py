@@ -1,8 +1,7 @@
 """The paper's judges as one panel: PaSST (FD, KL), VGGish (FAD), ImageBind (IB score), Synchformer (DeSync).
 
-What they are shown follows the benchmark of MMAudio (av-benchmark) but for two things: waveforms are resampled by one
-Kaiser-windowed sinc for all, and a generated sound of whole tokens (9.85 s) is padded with silence to
-`audio.duration_s` (10 s), where the benchmark would take another clip.
+What they are shown follows the benchmark of MMAudio (av-benchmark) but for one thing: a generated sound of whole tokens
+(9.85 s) is padded with silence to `audio.duration_s` (10 s), where the benchmark would take another clip.
 
 Shape letters: n clips, N samples, t frames.
 """
@@ -40,7 +39,7 @@ class PaperPanel(Panel):
         self.grid = Synchformer.offset_grid()
         self.sync_view = View(25.0, int(25 * seconds), 224, "crop", "rate_filter")
         self.crops_view = View(0.5, int(0.5 * seconds), 224, "three_crops", "rate_filter")
-        self.sound_16k, self.sound_32k = Sound(16000, int(16000 * seconds)), Sound(32000, int(32000 * seconds))
+        self.sound_16k, self.sound_32k = (Sound(rate, int(rate * seconds), "hann") for rate in (16000, 32000))
         self.views, self.sounds = (self.sync_view, self.crops_view), (self.sound_16k, self.sound_32k)
 
     @torch.inference_mode()

@@ -41,6 +41,11 @@ class Sound:
 
     sample_rate: int
     num_samples: int
+    resampling: media.Resampling = "kaiser"
+
+    @property
+    def duration_s(self) -> float:
+        return self.num_samples / self.sample_rate
 
 
 @dataclass(frozen=True)
@@ -159,6 +164,9 @@ def read_clip(
 ) -> tuple[dict[View, np.ndarray], dict[Sound, np.ndarray]]:
     """Frames and waveforms of one file; shapes as in `Media`, without n."""
     waves = {
-        sound: media.read_audio(path, sample_rate=sound.sample_rate, num_samples=sound.num_samples) for sound in sounds
+        sound: media.read_audio(
+            path, sample_rate=sound.sample_rate, num_samples=sound.num_samples, resampling=sound.resampling
+        )
+        for sound in sounds
     }
     return read_views(path, views), waves

@@ -69,9 +69,14 @@ _FOREIGN_FORMATS = {"hls", "concat", "concatf", "dash", "imf", "sdp", "rtsp", "r
 _FORMATS = ",".join(sorted(av.formats_available - _FOREIGN_FORMATS))
 _SAMPLES = {"u8": "u1", "s16": "i2", "s32": "i4", "s64": "i8", "flt": "f4", "dbl": "f8"}
 
-# The Kaiser-windowed sinc that MMAudio resamples with (torchaudio's "kaiser_best" equivalent).
-_LOWPASS_WIDTH = 64
-_ROLLOFF = 0.9475937167399596
+Resampling = Literal["kaiser", "hann"]
+"""The window of the sinc that sound is resampled with.
+
+kaiser: what MMAudio's training data went through (torchaudio's equivalent of "kaiser_best").
+hann: torchaudio's default, with which av-benchmark reads.
+"""
+
+_SINCS: dict[str, tuple[int, float]] = {"kaiser": (64, 0.9475937167399596), "hann": (6, 0.99)}  # lowpass width, rolloff
 _KAISER_BETA = 14.769656459379492
 
 # The same frames must give the same file. x264's look-ahead (macroblock tree, B-frame and weight decisions, rate
@@ -229,11 +234,12 @@ def fit_picture(picture: np.ndarray, *, size: int, fit: Fit) -> np.ndarray:
     return _fitted(picture, _resized_shape((height, width), size, fit), fit)
 
 
-def read_audio(path: _PathLike, *, sample_rate: int, num_samples: int, start_s: float = 0.0) -> np.ndarray:
+def read_audio(
+    path: _PathLike, *, sample_rate: int, num_samples: int, start_s: float = 0.0, resampling: Resampling = "kaiser"
+) -> np.ndarray:
     """The sound from `start_s` on: float32 (num_samples,), the mean of all channels.
 
-    Sound is placed by its timestamps; silence before it starts, in its gaps and after it ends. Resampling is
-    the Kaiser-windowed sinc that MMAudio's data went through.
+    Sound is placed by its timestamps; silence before it starts, in its gaps and after it ends.
 
     Raises:
         MediaError: with state "missing", "corrupt" or "no_audio".
@@ -249,7 +255,8 @@ def read_audio(path: _PathLike, *, sample_rate: int, num_samples: int, start_s: 
         up, down = sample_rate // common, rate // common
         # Read some more on both sides, so that the resampling filter does not fade at the cut. The lead is a
         # whole number of filter periods: `lead * down` samples in are exactly `lead * up` samples out.
-        reach = 0 if up == down else math.ceil(_LOWPASS_WIDTH / _ROLLOFF * max(1.0, down / up)) + 1
+        width, rolloff = _SINCS[resampling]
+        reach = 0 if up == down else math.ceil(width / rolloff * max(1.0, down / up)) + 1
         lead = -(-reach // down)
         begin = round(start_s * rate) - lead * down
         wave = np.zeros(lead * down + math.ceil(num_samples * down / up) + reach, np.float32)
@@ -257,7 +264,7 @@ def read_audio(path: _PathLike, *, sample_rate: int, num_samples: int, start_s: 
     if not found:
         raise MediaError("corrupt", "no sound of the sound track can be decoded")
     if up != down:
-        wave = _resample(wave, up, down)[lead * up :]
+        wave = _resample(wave, up, down, resampling)[lead * up :]
     return np.ascontiguousarray(wave[:num_samples])
 
 
@@ -284,6 +291,43 @@ def read_peak(path: _PathLike, until_s: float) -> float:
         raise MediaError("corrupt", "no sound of the sound track can be decoded")
     tally.check("packets of the sound")
     return peak
+
+
+@dataclass(frozen=True)
+class SoundFacts:
+    """What a sound track is; `duration_s` is where it ends, counted from 0 s of the file's clock."""
+
+    duration_s: float
+    sample_rate: int
+    peak: float
+    finite: bool
+
+
+def examine_sound(path: _PathLike, until_s: float) -> SoundFacts:
+    """Decode the sound up to `until_s` (mean of all channels), which is the longest duration that is told.
+
+    Raises:
+        MediaError: with state "missing", "corrupt" (also if most of the sound cannot be decoded) or "no_audio".
+    """
+    with _opened(path) as container:
+        stream = _first_audio(container)
+        if stream is None:
+            raise MediaError("no_audio", "the file has no sound track")
+        rate = _sample_rate(stream)
+        tally = _Tally(_zero(container), until_s)
+        end, peak, finite, found = 0, 0.0, True, False
+        for position, samples in _placed(container, stream, 0, tally):
+            found = True
+            end = max(end, position + len(samples))
+            good = np.isfinite(samples)
+            finite = finite and bool(good.all())
+            peak = max(peak, float(np.abs(samples[good]).max(initial=0.0)))
+            if end >= until_s * rate:
+                break
+    if not found:
+        raise MediaError("corrupt", "no sound of the sound track can be decoded")
+    tally.check("packets of the sound")
+    return SoundFacts(min(end / rate, until_s), rate, peak, finite)
 
 
 def write_video(
@@ -726,15 +770,19 @@ def _mono(frame: Any) -> np.ndarray:
     return mono
 
 
-def _resample(wave: np.ndarray, up: int, down: int) -> np.ndarray:
-    """torchaudio's sinc_interp_kaiser (equal to 2e-5), without importing torch in every worker."""
+def _resample(wave: np.ndarray, up: int, down: int, resampling: Resampling) -> np.ndarray:
+    """torchaudio's sinc_interp_kaiser and sinc_interp_hann (equal to 2e-5), without importing torch in every worker."""
     from scipy.signal import resample_poly
 
     # t: time in zero crossings of the sinc, on the grid of both rates together
-    cutoff = min(up, down) * _ROLLOFF
-    half = math.floor(_LOWPASS_WIDTH * up * down / cutoff)
+    width, rolloff = _SINCS[resampling]
+    cutoff = min(up, down) * rolloff
+    half = math.floor(width * up * down / cutoff)
     t = np.arange(-half, half + 1) * (cutoff / (up * down))
-    window = np.i0(_KAISER_BETA * np.sqrt(np.maximum(0, 1 - (t / _LOWPASS_WIDTH) ** 2))) / np.i0(_KAISER_BETA)
+    if resampling == "kaiser":
+        window = np.i0(_KAISER_BETA * np.sqrt(np.maximum(0, 1 - (t / width) ** 2))) / np.i0(_KAISER_BETA)
+    else:
+        window = np.cos(t * (math.pi / (2 * width))) ** 2
     taps = np.sinc(t) * window * (cutoff / (up * down))
     resampled = resample_poly(wave, up, down, window=taps.astype(np.float32))
     return np.asarray(resampled, np.float32)

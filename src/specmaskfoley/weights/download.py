@@ -238,7 +238,10 @@ def _authorization(address: str) -> dict[str, str]:
 def _check_space(part: Path, needed: int) -> None:
     free = shutil.disk_usage(part.parent).free
     if needed > free:
-        raise ValueError(f"{part.parent}: needs {show_size(needed)} for {part.name}, has {show_size(free)} free")
+        raise ValueError(
+            f"{part.parent}: needs {show_size(needed)} for {part.name}, has {show_size(free)} free; make room, or "
+            "choose another disk with weights.folder or fetch.folder"
+        )
 
 
 def _size(part: Path) -> int:

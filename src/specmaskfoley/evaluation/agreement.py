@@ -1,0 +1,210 @@
+"""Which clips are scored: those that every system has a usable sound of, once for all metrics.
+
+The common benchmark script scores each metric on the files that metric happens to get; see `published_pairs`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+from specmaskfoley.ledger import ready_hash
+from specmaskfoley.sources.isolation import Lost
+from specmaskfoley.storage.media import MediaError, SoundFacts, examine_sound
+
+SOUND_SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".aac")
+VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".mov", ".avi")
+
+TOLERANCE_S = 0.25
+"""A sound that lacks more than this is of another duration. Whole tokens of 10 s last 9.85 s."""
+
+SILENCE = 1e-4
+"""A peak below this (-80 dBFS) is silence."""
+
+_NAMED = 5
+_VGGSOUND = re.compile(r"[\w-]{11}_\d{6}")
+_CUTS = {30: slice(10, 28), 20: slice(0, 18), 21: slice(1, 19)}
+"""Length of a stem -> where av-benchmark finds the id in it: an index before it, a sample's number after it, a Y."""
+
+Facts = Mapping[Path, SoundFacts | Lost]
+
+
+@dataclass(frozen=True)
+class Found:
+    """The files of a folder by clip; `trouble` holds clips of which no single file can be told, with the reason."""
+
+    files: dict[str, Path]
+    trouble: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """The clips that are scored, and what is to be said of the others.
+
+    Attributes:
+        clips: in their order.
+        wanted: how many clips the reference has.
+        excluded: clip -> where and why it cannot be scored.
+        noted: clip -> what is odd about it, although it is scored.
+    """
+
+    clips: tuple[str, ...]
+    wanted: int
+    excluded: dict[str, str]
+    noted: dict[str, str]
+
+    @property
+    def coverage(self) -> float:
+        return len(self.clips) / self.wanted if self.wanted else 0.0
+
+    @property
+    def hash(self) -> str:
+        """16 hex digits that stand for the list of scored clips; see `ledger.ready_hash`."""
+        return ready_hash(self.clips)
+
+    def check(self, least: float) -> None:
+        """
+        Raises:
+            ValueError: fewer than this share of the wanted clips can be scored, or fewer than two.
+        """
+        if self.coverage >= least and len(self.clips) >= 2:
+            return
+        named = "; ".join(f"{clip}: {reason}" for clip, reason in list(self.excluded.items())[:_NAMED])
+        more = f"; and {len(self.excluded) - _NAMED} more" if len(self.excluded) > _NAMED else ""
+        raise ValueError(
+            f"only {len(self.clips)} of {self.wanted} clips ({self.coverage:.1%}) have a usable sound in every system; "
+            f"evaluate.min_coverage={least:g} (at least 2 clips) is asked for. {named}{more}"
+        )
+
+
+def sound_facts(path: Path, until_s: float) -> tuple[float, int, float, bool] | Lost:
+    """`media.examine_sound` as plain numbers, or the state and reason of a file that cannot be read."""
+    try:
+        facts = examine_sound(path, until_s)
+    except MediaError as error:
+        return Lost(error.state, str(error))
+    return facts.duration_s, facts.sample_rate, facts.peak, facts.finite
+
+
+def find_files(folder: Path, suffixes: Sequence[str], pattern: str = "*", known: Sequence[str] = ()) -> Found:
+    """Files of a folder, searched recursively, by clip: a file's name without ending is its clip's.
+
+    Args:
+        pattern: only files whose name matches, such as `*.flac`.
+        known: clips that are looked for: a longer name is cut to the VGGSound id inside it, as av-benchmark does, if
+            that is one of them.
+
+    Raises:
+        ValueError: there is no such folder, or no such file in it.
+    """
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: not a folder")
+    by_clip: dict[str, list[Path]] = {}
+    clips = frozenset(known)
+    for path in sorted(folder.rglob(pattern)):
+        inside = path.relative_to(folder)
+        if path.suffix.lower() in suffixes and path.is_file() and not any(part[0] == "." for part in inside.parts):
+            by_clip.setdefault(clip_of(path.stem, clips), []).append(path)
+    if not by_clip:
+        raise ValueError(f"{folder}: no file {pattern!r} that ends in {', '.join(suffixes)}")
+    trouble = {
+        clip: f"{len(paths)} files of one name ({', '.join(str(path.relative_to(folder)) for path in paths)})"
+        for clip, paths in by_clip.items()
+        if len(paths) > 1
+    }
+    return Found({clip: paths[0] for clip, paths in by_clip.items() if clip not in trouble}, trouble)
+
+
+def clip_of(stem: str, known: frozenset[str]) -> str:
+    """The clip that a file name without ending means, among those known; otherwise the name itself."""
+    if stem in known or len(stem) not in _CUTS:
+        return stem
+    inner = stem[_CUTS[len(stem)]]
+    return inner if inner in known and _VGGSOUND.fullmatch(inner) else stem
+
+
+def agree(
+    reference: Found,
+    videos: Found | None,
+    systems: Mapping[str, Sequence[Found]],
+    facts: Facts,
+    duration_s: float,
+    shortest_s: float,
+) -> Agreement:
+    """The reference's clips that have a usable sound everywhere.
+
+    Unusable are sounds that are missing, ambiguous, unreadable, not finite, or too short: a reference that lasts less
+    than `shortest_s`, a system's sound that lacks more than TOLERANCE_S of what its reference has of `duration_s`.
+    Silent sounds, and those whose duration or sample rate is not that of most others of their folder, are scored and
+    noted.
+
+    Args:
+        systems: name -> its takes.
+        facts: of every file in `reference` and `systems`.
+    """
+    wanted = sorted({*reference.files, *reference.trouble})
+    excluded: dict[str, str] = {}
+    noted: dict[str, str] = {}
+    least = dict.fromkeys(wanted, shortest_s)
+    for side, takes in {"reference": [reference], **systems}.items():
+        for number, found in enumerate(takes):
+            where = side if len(takes) == 1 else f"{side}, take {number}"
+            usual = _usual(found, facts)
+            for clip in wanted:
+                if clip not in found.files:
+                    _say(excluded, clip, where, found.trouble.get(clip, "no sound of this name"))
+                    continue
+                fact = facts[found.files[clip]]
+                if reason := _unusable(fact, least[clip]):
+                    _say(excluded, clip, where, reason)
+                elif isinstance(fact, SoundFacts) and (odd := _odd(fact, usual)):
+                    _say(noted, clip, where, odd)
+            for clip in sorted({*found.files, *found.trouble} - set(wanted)):
+                _say(noted, clip, where, "the reference has no such clip; not scored")
+        if side == "reference":
+            for clip, path in reference.files.items():
+                if isinstance(fact := facts[path], SoundFacts):
+                    least[clip] = min(duration_s, fact.duration_s) - TOLERANCE_S
+    if videos is not None:
+        for clip in wanted:
+            if clip not in videos.files:
+                _say(excluded, clip, "videos", videos.trouble.get(clip, "no video of this name"))
+    return Agreement(tuple(clip for clip in wanted if clip not in excluded), len(wanted), excluded, noted)
+
+
+def _unusable(fact: SoundFacts | Lost, least_s: float) -> str:
+    if isinstance(fact, Lost):
+        return f"{fact.state}: {fact.reason}"
+    if not fact.finite:
+        return "holds NaN or infinite samples"
+    if fact.duration_s < least_s:
+        return f"lasts {fact.duration_s:.2f} s, at least {least_s:.2f} s are needed"
+    return ""
+
+
+def _odd(fact: SoundFacts, usual: SoundFacts) -> str:
+    odd = []
+    if fact.peak < SILENCE:
+        odd.append("silent")
+    if abs(fact.duration_s - usual.duration_s) > TOLERANCE_S:
+        odd.append(f"lasts {fact.duration_s:.2f} s, most others {usual.duration_s:.2f} s")
+    if fact.sample_rate != usual.sample_rate:
+        odd.append(f"{fact.sample_rate} Hz, most others {usual.sample_rate} Hz")
+    return ", ".join(odd)
+
+
+def _usual(found: Found, facts: Facts) -> SoundFacts:
+    """What most sounds of a folder are like."""
+    known = [fact for path in found.files.values() if isinstance(fact := facts[path], SoundFacts)]
+    if not known:
+        return SoundFacts(0.0, 0, 0.0, True)
+    rate = Counter(fact.sample_rate for fact in known).most_common(1)[0][0]
+    return SoundFacts(median(fact.duration_s for fact in known), rate, 0.0, True)
+
+
+def _say(said: dict[str, str], clip: str, where: str, what: str) -> None:
+    said[clip] = f"{said[clip]}; {where}: {what}" if clip in said else f"{where}: {what}"

@@ -1,0 +1,211 @@
+"""What a panel of judges makes of files, each file and each pair judged once: results are kept by content.
+
+Sounds and videos are read batch by batch; what grows with the number of clips are the arrays that the metrics compare.
+
+Shape letters: n clips, C classes, D width, k stretches a clip, w DeSync windows, O offset classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from specmaskfoley.audio import mel
+from specmaskfoley.config import MiniJudges, Params
+from specmaskfoley.encoders import mini, synchformer
+from specmaskfoley.evaluation import imagebind, judges, mini_panel, onsets, panel, paper_panel, passt, vggish
+from specmaskfoley.evaluation.agreement import sound_facts
+from specmaskfoley.evaluation.onsets import detect_onsets
+from specmaskfoley.evaluation.panel import Panel
+from specmaskfoley.runtime import pick_device, runs_in_half, worker_count
+from specmaskfoley.sources.isolation import IsolatedPool, Lost
+from specmaskfoley.storage import clips, media
+from specmaskfoley.storage.clips import model_sound, stream_media
+from specmaskfoley.storage.feature_cache import FeatureCache, content_key
+from specmaskfoley.storage.media import SoundFacts
+from specmaskfoley.storage.scratch import pool
+from specmaskfoley.weights.loading import find_weights
+from specmaskfoley.weights.records import recorded
+
+_CODE = (
+    clips, imagebind, judges, media, mel, mini, mini_panel, onsets, panel, paper_panel, passt, synchformer, vggish
+)  # fmt: skip
+"""What decides a result besides settings and weights."""
+
+_OF_SOUND = ("logits", "embedding", "stretches", "joint")
+_KEPT_AT_ONCE = 64  # facts of files: every write to the disk costs milliseconds
+LONGER_S = 1.0
+"""Sounds are examined up to this much beyond what the judges hear."""
+
+
+@dataclass(frozen=True)
+class Listened:
+    """What the judges make of the sounds of n clips."""
+
+    logits: np.ndarray
+    """(n, C) of the tagger: KL and the inception score."""
+    embedding: np.ndarray
+    """(n, D) of the tagger: FD."""
+    stretches: np.ndarray
+    """(n, k, D) of the audio embedder: FAD."""
+    joint: np.ndarray
+    """(n, D) of the audio-video embedder: IB score."""
+    onsets: tuple[np.ndarray, ...]
+    """n arrays of times in seconds."""
+    offsets: tuple[np.ndarray, ...]
+    """An array (n, w, O) of offset logits for each list of videos that they were held against: DeSync."""
+
+    def at(self, rows: np.ndarray) -> Listened:
+        """The same of some sounds, in an order."""
+        return Listened(
+            **{name: getattr(self, name)[rows] for name in _OF_SOUND},
+            onsets=tuple(self.onsets[row] for row in rows),
+            offsets=tuple(array[rows] for array in self.offsets),
+        )
+
+
+class Judging:
+    """A panel with its memory; see `judging`.
+
+    Args:
+        judge: the panel.
+        params: how onsets are heard, files read and processes bounded.
+    """
+
+    def __init__(self, judge: Panel, cache: FeatureCache, params: Params) -> None:
+        self.panel = judge
+        self._cache = cache
+        self._sound = model_sound(params)
+        self._threads = params.run.workers
+        self._processes = partial(
+            IsolatedPool,
+            worker_count(params),
+            timeout_s=params.prepare.clip_timeout_s,
+            memory_gb=params.prepare.clip_memory_gb,
+        )
+        self._keys: dict[Path, str] = {}
+
+    def examine(self, sounds: Sequence[Path]) -> dict[Path, SoundFacts | Lost]:
+        """What every file's sound is, or why it cannot be read; in processes that may crash or hang."""
+        until_s = self.panel.duration_s + LONGER_S
+        found: dict[Path, SoundFacts | Lost] = {}
+        names: dict[Path, str] = {}
+        for path in dict.fromkeys(sounds):
+            try:
+                names[path] = f"facts {self._key(path)}"
+            except OSError as error:
+                found[path] = Lost("missing", str(error.strerror))
+        known = self._cache.known(names.values())
+        todo = [path for path, name in names.items() if name not in known]
+        if todo:
+            examined = partial(sound_facts, until_s=until_s)
+            with self._processes() as processes:
+                results = zip(todo, processes.map(examined, todo, title="examining sounds"), strict=True)
+                while part := list(islice(results, _KEPT_AT_ONCE)):
+                    found |= {path: result for path, result in part if isinstance(result, Lost)}
+                    good = {names[path]: result for path, result in part if not isinstance(result, Lost)}
+                    self._cache.put({name: {"facts": np.array(facts, np.float64)} for name, facts in good.items()})
+        for path, name in names.items():
+            if path not in found:
+                duration_s, sample_rate, peak, finite = self._cache.get(name)["facts"].tolist()
+                found[path] = SoundFacts(duration_s, int(sample_rate), peak, bool(finite))
+        return found
+
+    def watch(self, videos: Sequence[Path]) -> np.ndarray:
+        """Show the judges every video: (n, D) of the audio-video embedder."""
+        names = {path: f"seen {self._key(path)}" for path in videos}
+        known = self._cache.known(names.values())
+        todo = [path for path in dict.fromkeys(videos) if names[path] not in known]
+        for batch in self._stream(todo, "watching", views=self.panel.views):
+            seen = self.panel.see({view: self._whole(frames) for view, frames in batch.frames.items()})
+            rows = _rows({"joint": seen.joint, **_numbered(seen.windows)})
+            self._cache.put({names[path]: row for path, row in zip(todo[batch.rows], rows, strict=False)})
+        return np.stack([self._cache.get(names[path])["joint"] for path in videos])
+
+    def listen(self, sounds: Sequence[Path], against: Sequence[Sequence[Path]] = (), title: str = "") -> Listened:
+        """Play the judges every sound, once whatever it is held against.
+
+        Args:
+            against: lists of n videos that `watch` has seen; the offset of sound i from each list's video i is told.
+        """
+        heard = [f"heard {self._key(path)}" for path in sounds]
+        pairs = [
+            [f"offset {self._key(video)} {self._key(sound)}" for video, sound in zip(videos, sounds, strict=True)]
+            for videos in against
+        ]
+        known = self._cache.known([*heard, *(name for names in pairs for name in names)])
+        needed = [[name, *(names[index] for names in pairs)] for index, name in enumerate(heard)]
+        todo = [index for index, names in enumerate(needed) if not known.issuperset(names)]
+        wanted = (*self.panel.sounds, self._sound)
+        for batch in self._stream([sounds[index] for index in todo], title or "listening", sounds=wanted):
+            indices = todo[batch.rows]
+            result = self.panel.hear({sound: self._whole(batch.waves[sound]) for sound in self.panel.sounds})
+            rows = _rows({name: getattr(result, name) for name in _OF_SOUND})[: len(indices)]
+            for row, wave in zip(rows, batch.waves[self._sound], strict=True):
+                row["onsets"] = detect_onsets(wave, self._sound.sample_rate)
+            kept: dict[str, Mapping[str, np.ndarray]] = {
+                heard[index]: row for index, row in zip(indices, rows, strict=True)
+            }
+            for videos, names in zip(against, pairs, strict=True):
+                logits = self.panel.offsets(self._windows([videos[index] for index in indices]), result.windows)
+                kept |= {names[index]: {"logits": row} for index, row in zip(indices, logits, strict=False)}
+            self._cache.put(kept)
+        found = [self._cache.get(name) for name in heard]
+        return Listened(
+            **{name: np.stack([row[name] for row in found]) for name in _OF_SOUND},
+            onsets=tuple(row["onsets"] for row in found),
+            offsets=tuple(np.stack([self._cache.get(name)["logits"] for name in names]) for names in pairs),
+        )
+
+    def _windows(self, videos: Sequence[Path]) -> list[np.ndarray]:
+        rows = [self._cache.get(f"seen {self._key(path)}") for path in videos]
+        return [self._whole(np.stack([row[name] for row in rows])).numpy() for name in rows[0] if name != "joint"]
+
+    def _whole(self, array: np.ndarray) -> torch.Tensor:
+        """(n, ...) of a batch, the last row repeated up to the batch size: a result must not depend on its company."""
+        missing = self.panel.batch_size - len(array)
+        return torch.from_numpy(np.concatenate([array, np.repeat(array[-1:], missing, axis=0)]) if missing else array)
+
+    def _stream(self, paths: Sequence[Path], title: str, **what: Any) -> Iterator[clips.Media]:
+        if paths:
+            size = self.panel.batch_size
+            yield from stream_media(paths, batch_size=size, workers=self._threads, title=title, **what)
+
+    def _key(self, path: Path) -> str:
+        if path not in self._keys:
+            self._keys[path] = content_key(path)
+        return self._keys[path]
+
+
+@contextmanager
+def judging(judge: Panel, params: Params) -> Iterator[Judging]:
+    """The panel, with what it has judged before under the same settings, weights and code, in any run."""
+    if isinstance(params.judges, MiniJudges):
+        weights: list[Any] = [params.audio, params.video]
+        inputs = [params.paths.judges]
+    else:
+        names = [getattr(params.judges, role).weights for role in ("passt", "vggish", "imagebind", "synchformer")]
+        records = [recorded(find_weights(name, params)) for name in dict.fromkeys(names)]
+        weights = [params.audio, [record.sha256 for record in records if record is not None]]
+        inputs = []
+    half = runs_in_half(params.run.precision, pick_device(params.run.device))
+    with pool("judged", [params.judges, *weights, half], inputs, _CODE) as folder:  # noqa: SIM117
+        with FeatureCache(folder / "features.sqlite") as cache:
+            yield Judging(judge, cache, params)
+
+
+def _rows(arrays: Mapping[str, np.ndarray]) -> list[dict[str, np.ndarray]]:
+    """Arrays (n, ...) as n rows."""
+    return [dict(zip(arrays, row, strict=True)) for row in zip(*arrays.values(), strict=True)]
+
+
+def _numbered(windows: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+    return {f"window{number}": window for number, window in enumerate(windows)}
