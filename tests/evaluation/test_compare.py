@@ -80,10 +80,16 @@ def test_a_system_that_repeats_the_truth_gets_the_truths_numbers(place):
     assert {row["clips"] for row in scores.values()} == {21}
     assert {row["onset_clips"] for row in scores.values()} == {14}
     assert {row["coverage"] for row in scores.values()} == {1.0}
-    # The same set of sounds in another order.
     assert scores["shuffled"]["kl"] != scores["ours"]["kl"]
 
     spread = made.intervals(50, seed=0)
+    first = replace(made, takes={"ours": made.takes["ours"][:1], "shuffled": made.takes["shuffled"]})
+    for name in ("fd", "fad"):  # the same set of sounds in another order
+        assert first.scores()["ours"][name] == first.scores()["shuffled"][name]
+        assert first.intervals(20, seed=0)["ours"][name] == first.intervals(20, seed=0)["shuffled"][name]
+    truth = spread["ground_truth"]
+    assert truth["kl"] == {"low": 0.0, "high": 0.0, "sd": None}
+    assert all(0 <= row["onset_f1"]["low"] <= row["onset_f1"]["high"] <= 1 for row in spread.values())
     for name in ("fd", "fad", "kl", "ib", "desync", "onset_f1"):
         interval = spread["ours"][name]
         assert interval["low"] < scores["ours"][name] < interval["high"]

@@ -142,15 +142,13 @@ def compare(judge: Judging, entries: Entries, settings: Evaluate, seed: int) -> 
     true = judge.listen([entries.reference.files[clip] for clip in clips], against, f"listening to {TRUE}")
     events = [_until(entries.events.get(clip), entries.events_until_s) for clip in clips]
 
-    def beside(heard: Listened, offsets: np.ndarray | None, order: np.ndarray) -> Sounds:
-        """Sounds held against the clips at `order`."""
+    def beside(heard: Listened, offsets: np.ndarray | None, partners: np.ndarray) -> Sounds:
+        """Sounds held against the clips at `partners`."""
         timing = [
             np.nan if not events[place] else onset_f1(events[place], onsets.tolist(), settings.onset_tolerance_s).f1
-            for place, onsets in zip(order, heard.onsets, strict=True)
+            for place, onsets in zip(partners, heard.onsets, strict=True)
         ]
-        return sounds_of(
-            heard, true.at(order), None if seen is None else seen[order], offsets, judge.panel.grid, timing
-        )
+        return sounds_of(heard, true, seen, offsets, judge.panel.grid, timing, partners)
 
     own = np.arange(len(clips))
     takes: dict[str, list[Sounds]] = {TRUE: [beside(true, _first(true.offsets), own)]}

@@ -17,7 +17,16 @@ from specmaskfoley.evaluation.inception import SPLITS, inception_score
 from specmaskfoley.evaluation.judging import Listened
 from specmaskfoley.evaluation.kl import kl_per_clip
 
-METRICS = ("fd", "fad", "kl", "ib", "desync", "isc", "onset_f1")
+METRICS = {
+    "fd": (0.0, np.inf),
+    "fad": (0.0, np.inf),
+    "kl": (0.0, np.inf),
+    "ib": (-1.0, 1.0),
+    "desync": (0.0, np.inf),
+    "isc": (1.0, np.inf),
+    "onset_f1": (0.0, 1.0),
+}
+"""Name -> the least and the most that it can be."""
 
 _NORMAL_95 = 1.96
 
@@ -59,17 +68,20 @@ def sounds_of(
     offsets: np.ndarray | None,
     grid: np.ndarray,
     onset_f1: Sequence[float] = (),
+    partners: np.ndarray | None = None,
 ) -> Sounds:
     """What the judges heard of a system and of the reference, row by row the same clips.
 
     Args:
         seen: (n, D) of the videos, if there are any.
-        offsets: (n, w, O) logits, if there are videos.
+        offsets: (n, w, O) logits, if there are videos; row i of sound i and its partner's video.
         onset_f1: n values, NaN for clips without known events; or none.
+        partners: the clip that each sound is held against, where it is not its own.
     """
-    per_clip = {"kl": kl_per_clip(true.logits, heard.logits)}
+    beside = slice(None) if partners is None else partners
+    per_clip = {"kl": kl_per_clip(true.logits[beside], heard.logits)}
     if seen is not None:
-        per_clip["ib"] = ib_per_clip(seen, heard.joint)
+        per_clip["ib"] = ib_per_clip(seen[beside], heard.joint)
     if offsets is not None:
         per_clip["desync"] = desync_per_clip(offsets, grid)
     if len(onset_f1) and not np.isnan(onset_f1).all():
@@ -94,10 +106,10 @@ def deviations(takes: Sequence[Sounds]) -> dict[str, float]:
 def intervals(takes: Sequence[Sounds], resamples: int, seed: int) -> dict[str, tuple[float, float]]:
     """95 % bootstrap intervals over clips of the metrics' means over takes.
 
-    The value plus and minus 1.96 standard deviations of its resamples. Not their percentiles: a resample holds fewer
-    different clips than the set, which raises a Fréchet distance, so that its percentiles may lie beside the value.
-    All takes and systems are resampled alike for one seed. The inception score has none: it depends on how clips are
-    shuffled into splits.
+    The value plus and minus 1.96 standard deviations of its resamples, as far as the metric goes. Not their
+    percentiles: a resample holds fewer different clips than the set, which raises a Fréchet distance, so that its
+    percentiles may lie beside the value. All takes and systems are resampled alike for one seed. The inception score
+    has none: it depends on how clips are shuffled into splits.
 
     Args:
         resamples: 0 for no intervals.
@@ -114,11 +126,12 @@ def intervals(takes: Sequence[Sounds], resamples: int, seed: int) -> dict[str, t
     distances = [[_distances(take, row) for take in takes] for row in counts]  # (R, takes, 2)
     for number, name in enumerate(("fd", "fad")):
         spread[name] = float(np.asarray(distances)[:, :, number].mean(axis=1).std(ddof=1))
-    return {
-        name: (value[name] - _NORMAL_95 * spread[name], value[name] + _NORMAL_95 * spread[name])
-        for name in METRICS
-        if name in spread
-    }
+    found = {}
+    for name, (least, most) in METRICS.items():
+        if name in spread:
+            low, high = (value[name] + side * _NORMAL_95 * spread[name] for side in (-1, 1))
+            found[name] = (max(low, least), min(high, most))
+    return found
 
 
 def _scores(take: Sounds) -> dict[str, float]:

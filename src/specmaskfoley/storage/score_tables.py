@@ -336,7 +336,7 @@ def _counted(shared: Mapping[str, float | int | None], clips: ScoredClips | None
         parts[0] += f", {100 * coverage:.1f} % of those wanted"
     if clips is not None:
         parts.append(f"list {clips.hash}")
-        parts += [f"{clips.duration_s:g} s each"] if clips.duration_s is not None else []
+        parts += [f"{clips.duration_s:.4g} s each"] if clips.duration_s is not None else []
         parts.append(f"{clips.takes} takes" if clips.takes > 1 else "one take")
         parts += [f"{len(clips.excluded)} not scored"] if clips.excluded else []
         parts += [f"{len(clips.noted)} scored but odd"] if clips.noted else []
