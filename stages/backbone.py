@@ -1,5 +1,7 @@
 """Stage backbone: tokens and audio prompts in, SpecMaskGIT backbone out."""
 
+import own_code  # noqa: F401
+
 from specmaskfoley import tracking
 from specmaskfoley.config import Params
 from specmaskfoley.loading import load_token_clips

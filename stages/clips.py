@@ -1,5 +1,7 @@
 """Stage clips: the source named by data.source in, clip list (and rendered clips) out."""
 
+import own_code  # noqa: F401
+
 from specmaskfoley.config import Params
 from specmaskfoley.runtime import stage_main
 from specmaskfoley.sources.listing import list_clips

@@ -1,5 +1,6 @@
 """Stage codec: training clips' mels in, SpecVQGAN-style tokenizer out; or an official one, taken as it is."""
 
+import own_code  # noqa: F401
 import torch
 
 from specmaskfoley import tracking

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import own_code  # noqa: F401
 import torch
 
 from specmaskfoley import tracking

@@ -2,12 +2,13 @@
 
 from pathlib import Path
 
+import own_code  # noqa: F401
 import torch
 
 from specmaskfoley import pictures, tracking
 from specmaskfoley.audio.mel import MelSpectrogram
 from specmaskfoley.config import Params
-from specmaskfoley.evaluation.compare import TRUE, compare
+from specmaskfoley.evaluation.compare import compare
 from specmaskfoley.evaluation.judging import judging
 from specmaskfoley.evaluation.loading import load_entries, load_panel, subsets
 from specmaskfoley.runtime import stage_main, start
@@ -16,7 +17,7 @@ from specmaskfoley.storage.files import write_json
 from specmaskfoley.storage.tables import SCORES_SCHEMA, ready_clips, write_table
 from specmaskfoley.synthesis import take_folder
 
-SHOWN = ("specmaskfoley", "backbone_text")
+SHOWN = {"specmaskfoley": "SpecMaskFoley", "backbone_text": "backbone, text"}
 
 
 def main(params_file: str = "params.yaml") -> None:
@@ -49,7 +50,7 @@ def draw(params: Params, clips: tuple[str, ...]) -> None:
         waves = read_media(files, sounds=(sound,)).waves[sound]
         pictures.spectrogram_pair(
             Path(params.paths.metrics) / "pictures" / f"{row.clip_id}.png",
-            dict(zip((TRUE, *SHOWN), mel(torch.from_numpy(waves)).numpy(), strict=True)),
+            dict(zip(("ground truth", *SHOWN.values()), mel(torch.from_numpy(waves)).numpy(), strict=True)),
             row.events or (),
             params.audio.token_duration_s,
             f"{row.label} ({row.clip_id})",

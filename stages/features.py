@@ -1,5 +1,7 @@
 """Stage features: usable clips and encoders in; Parquet shards of video features and prompt embeddings out."""
 
+import own_code  # noqa: F401
+
 from specmaskfoley.config import Params
 from specmaskfoley.extraction.extract import extract
 from specmaskfoley.extraction.features import FeatureExtractor

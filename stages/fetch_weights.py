@@ -1,5 +1,7 @@
 """Stage fetch_weights: weights.lock.yaml in; the official files that the profile needs, and a list of them, out."""
 
+import own_code  # noqa: F401
+
 from specmaskfoley.config import Params
 from specmaskfoley.runtime import stage_main
 from specmaskfoley.storage.files import write_json

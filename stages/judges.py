@@ -1,5 +1,6 @@
 """Stage judges: training clips in; tagger, audio, audio-video embedder and offset classifier out, if trained here."""
 
+import own_code  # noqa: F401
 import torch
 from torch import nn
 

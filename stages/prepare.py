@@ -1,5 +1,7 @@
 """Stage prepare: clip list in; ledger (every clip, its state, the reason where it is unusable) and usable clips out."""
 
+import own_code  # noqa: F401
+
 from specmaskfoley.config import Params
 from specmaskfoley.runtime import stage_main
 from specmaskfoley.sources.inspection import inspect_clips

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import own_code  # noqa: F401
+
 from specmaskfoley import reporting, tracking
 from specmaskfoley.config import Params
 from specmaskfoley.runtime import stage_main

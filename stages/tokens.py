@@ -1,5 +1,7 @@
 """Stage tokens: usable clips and codec in, Parquet shards of token grids out."""
 
+import own_code  # noqa: F401
+
 from specmaskfoley.config import Params
 from specmaskfoley.extraction.extract import extract
 from specmaskfoley.extraction.tokens import TokenExtractor

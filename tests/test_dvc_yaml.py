@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import ast
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -56,3 +60,26 @@ def test_code_dependencies_are_the_real_imports(stage):
 def test_a_stage_runs_its_own_script(stage):
     assert STAGES[stage]["cmd"] == f"python stages/{stage}.py"
     assert f"stages/{stage}.py" in STAGES[stage]["deps"]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_first_makes_sure_whose_code_it_runs(stage):
+    lines = (ROOT / "stages" / f"{stage}.py").read_text(encoding="utf-8").splitlines()
+    imports = [line for line in lines if line.startswith(("import ", "from "))]
+    ours = [number for number, line in enumerate(imports) if "specmaskfoley" in line]
+    assert any(line.startswith("import own_code") for line in imports[: ours[0]])
+
+
+def test_a_copy_runs_its_own_code(tmp_path):
+    """What `dvc exp run --queue` does: the package is installed from elsewhere."""
+    shutil.copytree(ROOT / "stages", tmp_path / "stages")
+    shutil.copytree(SOURCE, tmp_path / "src", ignore=shutil.ignore_patterns("*.egg-info"))
+    (tmp_path / "src" / "specmaskfoley" / "config.py").write_text("raise SystemExit('the code of the copy')\n")
+    done = subprocess.run(
+        [sys.executable, "stages/prepare.py"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(SOURCE)},
+        capture_output=True,
+        text=True,
+    )
+    assert "the code of the copy" in done.stderr

@@ -181,7 +181,7 @@ def test_intervals_and_deviations_stand_beside_the_scores() -> None:
     html = to_html(found)
     assert 'title="95 % interval [6.00, 9.50]"' in html
     assert '<span class="sd">± 0.25</span>' in html
-    assert "over 3 takes" in html
+    assert "deviation over takes" in html
     alone = score_table("Scores", system_entries(SCORES, {"backbone_text": {"fd": Interval(low=6, high=7)}}))
     assert "±" not in to_html(alone)
 

@@ -23,7 +23,7 @@ from specmaskfoley.config import Params
 from specmaskfoley.sources.isolation import IsolatedPool, Lost
 from specmaskfoley.storage import media
 from specmaskfoley.storage.journal import Journal
-from specmaskfoley.storage.media import MediaError, MediaInfo, check_file, probe, read_peak
+from specmaskfoley.storage.media import MediaError, MediaInfo, check_file, examine_sound, probe
 from specmaskfoley.storage.scratch import pool
 from specmaskfoley.storage.tables import LEDGER_SCHEMA, LISTED
 
@@ -156,8 +156,10 @@ def _check(path: str, info: MediaInfo, demands: Demands) -> None:
                 "short",
                 f"{have} are less than audio.duration_s={demands.duration_s:g}, and prepare.padding=none",
             )
-    peak = read_peak(path, demands.duration_s)
-    level = 20 * math.log10(peak) if peak > 0 else -math.inf
+    sound = examine_sound(path, demands.duration_s)
+    if not sound.finite:
+        raise MediaError("corrupt", "its sound holds NaN or infinite samples")
+    level = 20 * math.log10(sound.peak) if sound.peak > 0 else -math.inf
     if level < demands.silence_db:
         raise MediaError("silent", f"peak of {level:.0f} dBFS is below prepare.silence_db={demands.silence_db:g}")
 

@@ -268,31 +268,6 @@ def read_audio(
     return np.ascontiguousarray(wave[:num_samples])
 
 
-def read_peak(path: _PathLike, until_s: float) -> float:
-    """The largest magnitude of the sound's samples (mean of all channels) before `until_s`; 0 without any.
-
-    Raises:
-        MediaError: with state "missing", "corrupt" (also if most of the sound cannot be decoded) or "no_audio".
-    """
-    with _opened(path) as container:
-        stream = _first_audio(container)
-        if stream is None:
-            raise MediaError("no_audio", "the file has no sound track")
-        end = round(until_s * _sample_rate(stream))
-        tally = _Tally(_zero(container), until_s)
-        peak, found = 0.0, False
-        for position, samples in _placed(container, stream, 0, tally):
-            found = True
-            if position >= end:
-                break
-            heard = samples[max(0, -position) : end - position]
-            peak = max(peak, float(np.abs(heard).max(initial=0.0)))
-    if not found:
-        raise MediaError("corrupt", "no sound of the sound track can be decoded")
-    tally.check("packets of the sound")
-    return peak
-
-
 @dataclass(frozen=True)
 class SoundFacts:
     """What a sound track is; `duration_s` is where it ends, counted from 0 s of the file's clock."""
@@ -304,7 +279,9 @@ class SoundFacts:
 
 
 def examine_sound(path: _PathLike, until_s: float) -> SoundFacts:
-    """Decode the sound up to `until_s` (mean of all channels), which is the longest duration that is told.
+    """Decode the sound from 0 s to `until_s` (mean of all channels), which is the longest duration that is told.
+
+    The peak is that of finite samples, 0 without any.
 
     Raises:
         MediaError: with state "missing", "corrupt" (also if most of the sound cannot be decoded) or "no_audio".
@@ -315,19 +292,22 @@ def examine_sound(path: _PathLike, until_s: float) -> SoundFacts:
             raise MediaError("no_audio", "the file has no sound track")
         rate = _sample_rate(stream)
         tally = _Tally(_zero(container), until_s)
+        last = round(until_s * rate)
         end, peak, finite, found = 0, 0.0, True, False
         for position, samples in _placed(container, stream, 0, tally):
             found = True
-            end = max(end, position + len(samples))
-            good = np.isfinite(samples)
-            finite = finite and bool(good.all())
-            peak = max(peak, float(np.abs(samples[good]).max(initial=0.0)))
-            if end >= until_s * rate:
+            if position >= last:
+                end = last
                 break
+            heard = samples[max(0, -position) : last - position]
+            good = np.isfinite(heard)
+            finite = finite and bool(good.all())
+            peak = max(peak, float(np.abs(heard[good]).max(initial=0.0)))
+            end = max(end, min(position + len(samples), last))
     if not found:
         raise MediaError("corrupt", "no sound of the sound track can be decoded")
     tally.check("packets of the sound")
-    return SoundFacts(min(end / rate, until_s), rate, peak, finite)
+    return SoundFacts(end / rate, rate, peak, finite)
 
 
 def write_video(

@@ -243,7 +243,7 @@ def score_table(
     ]
     notes = [note, _counted(shared, clips)]
     if any(entry.intervals for entry in entries):
-        notes.append("In brackets: 95 % bootstrap interval over clips." + _spread(entries, clips))
+        notes.append("In brackets: 95 % bootstrap interval over clips." + _spread(entries))
     systems = {name: about for name, about in SYSTEMS.values() if name in {entry.title for entry in entries}}
     return Table(
         title=title,
@@ -343,11 +343,10 @@ def _counted(shared: Mapping[str, float | int | None], clips: ScoredClips | None
     return "; ".join(parts) + "."
 
 
-def _spread(entries: Sequence[Entry], clips: ScoredClips | None) -> str:
+def _spread(entries: Sequence[Entry]) -> str:
     if all(interval.sd is None for entry in entries for interval in entry.intervals.values()):
         return ""
-    takes = f" {clips.takes}" if clips is not None else ""
-    return f" Behind ±: standard deviation over{takes} takes (sampling seeds), of which the score is the mean."
+    return " Behind ±: standard deviation over takes (sampling seeds), of which the score is the mean."
 
 
 # ---------------------------------------------------------------------- in HTML and Markdown
