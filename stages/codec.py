@@ -35,18 +35,18 @@ def train_codec(settings: TrainCodec, params: Params, device: torch.device) -> N
     inputs = [params.paths.usable, params.paths.clips, params.paths.encoders]
     with scratch("codec", matters, inputs) as folder, tracking.stage_run("codec", params) as log:
         normalize = build_mel(params.audio).normalize
-        train = normalize(load_mels(params, "train"))
+        clips, train = load_mels(params, "train")
         objective = CodecObjective(
             Codec(params.codec).to(device),
             settings,
-            train,
-            normalize(load_mels(params, "val")),
+            normalize(train),
+            normalize(load_mels(params, "val")[1]),
             patch=params.audio.patch,
             device=device,
             precision=params.run.precision,
             listener=load_prompt(params).to(device).eval() if settings.perceptual_weight else None,
         )
-        history = fit(objective, len(train), settings.optim, seed=params.seed, name="codec", scratch=folder, log=log)
+        history = fit(objective, clips, settings.optim, seed=params.seed, name="codec", scratch=folder, log=log)
         save(objective.codec, history.curves, params)
 
 

@@ -32,7 +32,7 @@ def main(params_file: str = "params.yaml") -> None:
             device=device,
             precision=params.run.precision,
         )
-        history = fit(objective, len(train), settings.optim, seed=params.seed, name="control", scratch=folder, log=log)
+        history = fit(objective, train.ids, settings.optim, seed=params.seed, name="control", scratch=folder, log=log)
         save_model(params.paths.control, objective.control, **control_description(params))
         write_curves(params.paths.metrics, "control", history.curves)
 

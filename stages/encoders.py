@@ -36,7 +36,7 @@ def train_encoders(params: Params, device: torch.device) -> None:
         train = load_audio_visual(params, "train")
         valid = load_audio_visual(params, "val", train.texts)
         for role, (objective, optim) in encoder_objectives(params, train, valid, device).items():
-            history = fit(objective, len(train), optim, seed=params.seed, name=role, scratch=folder, log=log)
+            history = fit(objective, train.ids, optim, seed=params.seed, name=role, scratch=folder, log=log)
             save_model(encoder_file(params, role), objective.modules, **encoder_description(params, role))
             write_curves(params.paths.metrics, f"encoder_{role}", history.curves)
 

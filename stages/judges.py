@@ -39,7 +39,7 @@ def train_judges(judges: MiniJudges, params: Params, device: torch.device) -> No
         objectives = judge_objectives(panel, train, valid, judges, device, params.run.precision)
         for number, (name, (objective, optim)) in enumerate(objectives.items()):
             seed = params.seed + 1000 + number  # never the seeds of the generator's own encoders
-            history = fit(objective, len(train), optim, seed=seed, name=name, scratch=folder, log=log)
+            history = fit(objective, train.ids, optim, seed=seed, name=name, scratch=folder, log=log)
             write_curves(params.paths.metrics, f"judge_{name}", history.curves)
         save_model(params.paths.judges, panel, judges=judges, texts=list(train.texts))
 

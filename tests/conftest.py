@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import hypothesis
 import pytest
 from golden_rule import ERRORS, Golden
 from tiny import Project
+
+# A busy machine is no fault of the code: the time limit a test is pytest's.
+hypothesis.settings.register_profile("patient", deadline=None)
+hypothesis.settings.load_profile("patient")
 
 HERE = Path(__file__).resolve().parent
 

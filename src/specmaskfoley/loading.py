@@ -30,6 +30,7 @@ def load_audio_visual(params: Params, split: str, texts: tuple[str, ...] = ()) -
     sync, semantic, sound = sync_view(params), semantic_view(params), model_sound(params)
     media = read_media([row.path for row in rows], views=(sync, semantic), sounds=(sound,), workers=params.run.workers)
     return AudioVisual(
+        ids=[row.clip_id for row in rows],
         sync_frames=torch.from_numpy(media.frames[sync]),
         semantic_frames=torch.from_numpy(media.frames[semantic]),
         log_mel=log_mels(media.waves[sound], params),
@@ -39,11 +40,11 @@ def load_audio_visual(params: Params, split: str, texts: tuple[str, ...] = ()) -
     )
 
 
-def load_mels(params: Params, split: str) -> Tensor:
-    """The codec's mels (n, M, L) of all usable clips of a split."""
-    paths, sound = [row.path for row in ready_clips(params.paths.usable, split)], model_sound(params)
-    waves = read_media(paths, sounds=(sound,), workers=params.run.workers).waves[sound]
-    return _batched(build_mel(params.audio), waves)
+def load_mels(params: Params, split: str) -> tuple[list[str], Tensor]:
+    """Ids and the codec's mels (n, M, L) of all usable clips of a split."""
+    rows, sound = ready_clips(params.paths.usable, split), model_sound(params)
+    waves = read_media([row.path for row in rows], sounds=(sound,), workers=params.run.workers).waves[sound]
+    return [row.clip_id for row in rows], _batched(build_mel(params.audio), waves)
 
 
 def load_token_clips(params: Params, split: str, *, video: bool) -> TokenClips:
@@ -61,6 +62,7 @@ def load_token_clips(params: Params, split: str, *, video: bool) -> TokenClips:
         )
     semantic = features["semantic"].astype(np.float32).mean(1) if video else None
     return TokenClips(
+        ids=ids,
         tokens=_tensor(tokens["tokens"]).flatten(1),
         prompt=_tensor(features["audio_prompt"]),
         sync=_tensor(features["sync"]) if video else None,

@@ -47,6 +47,7 @@ def make(seed: int = 0) -> tuple[Backbone, ControlBranch]:
 def clips(count: int = 8) -> TokenClips:
     generator = torch.Generator().manual_seed(1)
     return TokenClips(
+        ids=[f"clip{row}" for row in range(count)],
         tokens=torch.randint(CODES, (count, ROWS * COLUMNS), generator=generator, dtype=torch.int16),
         prompt=torch.randn(count, PROMPT, generator=generator),
         sync=torch.randn(count, FRAMES, SYNC, generator=generator),
@@ -207,6 +208,7 @@ def test_one_training_step_and_one_sampling_run_at_the_papers_size():
     torch.manual_seed(0)
     backbone, control = paper()
     one = TokenClips(
+        ids=["clip"],
         tokens=torch.randint(1024, (1, 265), dtype=torch.int16),
         prompt=F.normalize(torch.randn(1, 512), dim=-1),
         sync=torch.randn(1, 240, 768),

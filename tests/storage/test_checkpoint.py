@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +15,7 @@ from torch import nn
 from specmaskfoley.config import Backbone as BackboneSettings
 from specmaskfoley.config import Control as ControlSettings
 from specmaskfoley.storage import checkpoint
-from specmaskfoley.storage.checkpoint import load_model, load_state, save_model, save_state
+from specmaskfoley.storage.checkpoint import TrainingStates, load_model, save_model
 
 SETTINGS = ControlSettings(depth=3, aligner_mlp_width=64)
 
@@ -127,8 +130,8 @@ def test_a_save_that_fails_midway_leaves_the_old_model(tmp_path, monkeypatch):
 def test_a_training_state_comes_back(tmp_path):
     optimizer = torch.optim.AdamW(network(0).parameters())
     state = {"step": 3, "optimizer": optimizer.state_dict(), "curves": {"loss": [(1, 0.5)]}, "x": torch.arange(3)}
-    save_state(tmp_path / "s.pt", state)
-    found = load_state(tmp_path / "s.pt")
+    TrainingStates(tmp_path, "s").save(3, state)
+    found = TrainingStates(tmp_path, "s").load()
     assert found is not None
     assert found["step"] == 3
     assert found["curves"] == {"loss": [(1, 0.5)]}
@@ -137,15 +140,67 @@ def test_a_training_state_comes_back(tmp_path):
 
 
 def test_no_training_state_yet_is_none(tmp_path):
-    assert load_state(tmp_path / "s.pt") is None
+    assert TrainingStates(tmp_path, "s").load() is None
+    assert TrainingStates(tmp_path, "s").newest is None
 
 
-def test_a_state_that_cannot_be_written_leaves_the_old_one(tmp_path):
-    save_state(tmp_path / "s.pt", {"step": 1})
-    with pytest.raises(Exception, match=r"pickle|local object"):
-        save_state(tmp_path / "s.pt", {"step": 2, "big": torch.zeros(1000), "bad": lambda: None})
-    assert load_state(tmp_path / "s.pt") == {"step": 1}
-    assert names(tmp_path) == ["s.pt"]
+def test_the_newest_states_are_kept_and_only_of_this_training(tmp_path):
+    TrainingStates(tmp_path, "sync").save(5, {"step": 5})
+    states = TrainingStates(tmp_path, "s", keep=2)
+    for step in (1, 20, 300):
+        states.save(step, {"step": step})
+    assert names(tmp_path) == ["s-00000020.pt", "s-00000300.pt", "sync-00000005.pt"]
+    assert states.load() == {"step": 300}
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[: len(data) // 2], lambda data: b"", lambda data: b"x" * 999])
+def test_a_damaged_state_falls_back_to_the_one_before(tmp_path, damage, capsys):
+    states = TrainingStates(tmp_path, "s")
+    states.save(1, {"step": 1, "x": torch.zeros(99)})
+    states.save(2, {"step": 2, "x": torch.zeros(99)})
+    newest = tmp_path / "s-00000002.pt"
+    newest.write_bytes(damage(newest.read_bytes()))
+    found = states.load()
+    assert found is not None
+    assert found["step"] == 1
+    told = capsys.readouterr().out
+    assert "s-00000002.pt: damaged checkpoint (" in told
+    assert "going on from the one before" in told
+    # What is set aside is not in the way of the states to come.
+    for step in (2, 3):
+        states.save(step, {"step": step})
+    assert names(tmp_path) == ["s-00000002.pt", "s-00000002.pt.damaged", "s-00000003.pt"]
+
+
+def test_nothing_but_damaged_states_is_an_error_and_not_a_fresh_start(tmp_path):
+    (tmp_path / "s-00000001.pt").write_bytes(b"x")
+    (tmp_path / "s-00000002.pt").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"s-00000002.pt: damaged .*s-00000001.pt: damaged .*delete"):
+        TrainingStates(tmp_path, "s").load()
+    assert names(tmp_path) == ["s-00000001.pt", "s-00000002.pt"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a limit on the size of files")
+def test_a_state_that_does_not_fit_on_the_disk_leaves_the_old_ones(tmp_path):
+    """The system refuses to write more than a megabyte into a file."""
+    script = """
+import resource, sys, torch
+from pathlib import Path
+from specmaskfoley.storage.checkpoint import TrainingStates
+states = TrainingStates(Path(sys.argv[1]), "s")
+states.save(1, {"step": 1})
+resource.setrlimit(resource.RLIMIT_FSIZE, (10**6, 10**6))
+try:
+    states.save(2, {"step": 2, "big": torch.zeros(10**6)})
+except ValueError as error:
+    print(error)
+"""
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "s-00000002.pt: this checkpoint cannot be written" in done.stdout
+    assert "s-00000001.pt, is kept" in done.stdout
+    assert names(tmp_path) == ["s-00000001.pt"]
+    assert TrainingStates(tmp_path, "s").load() == {"step": 1}
 
 
 def test_a_state_with_code_in_it_is_not_run(tmp_path):
@@ -153,7 +208,7 @@ def test_a_state_with_code_in_it_is_not_run(tmp_path):
         def __reduce__(self):
             return (Path.touch, (tmp_path / "sprung",))
 
-    torch.save({"step": Trap()}, tmp_path / "s.pt")
-    with pytest.raises(Exception, match=r"(?i)weights.only"):
-        load_state(tmp_path / "s.pt")
+    torch.save({"step": Trap()}, tmp_path / "s-00000001.pt")
+    with pytest.raises(ValueError, match=r"(?i)weights.only"):
+        TrainingStates(tmp_path, "s").load()
     assert not (tmp_path / "sprung").exists()

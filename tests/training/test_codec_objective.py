@@ -30,6 +30,7 @@ CODEC = CodecSettings(
     attention=False,
 )
 MELS, FRAMES, CLIPS = 32, 64, 10
+IDS = [f"clip{row}" for row in range(CLIPS)]
 WHOLE = FRAMES // 16
 ROWS = np.arange(4)
 
@@ -247,7 +248,7 @@ def test_the_discriminator_learns_to_tell_sound_from_its_copy():
 def test_adversarial_training_moves_the_discriminator_and_the_codec_apart(tmp_path):
     made = objective(adversarial_weight=1.0, adversarial_after=2, steps=4)
     before = {name: value.clone() for name, value in made.modules["discriminator"].state_dict().items()}
-    fit(made, CLIPS, made.settings.optim, seed=0, name="codec", scratch=tmp_path, log=Quiet())
+    fit(made, IDS, made.settings.optim, seed=0, name="codec", scratch=tmp_path, log=Quiet())
     assert all(not torch.equal(made.modules["discriminator"].state_dict()[name], v) for name, v in before.items())
 
     # The discriminator's own loss is about the codec's output, but does not train the codec.
@@ -259,7 +260,7 @@ def test_adversarial_training_moves_the_discriminator_and_the_codec_apart(tmp_pa
 
 def test_the_listener_is_not_trained(tmp_path):
     made = objective(perceptual_weight=1.0, steps=2)
-    fit(made, CLIPS, made.settings.optim, seed=0, name="codec", scratch=tmp_path, log=Quiet())
+    fit(made, IDS, made.settings.optim, seed=0, name="codec", scratch=tmp_path, log=Quiet())
     assert made.listener is not None
     for (name, found), (_, expected) in zip(
         made.listener.state_dict().items(), listener().state_dict().items(), strict=True
@@ -291,7 +292,7 @@ def test_training_lowers_the_reconstruction_error(tmp_path):
         tones[clip, 3 * clip : 3 * clip + 3] = 1.0
     settings = train_codec(steps=60, quantize_after=20)
     made = CodecObjective(Codec(CODEC), settings, tones, tones, patch=16, device=torch.device("cpu"))
-    history = fit(made, CLIPS, settings.optim, seed=0, name="codec", scratch=tmp_path, log=Quiet())
+    history = fit(made, IDS, settings.optim, seed=0, name="codec", scratch=tmp_path, log=Quiet())
     assert history.last()["val_reconstruction"] < 0.6 * history.curves["val_reconstruction"][0][1]
     assert history.last()["val_perplexity"] > 2
 
@@ -313,7 +314,7 @@ def test_resume_equals_uninterrupted_with_codebook_averages_and_discriminator(tm
 
     def run(made: CodecObjective, folder: str) -> Any:
         scratch = tmp_path / folder
-        return fit(made, CLIPS, made.settings.optim, seed=0, name="codec", scratch=scratch, log=Quiet())
+        return fit(made, IDS, made.settings.optim, seed=0, name="codec", scratch=scratch, log=Quiet())
 
     straight = objective(**settings)
     history = run(straight, "straight")

@@ -15,6 +15,7 @@ from specmaskfoley.config import Training
 from specmaskfoley.training.loop import RowSampler, fit, learning_rate, step_generator
 
 ROWS = 23
+CLIPS = [f"clip{row}" for row in range(ROWS)]
 
 
 def training(**changes: float) -> Training:
@@ -83,7 +84,7 @@ class Log:
 
 
 def run(objective: Regression, scratch: Path, settings: Training | None = None, seed: int = 0):
-    return fit(objective, ROWS, settings or training(), seed=seed, name="line", scratch=scratch, log=Log())
+    return fit(objective, CLIPS, settings or training(), seed=seed, name="line", scratch=scratch, log=Log())
 
 
 def test_training_finds_the_line(tmp_path):
@@ -135,7 +136,7 @@ def test_validation_runs_in_eval_mode_without_gradients(tmp_path):
 
 def test_curves_have_the_steps_that_the_settings_ask_for(tmp_path):
     log = Log()
-    history = fit(Regression(), ROWS, training(steps=25), seed=0, name="line", scratch=tmp_path, log=log)
+    history = fit(Regression(), CLIPS, training(steps=25), seed=0, name="line", scratch=tmp_path, log=log)
     assert [step for step, _ in history.curves["weight"]] == [10, 20, 25]
     assert [step for step, _ in history.curves["val_error"]] == [9, 18, 25]
     logged: dict[str, list[tuple[int, float]]] = {}
@@ -145,11 +146,13 @@ def test_curves_have_the_steps_that_the_settings_ask_for(tmp_path):
     assert logged == history.curves
 
 
-def test_nan_names_the_step_and_the_last_good_checkpoint(tmp_path):
-    with pytest.raises(ValueError, match="line: loss of weight is nan, gradient norm nan at step 16") as caught:
+def test_nan_names_the_step_its_clips_and_the_last_good_checkpoint(tmp_path):
+    with pytest.raises(ValueError, match=r"line: loss of weight is nan, .* at step 16") as caught:
         run(Regression(bad=16), tmp_path)
-    assert str(tmp_path / "line.pt") in str(caught.value)
-    state = torch.load(tmp_path / "line.pt", weights_only=True)
+    assert str(tmp_path / "line-00000014.pt") in str(caught.value)
+    batch = RowSampler(ROWS, training().batch_size, 0).rows(16)
+    assert str(caught.value).endswith(f"The step's clips: {', '.join(f'clip{row}' for row in batch)}")
+    state = torch.load(tmp_path / "line-00000014.pt", weights_only=True)
     assert state["step"] == 14
     assert all(torch.isfinite(value).all() for value in state["modules"].values())
 

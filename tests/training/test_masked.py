@@ -53,6 +53,7 @@ def backbone(std: float = 0.3) -> Diary:
 def clips(count: int = CLIPS) -> TokenClips:
     generator = torch.Generator().manual_seed(1)
     return TokenClips(
+        ids=[f"clip{row}" for row in range(count)],
         tokens=torch.randint(CODES, (count, N), generator=generator, dtype=torch.int16),
         prompt=torch.randn(count, 4, generator=generator).half(),
         sync=torch.randn(count, 12, 3, generator=generator).half(),
@@ -174,7 +175,9 @@ def run(made: BackboneObjective, scratch: Path, **changes: Any) -> Any:
         "checkpoint_every": 5,
         "validate_every": 4,
     }
-    return fit(made, CLIPS, Training(**(settings | changes)), seed=0, name="model", scratch=scratch, log=Quiet())
+    return fit(
+        made, made.train.ids, Training(**(settings | changes)), seed=0, name="model", scratch=scratch, log=Quiet()
+    )
 
 
 @pytest.mark.parametrize("make", [objective, control_objective])
@@ -209,6 +212,7 @@ def test_control_learns_from_video_what_the_backbone_cannot_know(tmp_path):
     """Every clip is one repeated code, told by its video features alone."""
     codes = torch.arange(CLIPS) % CODES
     data = TokenClips(
+        ids=[f"clip{row}" for row in range(CLIPS)],
         tokens=codes[:, None].expand(-1, N).to(torch.int16),
         prompt=torch.zeros(CLIPS, 4),
         sync=F.one_hot(codes % 3, 3).float()[:, None].expand(-1, 12, -1).contiguous(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -86,18 +87,65 @@ def _opened(path: str | Path) -> Iterator[Any]:
         raise ValueError(f"{path}: not a readable safetensors file ({error}); delete it and run `dvc repro`") from None
 
 
-def save_state(path: Path, state: dict[str, Any]) -> None:
-    """Atomically write a training state of tensors and plain values."""
-    with atomic_path(path) as temporary:
-        torch.save(state, temporary)
+class TrainingStates:
+    """The newest states of one training, `<name>-<steps done>.pt`: several, so that a damaged one costs little.
 
+    Args:
+        keep: how many; older ones are removed.
+    """
 
-def load_state(path: Path) -> dict[str, Any] | None:
-    """The training state, or None if there is none yet."""
-    if not path.exists():
+    def __init__(self, folder: Path, name: str, keep: int = 2) -> None:
+        self._folder, self._name, self._keep = folder, name, keep
+
+    @property
+    def newest(self) -> Path | None:
+        """The file of the newest state."""
+        return next(iter(self._files()), None)
+
+    def save(self, step: int, state: dict[str, Any]) -> None:
+        """Write a state of tensors and plain values, whole or not at all.
+
+        Raises:
+            ValueError: it cannot be written, on a full disk for example; earlier states are kept.
+        """
+        path = self._folder / f"{self._name}-{step:08d}.pt"
+        try:
+            with atomic_path(path) as temporary:
+                torch.save(state, temporary)
+        except (OSError, RuntimeError) as error:  # torch tells of a full disk by the latter
+            kept = f"the newest before it, {self.newest}, is kept" if self.newest else "there is none before it"
+            raise ValueError(
+                f"{path}: this checkpoint cannot be written ({_first_line(error)}); {kept}. Make room, then run "
+                "`dvc repro`: training goes on from there"
+            ) from None
+        for old in self._files()[self._keep :]:
+            old.unlink()
+
+    def load(self) -> dict[str, Any] | None:
+        """The newest state that can be read, or None if there is none yet; newer ones are damaged, told of and renamed.
+
+        Raises:
+            ValueError: there are states, and none can be read.
+        """
+        damaged: dict[Path, str] = {}
+        for path in self._files():
+            try:
+                state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+            except (RuntimeError, pickle.UnpicklingError, EOFError, OSError) as error:
+                damaged[path] = f"{path}: damaged checkpoint ({_first_line(error)})"
+                continue
+            for other, line in damaged.items():
+                os.replace(other, other.with_name(f"{other.name}.damaged"))
+                print(f"{self._name}: {line}; set aside, going on from the one before", flush=True)
+            return state
+        if damaged:
+            raise ValueError(f"{'; '.join(damaged.values())}; delete what is damaged to train from the start")
         return None
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)  # type: ignore[no-any-return]
-    except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"{path}: damaged checkpoint ({reason}); delete it to train from the start") from None
+
+    def _files(self) -> list[Path]:
+        """The newest first."""
+        return sorted(self._folder.glob(f"{self._name}-????????.pt"), reverse=True)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

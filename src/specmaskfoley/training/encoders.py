@@ -5,7 +5,7 @@ Shape letters: n clips, t video frames, S frame side, M mel bands, L mel frames.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -26,12 +26,13 @@ Network = TypeVar("Network", bound=nn.Module)
 
 @dataclass(frozen=True)
 class AudioVisual:
-    """Clips of one split in memory.
+    """Clips of one split in memory: n ids.
 
     sync_frames: (n, t, S, S, 3) uint8, semantic_frames likewise at their own rate, log_mel: (n, M, L),
     labels: (n,) index into `texts`; mel_per_frame: mel frames for one sync frame.
     """
 
+    ids: Sequence[str]
     sync_frames: Tensor
     semantic_frames: Tensor
     log_mel: Tensor

@@ -8,7 +8,10 @@ goes on from a checkpoint takes exactly the steps it would have taken.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,10 +22,12 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from specmaskfoley.config import Training
-from specmaskfoley.storage import checkpoint
+from specmaskfoley.storage.checkpoint import TrainingStates
 
 Scores = dict[str, float]
 Curves = dict[str, list[tuple[int, float]]]
+
+_TERMINATED = 128 + signal.SIGTERM  # the exit code of a shell's child that SIGTERM ended
 
 
 class Objective(Protocol):
@@ -99,7 +104,7 @@ def learning_rate(settings: Training, step: int) -> float:
 
 def fit(
     objective: Objective,
-    num_rows: int,
+    clips: Sequence[str],
     settings: Training,
     *,
     seed: int,
@@ -107,50 +112,73 @@ def fit(
     scratch: Path,
     log: MetricLog,
 ) -> History:
-    """Train to the last step, going on from the newest checkpoint in `scratch` if there is one.
+    """Train to the last step, going on from the newest good checkpoint in `scratch` if there is one.
+
+    SIGTERM, by which clusters take machines back, ends the step at hand, writes a checkpoint and exits with code 143.
+
+    Args:
+        clips: ids of the training rows.
 
     Raises:
-        ValueError: the loss is no longer finite; names the step and the last good checkpoint.
+        ValueError: the loss is no longer finite (named: the step, its clips, the last good checkpoint), a checkpoint
+            cannot be written, or none can be read.
     """
-    sampler = RowSampler(num_rows, settings.batch_size, seed)
+    sampler = RowSampler(len(clips), settings.batch_size, seed)
     groups = objective.groups()
     optimizers = {key: _adamw(parameters, settings) for key, parameters in groups.items()}
-    file = scratch / f"{name}.pt"
-    first, history = _restore(file, objective, optimizers)
+    states = TrainingStates(scratch, name)
+    first, history = _restore(states, name, objective, optimizers)
 
     objective.modules.train()
     bar = tqdm(range(first, settings.steps), initial=first, total=settings.steps, desc=name, mininterval=1.0)
-    for step in bar:
-        generator = step_generator(seed, step)
-        rows = sampler.rows(step)
-        scores: Scores = {}
-        for key, parameters in groups.items():
-            for group in optimizers[key].param_groups:
-                group["lr"] = learning_rate(settings, step)
-            loss, seen = objective.loss(key, rows, step, generator)
-            scores |= seen
-            optimizers[key].zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            norm = torch.nn.utils.clip_grad_norm_(parameters, settings.grad_clip)
-            if not (torch.isfinite(loss) and torch.isfinite(norm)):
-                kept = f"the last good checkpoint is {file}" if file.exists() else "there is no checkpoint yet"
-                raise ValueError(
-                    f"{name}: loss of {key} is {loss.item()}, gradient norm {norm.item()} at step {step}; {kept}. "
-                    "Try a lower base_learning_rate"
-                )
-            optimizers[key].step()
-        objective.after_step(step, generator)
+    with _terminated() as terminated:
+        for step in bar:
+            generator, rows, rate = step_generator(seed, step), sampler.rows(step), learning_rate(settings, step)
+            scores: Scores = {}
+            for key, optimizer in optimizers.items():
+                loss, seen = objective.loss(key, rows, step, generator)
+                scores |= seen
+                if not _descend(loss, groups[key], optimizer, rate, settings.grad_clip):
+                    raise ValueError(_not_finite(name, key, loss, step, [clips[row] for row in rows], states.newest))
+            objective.after_step(step, generator)
 
-        done = step + 1
-        if done % 10 == 0 or done == settings.steps:
-            _record(history, log, scores | {"learning_rate": learning_rate(settings, step)}, done)
-            bar.set_postfix({key: f"{value:.3g}" for key, value in list(scores.items())[:3]}, refresh=False)
-        if done % settings.validate_every == 0 or done == settings.steps:
-            _record(history, log, _validate(objective, seed), done)
-        if done % settings.checkpoint_every == 0 or done == settings.steps:
-            _keep(file, objective, optimizers, history, done)
+            done = step + 1
+            if done % 10 == 0 or done == settings.steps:
+                _record(history, log, scores | {"learning_rate": rate}, done)
+                bar.set_postfix({key: f"{value:.3g}" for key, value in list(scores.items())[:3]}, refresh=False)
+            if done % settings.validate_every == 0 or done == settings.steps:
+                _record(history, log, _validate(objective, seed), done)
+            stop = terminated() and done < settings.steps
+            if done % settings.checkpoint_every == 0 or done == settings.steps or stop:
+                _keep(states, objective, optimizers, history, done)
+            if stop:
+                print(f"{name}: terminated after step {done}; `dvc repro` goes on from there", flush=True)
+                raise SystemExit(_TERMINATED)
     objective.modules.eval()
     return history
+
+
+def _descend(
+    loss: Tensor, parameters: list[nn.Parameter], optimizer: torch.optim.AdamW, rate: float, grad_clip: float
+) -> bool:
+    """One optimizer step, unless loss and gradient are not finite; whether it was made."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    norm = torch.nn.utils.clip_grad_norm_(parameters, grad_clip)
+    if not (torch.isfinite(loss) and torch.isfinite(norm)):
+        return False
+    optimizer.step()
+    return True
+
+
+def _not_finite(name: str, key: str, loss: Tensor, step: int, clips: list[str], last: Path | None) -> str:
+    kept = f"the last good checkpoint is {last}" if last else "there is no checkpoint yet"
+    return (
+        f"{name}: loss of {key} is {loss.item()}, or its gradient not finite, at step {step}; {kept}. Try a lower "
+        f"base_learning_rate. The step's clips: {', '.join(clips)}"
+    )
 
 
 def step_generator(seed: int, step: int) -> torch.Generator:
@@ -185,7 +213,11 @@ def _record(history: History, log: MetricLog, values: Scores, step: int) -> None
 
 
 def _keep(
-    file: Path, objective: Objective, optimizers: dict[str, torch.optim.AdamW], history: History, done: int
+    states: TrainingStates,
+    objective: Objective,
+    optimizers: dict[str, torch.optim.AdamW],
+    history: History,
+    done: int,
 ) -> None:
     state: dict[str, Any] = {
         "step": done,
@@ -193,16 +225,38 @@ def _keep(
         "optimizers": {key: optimizer.state_dict() for key, optimizer in optimizers.items()},
         "curves": history.curves,
     }
-    checkpoint.save_state(file, state)
+    states.save(done, state)
 
 
-def _restore(file: Path, objective: Objective, optimizers: dict[str, torch.optim.AdamW]) -> tuple[int, History]:
-    state = checkpoint.load_state(file)
+def _restore(
+    states: TrainingStates, name: str, objective: Objective, optimizers: dict[str, torch.optim.AdamW]
+) -> tuple[int, History]:
+    state = states.load()
     if state is None:
         return 0, History()
-    objective.modules.load_state_dict(state["modules"])
-    for key, optimizer in optimizers.items():
-        optimizer.load_state_dict(state["optimizers"][key])
-    print(f"{file.stem}: going on from step {state['step']}", flush=True)
-    curves = {name: [(int(s), float(v)) for s, v in points] for name, points in state["curves"].items()}
+    try:
+        objective.modules.load_state_dict(state["modules"])
+        for key, optimizer in optimizers.items():
+            optimizer.load_state_dict(state["optimizers"][key])
+    except (RuntimeError, KeyError, ValueError) as error:
+        raise ValueError(
+            f"{states.newest}: the checkpoint of another model ({str(error).splitlines()[0]}); delete it to train from "
+            "the start"
+        ) from None
+    print(f"{name}: going on from step {state['step']}", flush=True)
+    curves = {key: [(int(s), float(v)) for s, v in points] for key, points in state["curves"].items()}
     return int(state["step"]), History(curves)
+
+
+@contextmanager
+def _terminated() -> Iterator[Callable[[], bool]]:
+    """Whether SIGTERM has come; it does nothing else meanwhile. Only the main thread can listen."""
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    asked = threading.Event()
+    before = signal.signal(signal.SIGTERM, lambda *_: asked.set())
+    try:
+        yield asked.is_set
+    finally:
+        signal.signal(signal.SIGTERM, before)

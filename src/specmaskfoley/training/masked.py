@@ -6,6 +6,7 @@ Shape letters: n clips, N tokens a clip, P prompt width, t video frames, d featu
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,8 +22,12 @@ from specmaskfoley.training.loop import Scores
 
 @dataclass(frozen=True)
 class TokenClips:
-    """Clips of one split: tokens (n, N) int16, audio prompts (n, P); for control sync (n, t, d) and semantic (n, d)."""
+    """Clips of one split.
 
+    n ids, tokens (n, N) int16, audio prompts (n, P); for control sync (n, t, d) and semantic (n, d).
+    """
+
+    ids: Sequence[str]
     tokens: Tensor
     prompt: Tensor
     sync: Tensor | None = None
