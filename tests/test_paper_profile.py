@@ -40,6 +40,7 @@ def paper(folder: Path, bundle: Path) -> Callable[[dict[str, Any]], None]:
         params["run"]["threads"] = 2
         params["weights"]["bundle"] = str(bundle)
         profile = params["profiles"]["vggsound"]
+        profile["encoders"]["batch_size"] = 1  # batches are filled up
         profile["video"]["semantic_fps"] = SEMANTIC_FRAMES / 10  # CLIP takes 4 s and more a frame on two cores
         profile["audio"] |= {"mel": "specvqgan", "fmin": 125.0, "fmax": 7600.0}
         profile["codec"]["weights"] = "specvqgan_vggsound"
@@ -132,6 +133,7 @@ def judged(tmp_path_factory: pytest.TempPathFactory, golden: Golden, clips: Path
         patch.chdir(root)
         patch.setenv("DVC_ROOT", str(root))
         panel = load_panel(params, torch.device("cpu"))
+        panel.batch_size = len(files)  # batches are filled up
         with judging(panel, params) as judge:
             seen = judge.watch(files)
             heard, swapped = judge.listen(files, [files]), judge.listen(files[::-1], [files])
