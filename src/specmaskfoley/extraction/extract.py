@@ -12,7 +12,7 @@ from specmaskfoley.extraction.worker import Clip, Unit
 from specmaskfoley.sources.inspection import set_aside
 from specmaskfoley.storage.scratch import pool
 from specmaskfoley.storage.shards import Row, ShardPool, row_key
-from specmaskfoley.storage.tables import SPLITS, LedgerRow, ready_clips
+from specmaskfoley.storage.tables import SHARD_LAYOUT, SPLITS, LedgerRow, ready_clips
 
 
 def extract(params: Params, kind: type[Extractor], out: str) -> None:
@@ -24,7 +24,8 @@ def extract(params: Params, kind: type[Extractor], out: str) -> None:
     clips = {split: ready_clips(params.paths.usable, split) for split in SPLITS}
     rows = {split: [Row(clip.clip_id, _key(clip, kind)) for clip in found] for split, found in clips.items()}
     by_key = {row.key: clip for split in SPLITS for row, clip in zip(rows[split], clips[split], strict=True)}
-    with pool(kind.stage, kind.settings(params), kind.inputs(params), kind.code()) as directory:
+    settings = [*kind.settings(params), SHARD_LAYOUT]
+    with pool(kind.stage, settings, kind.inputs(params), kind.code()) as directory:
         batch = kind.batch_size(params)
         shards = ShardPool(
             directory,

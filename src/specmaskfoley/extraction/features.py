@@ -20,7 +20,9 @@ from specmaskfoley.storage.files import read_json
 
 
 class FeatureExtractor:
-    """Columns sync (t, d), semantic (u, d), audio_prompt (P,), text_prompt (P,), all float16; see `features`."""
+    """Columns sync (t, d), semantic (u, d), audio_prompt (P,), text_prompt (P,), all float16 (see `features`), and
+    semantic_mean (d,) float32: all that training reads of semantic, which is a third of a row.
+    """
 
     stage = "features"
     reads_label = True
@@ -35,6 +37,7 @@ class FeatureExtractor:
         arrays = {
             "sync": sync,
             "semantic": semantic,
+            "semantic_mean": semantic.float().mean(1),
             "audio_prompt": self._features.audio_prompt(torch.from_numpy(batch.waves[self.sounds[0]])),
             "text_prompt": self._features.text_prompt(labels),
         }

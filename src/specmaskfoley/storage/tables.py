@@ -1,12 +1,15 @@
 """Parquet: the clip list, the ledger, and shards of arrays.
 
-A shard row is one clip: its id, and each array flattened into a fixed-size list whose shape stands in the
-field's metadata. Files hold no time or machine, so the same rows always give the same bytes.
+A shard row is one clip: its id, and the bytes of each array, whose dtype and shape stand in the field's metadata
+(`numpy.frombuffer(row, dtype).reshape(shape)`). Bytes of a fixed length are read at the speed of memory; lists of numbers
+took fifteen times as long (`benchmarks/loader.py` says what is reached). Files hold no time or machine, so the same rows
+always give the same bytes.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -94,12 +97,14 @@ SCORES_SCHEMA = pa.schema(
 )
 """What stage evaluate says of each sound; means over takes."""
 
-_DTYPES = {
-    "int16": pa.int16(),
-    "float16": pa.float16(),
-    "float32": pa.float32(),
-    "uint8": pa.uint8(),
-}
+SHARD_LAYOUT = "fixed-size bytes, groups of 8 rows"
+"""Part of what makes a kept shard fit: rows of an earlier layout are made again."""
+
+GROUP_ROWS = 8
+"""Rows that are read together: few, so that a training that reads in a random order of groups has little in common
+among neighbours, and enough that a group of video features is a read of megabytes."""
+
+_DTYPES = ("int16", "float16", "float32", "uint8")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -288,22 +293,19 @@ def write_shard(
         columns.append(pa.array(keys, pa.string()))
         schema.append(pa.field("key", pa.string(), nullable=False))
     for name, array in arrays.items():
-        shape, kind = array.shape[1:], _DTYPES[array.dtype.name]
-        values = pa.array(np.ascontiguousarray(array).reshape(-1), kind)
-        list_kind = pa.list_(pa.field("item", kind, nullable=False), int(np.prod(shape, dtype=np.int64)))
-        columns.append(pa.FixedSizeListArray.from_arrays(values, type=list_kind))
-        schema.append(pa.field(name, list_kind, nullable=False, metadata={"shape": json.dumps(shape)}))
+        dtype, shape = _dtype(name, array.dtype.name), array.shape[1:]
+        kind = pa.binary(dtype.itemsize * math.prod(shape))
+        # As bytes first: Arrow knows no buffer of numbers of half precision.
+        buffer = pa.py_buffer(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+        columns.append(pa.FixedSizeBinaryArray.from_buffers(kind, len(ids), [None, buffer]))
+        about = {"dtype": dtype.name, "shape": json.dumps(shape)}
+        schema.append(pa.field(name, kind, nullable=False, metadata=about))
     table = pa.Table.from_arrays(columns, schema=pa.schema(schema, metadata=dict(metadata or {})))
     with atomic_path(path) as temporary:
-        # Numbers without repeats: dictionaries and byte statistics only cost time here.
+        # Numbers without repeats: dictionaries and statistics only cost time here, and a slower compression
+        # saves little of features (a tenth) and reads at a tenth of the speed.
         pq.write_table(
-            table,
-            temporary,
-            compression="zstd",
-            compression_level=1,
-            use_dictionary=False,
-            write_statistics=False,
-            row_group_size=max(len(ids), 1),
+            table, temporary, compression="lz4", use_dictionary=False, write_statistics=False, row_group_size=GROUP_ROWS
         )
 
 
@@ -359,13 +361,27 @@ def _read_arrays(
     ids = [clip_id for table in tables for clip_id in table.column("clip_id").to_pylist()]
     result = {}
     for name in wanted:
-        field = schema.field(name)
-        shape = tuple(json.loads(field.metadata[b"shape"]))
-        chunks = [chunk for table in tables for chunk in table.column(name).chunks]
-        parts = [chunk.flatten().to_numpy(zero_copy_only=True).reshape(-1, *shape) for chunk in chunks]
-        empty = np.empty((0, *shape), field.type.value_type.to_pandas_dtype())
-        result[name] = parts[0] if len(parts) == 1 else np.concatenate([empty, *parts])
+        parts = [to_array(table, name) for table in tables]
+        result[name] = parts[0] if len(parts) == 1 else np.concatenate(parts)
     return ids, result
+
+
+def to_array(table: pa.Table, name: str) -> np.ndarray:
+    """A column of a shard, (n, *shape); without a copy if it lies in one piece."""
+    dtype, shape = _dtype_and_shape(table.schema.field(name))
+    parts = []
+    for chunk in table.column(name).chunks:
+        size = math.prod(shape)
+        values = np.frombuffer(chunk.buffers()[1], dtype, len(chunk) * size, chunk.offset * size * dtype.itemsize)
+        parts.append(values.reshape(-1, *shape))
+    return parts[0] if len(parts) == 1 else np.concatenate([np.empty((0, *shape), dtype), *parts])
+
+
+def _dtype_and_shape(field: pa.Field) -> tuple[np.dtype[Any], tuple[int, ...]]:
+    try:
+        return np.dtype(field.metadata[b"dtype"].decode()), tuple(json.loads(field.metadata[b"shape"]))
+    except (KeyError, TypeError):
+        raise ValueError(f"column {field.name} does not say its dtype and shape; written by another version?") from None
 
 
 def _shards(directory: Path, split: str) -> list[Path]:
