@@ -328,6 +328,18 @@ def read_arrays(
     Raises:
         ValueError: if the split or a column is missing, or the shards do not belong together.
     """
+    files = [file for _, file in open_shards(directory, split, columns)]
+    return _read_arrays(files, columns)
+
+
+def open_shards(
+    directory: str | os.PathLike[str], split: str, columns: Sequence[str] | None = None
+) -> list[tuple[Path, pq.ParquetFile]]:
+    """All shards of a split, in order.
+
+    Raises:
+        ValueError: if the split or a column is missing, or the shards do not belong together.
+    """
     directory = Path(directory)
     paths = _shards(directory, split)
     if not paths:
@@ -345,7 +357,7 @@ def read_arrays(
     arrays = _array_names(schema)
     if missing := [name for name in columns or () if name not in arrays]:
         raise ValueError(f"{paths[0]}: no column {', '.join(missing)}; it has {', '.join(arrays)}")
-    return _read_arrays(files, columns)
+    return list(zip(paths, files, strict=True))
 
 
 def _array_names(schema: pa.Schema) -> list[str]:
