@@ -1,53 +1,50 @@
 """Stage codec: training clips' mels in, SpecVQGAN-style tokenizer out; or an official one, taken as it is."""
 
 import own_code  # noqa: F401
-import torch
 
-from specmaskfoley import tracking
-from specmaskfoley.audio.mel import build_mel
-from specmaskfoley.config import Params, TrainCodec
+from specmaskfoley.config import Params, TrainCodec, matters
 from specmaskfoley.encoders import load_prompt
-from specmaskfoley.loading import load_mels
+from specmaskfoley.loading import load_mels, mel_rows
 from specmaskfoley.models.codec import Codec
 from specmaskfoley.networks import codec_description
-from specmaskfoley.runtime import stage_main, start
+from specmaskfoley.runtime import stage_main
 from specmaskfoley.storage.checkpoint import save_model
 from specmaskfoley.storage.curves import write_curves
-from specmaskfoley.storage.scratch import scratch
 from specmaskfoley.training.codec import CodecObjective
-from specmaskfoley.training.loop import Curves, fit
+from specmaskfoley.training.loop import Curves
+from specmaskfoley.training.session import session
 from specmaskfoley.weights.loading import load_weights
 
 
-def main(params_file: str = "params.yaml") -> None:
+def main(params_file: str = "params.yaml", dry_run: bool = False) -> None:
     params = Params.load(params_file)
-    device = start(params)
     if params.train_codec is not None:
-        train_codec(params.train_codec, params, device)
+        train_codec(params.train_codec, params, dry_run)
     if params.codec.weights is not None:
         codec = Codec(params.codec)
         codec.load_official(*load_weights(params.codec.weights, params))
         save(codec, {}, params)
 
 
-def train_codec(settings: TrainCodec, params: Params, device: torch.device) -> None:
-    matters = [params.seed, params.codec, settings, params.audio, params.run.precision]
+def train_codec(settings: TrainCodec, params: Params, dry_run: bool) -> None:
+    decisive = [params.seed, params.codec, matters(settings), params.audio, params.run.precision]
     inputs = [params.paths.usable, params.paths.clips, params.paths.encoders]
-    with scratch("codec", matters, inputs) as folder, tracking.stage_run("codec", params) as log:
-        normalize = build_mel(params.audio).normalize
-        clips, train = load_mels(params, "train")
+    with session("codec", params, decisive, inputs, spread=True, dry_run=dry_run) as here:
+        with here.accelerator.main_process_first():  # which reads the mels
+            rows = mel_rows(params, "train", here.folder)
         objective = CodecObjective(
-            Codec(params.codec).to(device),
+            Codec(params.codec).to(here.device),
             settings,
-            normalize(train),
-            normalize(load_mels(params, "val")[1]),
+            rows,
+            load_mels(params, "val"),
             patch=params.audio.patch,
-            device=device,
+            device=here.device,
             precision=params.run.precision,
-            listener=load_prompt(params).to(device).eval() if settings.perceptual_weight else None,
+            listener=load_prompt(params).to(here.device).eval() if settings.perceptual_weight else None,
         )
-        history = fit(objective, clips, settings.optim, seed=params.seed, name="codec", scratch=folder, log=log)
-        save(objective.codec, history.curves, params)
+        history = here.fit(objective, rows, settings.optim, name="codec")
+        if here.leads:
+            save(objective.codec, history.curves, params)
 
 
 def save(codec: Codec, curves: Curves, params: Params) -> None:

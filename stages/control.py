@@ -2,39 +2,36 @@
 
 import own_code  # noqa: F401
 
-from specmaskfoley import tracking
-from specmaskfoley.config import Params
-from specmaskfoley.loading import load_token_clips
+from specmaskfoley.config import Params, matters
+from specmaskfoley.loading import load_token_clips, token_rows
 from specmaskfoley.networks import build_control, control_description, load_backbone
-from specmaskfoley.runtime import stage_main, start
+from specmaskfoley.runtime import stage_main
 from specmaskfoley.storage.checkpoint import save_model
 from specmaskfoley.storage.curves import write_curves
-from specmaskfoley.storage.scratch import scratch
-from specmaskfoley.training.loop import fit
 from specmaskfoley.training.masked import ControlObjective
+from specmaskfoley.training.session import session
 
 
-def main(params_file: str = "params.yaml") -> None:
+def main(params_file: str = "params.yaml", dry_run: bool = False) -> None:
     params = Params.load(params_file)
-    device = start(params)
     settings = params.train_control
-    matters = [params.seed, params.control, settings, params.run.precision]
+    decisive = [params.seed, params.control, matters(settings), params.run.precision]
     inputs = [params.paths.tokens, params.paths.features, params.paths.backbone]
-    with scratch("control", matters, inputs) as folder, tracking.stage_run("control", params) as log:
-        train = load_token_clips(params, "train", video=True)
-        backbone = load_backbone(params, device)
+    with session("control", params, decisive, inputs, spread=True, dry_run=dry_run) as here:
+        backbone = load_backbone(params, here.device)
+        control = build_control(backbone, params).to(here.device)
         objective = ControlObjective(
             backbone,
-            build_control(backbone, params).to(device),
-            train,
+            control,
             load_token_clips(params, "val", video=True),
             prompt_dropout=settings.prompt_dropout,
-            device=device,
+            device=here.device,
             precision=params.run.precision,
         )
-        history = fit(objective, train.ids, settings.optim, seed=params.seed, name="control", scratch=folder, log=log)
-        save_model(params.paths.control, objective.control, **control_description(params))
-        write_curves(params.paths.metrics, "control", history.curves)
+        history = here.fit(objective, token_rows(params, "train", video=True), settings.optim, name="control")
+        if here.leads:
+            save_model(params.paths.control, control, **control_description(params))
+            write_curves(params.paths.metrics, "control", history.curves)
 
 
 if __name__ == "__main__":

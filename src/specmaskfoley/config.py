@@ -140,12 +140,18 @@ class Sample(Settings):
 
 
 class Run(Settings):
-    """How the stages run; nothing here may change a result except `threads` and `precision`."""
+    """How the stages run; nothing here may change a result except `precision` and, in the last bits, `threads`,
+    `micro_batch`, `compile` and the number of processes that `launch` starts.
+    """
 
     device: str
     threads: Annotated[int, Field(ge=0)]
     workers: Annotated[int, Field(ge=0)]
-    precision: Literal["auto", "float32", "bfloat16"]
+    precision: Literal["auto", "float32", "bfloat16", "float16"]
+    launch: str | None = None
+    compile: Literal["auto", "always", "never"] = "auto"
+    micro_batch: Annotated[int, Field(ge=0)] = 0
+    checkpoint_minutes: PositiveFloat = 10.0
     engine: Literal["local", "ray"] = "local"
     unit_clips: Positive = 64
 
@@ -271,7 +277,8 @@ class Prepare(Settings):
 class Training(Settings):
     """One optimisation run: AdamW, linear warm-up, cosine decay to zero.
 
-    The peak learning rate is `base_learning_rate * batch_size / 256` (paper, section 4.1).
+    The peak learning rate is `base_learning_rate * batch_size / 256` (paper, section 4.1). `result` says which state
+    the stage keeps: the last, or the one that validated best.
     """
 
     steps: Positive
@@ -282,6 +289,7 @@ class Training(Settings):
     grad_clip: PositiveFloat
     checkpoint_every: Positive
     validate_every: Positive
+    result: Literal["last", "best"] = "last"
 
     @property
     def peak_learning_rate(self) -> float:
@@ -677,6 +685,20 @@ VOCODER_MELS = {
     "bigvgan": ("hifigan", HIFIGAN_RECIPE),
     "melgan": ("specvqgan", SPECVQGAN_RECIPE),
 }
+
+
+_WHEN = {"checkpoint_every", "validate_every"}
+
+
+def matters(section: BaseModel) -> Any:
+    """A section's settings without those that only say when something is kept or looked at."""
+    return _without(section.model_dump(mode="json"), _WHEN)
+
+
+def _without(value: Any, names: set[str]) -> Any:
+    if isinstance(value, dict):
+        return {key: _without(item, names) for key, item in value.items() if key not in names}
+    return value
 
 
 def weights_of(section: BaseModel) -> list[str]:

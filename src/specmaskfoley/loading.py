@@ -5,6 +5,9 @@ Shape letters: n clips, M mel bands, L mel frames, N tokens a clip.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -12,7 +15,8 @@ from torch import Tensor, nn
 from specmaskfoley.audio.mel import MelSpectrogram, build_mel
 from specmaskfoley.config import Params
 from specmaskfoley.storage.clips import model_sound, read_media, semantic_view, sync_view
-from specmaskfoley.storage.tables import LedgerRow, read_arrays, ready_clips
+from specmaskfoley.storage.rows import ShardRows
+from specmaskfoley.storage.tables import LedgerRow, ready_clips, shard_path, write_shard
 from specmaskfoley.training.encoders import AudioVisual
 from specmaskfoley.training.masked import TokenClips
 
@@ -40,39 +44,57 @@ def load_audio_visual(params: Params, split: str, texts: tuple[str, ...] = ()) -
     )
 
 
-def load_mels(params: Params, split: str) -> tuple[list[str], Tensor]:
-    """Ids and the codec's mels (n, M, L) of all usable clips of a split."""
-    rows, sound = ready_clips(params.paths.usable, split), model_sound(params)
-    waves = read_media([row.path for row in rows], sounds=(sound,), workers=params.run.workers).waves[sound]
-    return [row.clip_id for row in rows], _batched(build_mel(params.audio), waves)
+def load_mels(params: Params, split: str) -> Tensor:
+    """The codec's mels (n, M, L), normalised, of all usable clips of a split."""
+    return _codec_mels(params, ready_clips(params.paths.usable, split))
+
+
+def mel_rows(params: Params, split: str, folder: Path) -> ShardRows:
+    """The codec's mels of all usable clips of a split as rows with a column `mel`, (M, L) float16, normalised.
+
+    They are read once into shards in `folder`, a shard at a time: a killed run goes on at the first that is missing.
+    """
+    clips, size = ready_clips(params.paths.usable, split), params.prepare.shard_rows
+    for number, first in enumerate(range(0, len(clips), size)):
+        path = shard_path(folder, split, number)
+        if not path.exists():
+            part = clips[first : first + size]
+            write_shard(path, [clip.clip_id for clip in part], {"mel": _codec_mels(params, part).half().numpy()})
+    return ShardRows([{str(folder): ["mel"]}], split)
+
+
+def token_rows(params: Params, split: str, *, video: bool) -> ShardRows:
+    """Tokens and audio prompts of a split as rows, with video features if asked.
+
+    Columns tokens (F, T) int16, audio_prompt (P,) float16; with video sync (t, d) float16, semantic_mean (d,) float32.
+    """
+    columns = ["audio_prompt", *(["sync", "semantic_mean"] if video else [])]
+    return ShardRows([{params.paths.tokens: ["tokens"], params.paths.features: columns}], split)
 
 
 def load_token_clips(params: Params, split: str, *, video: bool) -> TokenClips:
-    """Tokens and audio prompts of a split, with video features if asked.
-
-    Raises:
-        ValueError: the token and feature shards list different clips.
-    """
-    ids, tokens = read_arrays(params.paths.tokens, split)
-    columns = ["audio_prompt", *(["sync", "semantic"] if video else [])]
-    feature_ids, features = read_arrays(params.paths.features, split, columns)
-    if ids != feature_ids:
-        raise ValueError(
-            f"{params.paths.tokens} and {params.paths.features} list different clips of split {split}; run `dvc repro`"
-        )
-    semantic = features["semantic"].astype(np.float32).mean(1) if video else None
+    """The clips of `token_rows` in memory."""
+    rows = token_rows(params, split, video=video)
+    groups = [rows.read(group) for group in range(len(rows.group_sizes))]
+    columns = {name: torch.from_numpy(np.concatenate([group[name] for group in groups])) for name in groups[0]}
     return TokenClips(
-        ids=ids,
-        tokens=_tensor(tokens["tokens"]).flatten(1),
-        prompt=_tensor(features["audio_prompt"]),
-        sync=_tensor(features["sync"]) if video else None,
-        semantic=None if semantic is None else torch.from_numpy(semantic),
+        ids=rows.ids,
+        tokens=columns["tokens"].flatten(1),
+        prompt=columns["audio_prompt"],
+        sync=columns.get("sync"),
+        semantic=columns.get("semantic_mean"),
     )
 
 
 def log_mels(waveform: np.ndarray | Tensor, params: Params) -> Tensor:
     """(n, samples) -> (n, M, L): what the mini encoders and judges hear, whichever mel the codec reads."""
     return _batched(MelSpectrogram(params.audio), waveform)
+
+
+def _codec_mels(params: Params, clips: Sequence[LedgerRow]) -> Tensor:
+    sound, mel = model_sound(params), build_mel(params.audio)
+    waves = read_media([clip.path for clip in clips], sounds=(sound,), workers=params.run.workers).waves[sound]
+    return mel.normalize(_batched(mel, waves))
 
 
 @torch.inference_mode()
@@ -86,8 +108,3 @@ def _evenly(rows: list[LedgerRow], most: int) -> list[LedgerRow]:
     if len(rows) <= most:
         return rows
     return [rows[int(index)] for index in np.linspace(0, len(rows) - 1, most)]
-
-
-def _tensor(array: np.ndarray) -> Tensor:
-    """Arrow's buffers are read-only; torch wants its own."""
-    return torch.from_numpy(np.array(array))

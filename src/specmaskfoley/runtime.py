@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import inspect
 import os
 import sys
 from collections.abc import Callable
@@ -13,15 +15,22 @@ if TYPE_CHECKING:
     from specmaskfoley.config import Params
 
 
-def stage_main(main: Callable[[], None]) -> Callable[[], None]:
+def stage_main(main: Callable[..., None]) -> Callable[[], None]:
     """Turn a user's error (`ValueError`, `OSError`) into one line on stderr and exit code 1.
 
-    Anything else is a fault of ours and keeps its traceback. SPECMASKFOLEY_DEBUG=1 keeps all of them.
+    Anything else is a fault of ours and keeps its traceback. SPECMASKFOLEY_DEBUG=1 keeps all of them. A stage whose
+    `main` has an argument `dry_run` takes the option --dry-run.
     """
 
     def run() -> None:
+        parser = argparse.ArgumentParser(description=(inspect.getmodule(main) or main).__doc__)
+        if "dry_run" in inspect.signature(main).parameters:
+            parser.add_argument(
+                "--dry-run", action="store_true", help="take a few steps, say what all will need, keep nothing"
+            )
+        arguments = vars(parser.parse_args())
         try:
-            main()
+            main(**arguments)
         except (ValueError, OSError) as error:
             if os.environ.get("SPECMASKFOLEY_DEBUG"):
                 raise
@@ -63,19 +72,29 @@ def pick_device(name: str) -> torch.device:
 
 
 def autocast(precision: str, device: torch.device) -> torch.autocast:
-    """Context in which networks run: bfloat16 where `run.precision` asks for it.
+    """Context in which networks run: in half precision where `run.precision` asks for it.
 
     `auto` means bfloat16 on CUDA and float32 elsewhere: on a CPU with native bfloat16 instructions a step of the
     mini networks took twice (Transformer) to nine times (codec) as long in bfloat16 (measured, torch 2.11).
     """
     import torch
 
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=runs_in_half(precision, device))
+    half = half_dtype(precision, device)
+    return torch.autocast(device.type, dtype=half or torch.bfloat16, enabled=half is not None)
+
+
+def half_dtype(precision: str, device: torch.device) -> torch.dtype | None:
+    """The half precision that `run.precision` means on this device, if any."""
+    import torch
+
+    if precision == "float16":
+        return torch.float16
+    return torch.bfloat16 if runs_in_half(precision, device) else None
 
 
 def runs_in_half(precision: str, device: torch.device) -> bool:
-    """Whether `run.precision` means bfloat16 on this device."""
-    return precision == "bfloat16" or (precision == "auto" and device.type == "cuda")
+    """Whether `run.precision` means half precision on this device."""
+    return precision in ("bfloat16", "float16") or (precision == "auto" and device.type == "cuda")
 
 
 def worker_count(params: Params) -> int:

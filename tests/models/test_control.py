@@ -57,11 +57,13 @@ def clips(count: int = 8) -> TokenClips:
 
 def train(backbone: Backbone, control: ControlBranch, steps: int) -> ControlObjective:
     objective = ControlObjective(
-        backbone, control, clips(), clips(), prompt_dropout=0.5, device=torch.device("cpu"), precision="float32"
+        backbone, control, clips(), prompt_dropout=0.5, device=torch.device("cpu"), precision="float32"
     )
     optimizer = torch.optim.AdamW(objective.groups()["model"], lr=0.01)
     for step in range(steps):
-        loss, _ = objective.loss("model", np.arange(8), step, torch.Generator().manual_seed(step))
+        generator = torch.Generator().manual_seed(step)
+        batch = {**objective.valid.columns(), **objective.draw(8, step, generator)}
+        loss, _ = objective.loss("model", batch, step, generator)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -215,10 +217,11 @@ def test_one_training_step_and_one_sampling_run_at_the_papers_size():
         semantic=torch.randn(1, 1024),
     )
     objective = ControlObjective(
-        backbone, control, one, one, prompt_dropout=0.9, device=torch.device("cpu"), precision="bfloat16"
+        backbone, control, one, prompt_dropout=0.9, device=torch.device("cpu"), precision="bfloat16"
     )
     optimizer = torch.optim.SGD(objective.groups()["model"], lr=0.1)
-    loss, _ = objective.loss("model", np.array([0]), 0, torch.Generator().manual_seed(0))
+    generator = torch.Generator().manual_seed(0)
+    loss, _ = objective.loss("model", {**one.columns(), **objective.draw(1, 0, generator)}, 0, generator)
     assert loss.item() == pytest.approx(np.log(1024), rel=0.1)
     loss.backward()
     assert all(p.grad is not None for p in control.zero_out.parameters())

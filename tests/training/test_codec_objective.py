@@ -10,14 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from fitting import fit_on_cpu
 from torch import Tensor
 
 from specmaskfoley.config import Audio, MiniPromptEncoder, TrainCodec, Training
 from specmaskfoley.config import Codec as CodecSettings
 from specmaskfoley.encoders.mini import PromptEncoder
 from specmaskfoley.models.codec import Codec
+from specmaskfoley.training.batches import Batch, InMemory
 from specmaskfoley.training.codec import CodecObjective
-from specmaskfoley.training.loop import fit
 
 CODEC = CodecSettings(
     codebook_size=12,
@@ -30,7 +31,6 @@ CODEC = CodecSettings(
     attention=False,
 )
 MELS, FRAMES, CLIPS = 32, 64, 10
-IDS = [f"clip{row}" for row in range(CLIPS)]
 WHOLE = FRAMES // 16
 ROWS = np.arange(4)
 
@@ -68,6 +68,20 @@ def listener() -> PromptEncoder:
     return PromptEncoder(MiniPromptEncoder(kind="mini", width=8, blocks=1), audio)
 
 
+def rows(mels: Tensor) -> InMemory:
+    return InMemory([f"clip{row}" for row in range(len(mels))], mel=mels.numpy())
+
+
+def step_of(made: CodecObjective, step: int, seed: int = 0, numbers: np.ndarray = ROWS) -> Batch:
+    """What the loop passes to a loss."""
+    mels = torch.from_numpy(made.train.take(numbers)["mel"])
+    return {"mel": mels, **made.draw(len(numbers), step, generator(seed))}
+
+
+def loss_of(made: CodecObjective, step: int) -> Tensor:
+    return made.loss("codec", step_of(made, step), step, generator())[0]
+
+
 def objective(**changes: Any) -> CodecObjective:
     torch.manual_seed(0)
     mels = torch.rand(CLIPS, MELS, FRAMES, generator=torch.Generator().manual_seed(1)) * 2 - 1
@@ -75,7 +89,7 @@ def objective(**changes: Any) -> CodecObjective:
     return CodecObjective(
         Codec(CODEC),
         settings,
-        mels,
+        rows(mels),
         mels[:3],
         patch=16,
         device=torch.device("cpu"),
@@ -94,19 +108,18 @@ def codebook(made: CodecObjective) -> Tensor:
 @torch.no_grad()
 def latents(made: CodecObjective, rows: np.ndarray = ROWS) -> Tensor:
     """(vectors, C) of whole clips, which is what a step sees when the crop is a clip long."""
-    return made.codec.encode_latents(made.train[rows][:, None]).permute(0, 2, 3, 1).flatten(0, 2)
-
-
-class Quiet:
-    def metrics(self, values: dict[str, float], step: int) -> None:
-        pass
+    return (
+        made.codec.encode_latents(torch.from_numpy(made.train.take(rows)["mel"])[:, None])
+        .permute(0, 2, 3, 1)
+        .flatten(0, 2)
+    )
 
 
 def test_codebook_is_untouched_until_quantisation_begins_and_then_seeded():
     made = objective(quantize_after=3)
     before = codebook(made)
     for step in (0, 1):
-        _, scores = made.loss("codec", ROWS, step, generator(step))
+        _, scores = made.loss("codec", step_of(made, step, step), step, generator(step))
         made.after_step(step, generator(step))
         assert torch.equal(codebook(made), before)
         assert "perplexity" not in scores
@@ -118,7 +131,7 @@ def test_codebook_is_untouched_until_quantisation_begins_and_then_seeded():
     assert nearest < 0.5 * vectors.var(0, correction=0).sum()
     assert torch.cdist(codebook(made), vectors).amin(1).max() < 1.0  # no code far from all vectors
 
-    _, scores = made.loss("codec", ROWS, 3, generator(3))
+    _, scores = made.loss("codec", step_of(made, 3, 3), 3, generator(3))
     assert scores["perplexity"] > 1
 
 
@@ -137,7 +150,7 @@ def test_seeded_averages_are_in_balance_with_a_batch():
 def test_codebook_of_quantisation_from_the_start_is_seeded_after_the_first_step():
     made = objective(quantize_after=0)
     before = codebook(made)
-    made.loss("codec", ROWS, 0, generator())
+    made.loss("codec", step_of(made, 0), 0, generator())
     made.after_step(0, generator())
     assert not torch.equal(codebook(made), before)
     assert torch.cdist(latents(made, np.arange(CLIPS)), codebook(made)).amin(1).mean() < 1.0
@@ -156,7 +169,7 @@ def test_averages_move_as_computed_by_hand():
         new_counts[code] += 0.1
         new_sums[code] += 0.1 * vector
 
-    made.loss("codec", ROWS, 1, generator())
+    made.loss("codec", step_of(made, 1), 1, generator())
     made.after_step(1, generator())
     np.testing.assert_allclose(made.averages.counts, new_counts, rtol=1e-5)
     np.testing.assert_allclose(made.averages.sums, new_sums, rtol=1e-4, atol=1e-5)
@@ -171,7 +184,7 @@ def test_dead_codes_start_again_at_vectors_of_the_batch():
         made.codec.quantize.embedding.weight.data[code] = 1000.0
         made.averages.counts[code], made.averages.sums[code] = 0.1, 100.0
 
-    made.loss("codec", ROWS, 1, generator())
+    made.loss("codec", step_of(made, 1), 1, generator())
     made.after_step(1, generator())
     # By differences: through products of vectors this long, equal ones seem 1e-4 apart.
     distance = (codebook(made)[:, None] - latents(made)[None]).norm(dim=-1).amin(1)
@@ -182,7 +195,7 @@ def test_dead_codes_start_again_at_vectors_of_the_batch():
 
 def test_the_codebook_learns_without_a_gradient():
     made = objective(commitment_weight=0.0)
-    loss, _ = made.loss("codec", ROWS, 1, generator())
+    loss, _ = made.loss("codec", step_of(made, 1), 1, generator())
     loss.backward()
     learnt = {id(p) for p in made.groups()["codec"]}
     assert id(made.codec.quantize.embedding.weight) not in learnt
@@ -194,11 +207,12 @@ def test_the_codebook_learns_without_a_gradient():
 def test_each_term_has_its_weight_in_the_loss():
     def loss(**weights: float) -> float:
         plain = {"commitment_weight": 0.0, "squared_weight": 0.0} | weights
-        return objective(**plain).loss("codec", ROWS, 1, generator())[0].item()
+        return loss_of(objective(**plain), 1).item()
 
-    bare, scores = objective(commitment_weight=0.0, squared_weight=0.0).loss("codec", ROWS, 1, generator())
-    assert bare.item() == pytest.approx(scores["reconstruction"])
-    assert loss(commitment_weight=2.0) - bare.item() == pytest.approx(2.0 * scores["commitment"], rel=1e-4)
+    made = objective(commitment_weight=0.0, squared_weight=0.0)
+    bare, scores = made.loss("codec", step_of(made, 1), 1, generator())
+    assert bare.item() == pytest.approx(scores["reconstruction"].item())
+    assert loss(commitment_weight=2.0) - bare.item() == pytest.approx(2.0 * scores["commitment"].item(), rel=1e-4)
     for name in ("squared_weight", "perceptual_weight", "adversarial_weight"):
         once, twice = loss(**{name: 1.0}) - bare.item(), loss(**{name: 2.0}) - bare.item()
         assert abs(once) > 1e-3, name
@@ -206,12 +220,12 @@ def test_each_term_has_its_weight_in_the_loss():
 
 
 def test_adversarial_term_waits_for_its_step():
-    plain = objective().loss("codec", ROWS, 4, generator())[0]
+    plain = loss_of(objective(), 4)
     waiting = objective(adversarial_weight=1.0, adversarial_after=5)
-    assert torch.equal(waiting.loss("codec", ROWS, 4, generator())[0], plain)
-    assert waiting.loss("discriminator", ROWS, 4, generator())[0].item() == 0.0
-    assert not torch.equal(waiting.loss("codec", ROWS, 5, generator())[0], plain)
-    assert waiting.loss("discriminator", ROWS, 5, generator())[0].item() > 0.0
+    assert torch.equal(waiting.loss("codec", step_of(waiting, 4), 4, generator())[0], plain)
+    assert waiting.loss("discriminator", step_of(waiting, 4), 4, generator())[0].item() == 0.0
+    assert not torch.equal(waiting.loss("codec", step_of(waiting, 5), 5, generator())[0], plain)
+    assert waiting.loss("discriminator", step_of(waiting, 5), 5, generator())[0].item() > 0.0
 
 
 def test_the_codec_is_rewarded_for_what_the_discriminator_takes_as_real():
@@ -219,9 +233,9 @@ def test_the_codec_is_rewarded_for_what_the_discriminator_takes_as_real():
     assert made.discriminator is not None
     judged: list[Tensor] = []
     hook = made.discriminator.register_forward_hook(lambda _, args, output: judged.append(output))
-    loss = made.loss("codec", ROWS, 1, generator())[0]
+    loss = made.loss("codec", step_of(made, 1), 1, generator())[0]
     hook.remove()
-    plain = objective().loss("codec", ROWS, 1, generator())[0]
+    plain = loss_of(objective(), 1)
     assert (loss - plain).item() == pytest.approx(-2.0 * judged[0].mean().item(), rel=1e-4)
 
 
@@ -233,34 +247,34 @@ def test_the_discriminator_learns_to_tell_sound_from_its_copy():
     judged: list[Tensor] = []
     for _ in range(8):
         with torch.no_grad():
-            made.loss("codec", ROWS, 1, generator())
+            made.loss("codec", step_of(made, 1), 1, generator())
         judged.clear()
         hook = judge.register_forward_hook(lambda _, args, output: judged.append(output.detach()))
-        loss = made.loss("discriminator", ROWS, 1, generator())[0]
+        loss = made.loss("discriminator", step_of(made, 1), 1, generator())[0]
         hook.remove()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    real, copied = judged
+    real, copied = judged[0].chunk(2)
     assert real.mean() > copied.mean() + 0.5
 
 
 def test_adversarial_training_moves_the_discriminator_and_the_codec_apart(tmp_path):
     made = objective(adversarial_weight=1.0, adversarial_after=2, steps=4)
     before = {name: value.clone() for name, value in made.modules["discriminator"].state_dict().items()}
-    fit(made, IDS, made.settings.optim, seed=0, name="codec", scratch=tmp_path, log=Quiet())
+    fit_on_cpu(made, made.train, made.settings.optim, name="codec", scratch=tmp_path)
     assert all(not torch.equal(made.modules["discriminator"].state_dict()[name], v) for name, v in before.items())
 
     # The discriminator's own loss is about the codec's output, but does not train the codec.
     made.codec.zero_grad()
-    made.loss("codec", ROWS, 3, generator())
-    made.loss("discriminator", ROWS, 3, generator())[0].backward()
+    made.loss("codec", step_of(made, 3), 3, generator())
+    made.loss("discriminator", step_of(made, 3), 3, generator())[0].backward()
     assert all(p.grad is None for p in made.codec.parameters())
 
 
 def test_the_listener_is_not_trained(tmp_path):
     made = objective(perceptual_weight=1.0, steps=2)
-    fit(made, IDS, made.settings.optim, seed=0, name="codec", scratch=tmp_path, log=Quiet())
+    fit_on_cpu(made, made.train, made.settings.optim, name="codec", scratch=tmp_path)
     assert made.listener is not None
     for (name, found), (_, expected) in zip(
         made.listener.state_dict().items(), listener().state_dict().items(), strict=True
@@ -272,7 +286,7 @@ def test_perceptual_weight_without_a_listener_names_the_setting():
     mels = torch.zeros(2, MELS, FRAMES)
     with pytest.raises(ValueError, match=r"train_codec\.perceptual_weight"):
         CodecObjective(
-            Codec(CODEC), train_codec(perceptual_weight=0.5), mels, mels, patch=16, device=torch.device("cpu")
+            Codec(CODEC), train_codec(perceptual_weight=0.5), rows(mels), mels, patch=16, device=torch.device("cpu")
         )
 
 
@@ -281,7 +295,7 @@ def test_crops_are_as_long_as_asked_and_never_longer_than_a_clip():
     for columns in (1, 2, 99):
         made = objective(crop_columns=columns)
         made.codec.encoder.register_forward_pre_hook(lambda _, args: seen.append(tuple(args[0].shape)))
-        made.loss("codec", ROWS, 1, generator())
+        made.loss("codec", step_of(made, 1), 1, generator())
     assert seen == [(4, 1, MELS, 16), (4, 1, MELS, 32), (4, 1, MELS, FRAMES)]
 
 
@@ -291,8 +305,8 @@ def test_training_lowers_the_reconstruction_error(tmp_path):
     for clip in range(CLIPS):
         tones[clip, 3 * clip : 3 * clip + 3] = 1.0
     settings = train_codec(steps=60, quantize_after=20)
-    made = CodecObjective(Codec(CODEC), settings, tones, tones, patch=16, device=torch.device("cpu"))
-    history = fit(made, IDS, settings.optim, seed=0, name="codec", scratch=tmp_path, log=Quiet())
+    made = CodecObjective(Codec(CODEC), settings, rows(tones), tones, patch=16, device=torch.device("cpu"))
+    history = fit_on_cpu(made, made.train, settings.optim, name="codec", scratch=tmp_path)
     assert history.last()["val_reconstruction"] < 0.6 * history.curves["val_reconstruction"][0][1]
     assert history.last()["val_perplexity"] > 2
 
@@ -314,7 +328,7 @@ def test_resume_equals_uninterrupted_with_codebook_averages_and_discriminator(tm
 
     def run(made: CodecObjective, folder: str) -> Any:
         scratch = tmp_path / folder
-        return fit(made, IDS, made.settings.optim, seed=0, name="codec", scratch=scratch, log=Quiet())
+        return fit_on_cpu(made, made.train, made.settings.optim, name="codec", scratch=scratch)
 
     straight = objective(**settings)
     history = run(straight, "straight")

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
+HERE = Path(__file__).parent
 KILLS, STEPS = 20, 400
 
 # A small backbone on tokens made up; `python script FOLDER` trains it and leaves its weights in FOLDER/done.pt.
@@ -19,13 +20,11 @@ TRAINING = f"""
 import sys
 from pathlib import Path
 import torch
+sys.path.insert(0, {str(HERE)!r})
 from specmaskfoley.config import Backbone as Settings, Training
 from specmaskfoley.models.backbone import Backbone
-from specmaskfoley.training.loop import fit
+from fitting import fit_on_cpu
 from specmaskfoley.training.masked import BackboneObjective, TokenClips
-
-class Quiet:
-    def metrics(self, values, step): pass
 
 def clips(count, seed):
     generator = torch.Generator().manual_seed(seed)
@@ -40,12 +39,12 @@ backbone = Backbone(
     Settings(depth=2, width=32, heads=2, mlp_width=64), num_tokens=20, codebook_size=16, prompt_width=4
 )
 train = clips(50, 1)
-objective = BackboneObjective(backbone, train, clips(8, 2), prompt_dropout=0.3, device=torch.device("cpu"))
+objective = BackboneObjective(backbone, clips(8, 2), prompt_dropout=0.3, device=torch.device("cpu"))
 settings = Training(
     steps={STEPS}, batch_size=8, base_learning_rate=0.03, warmup_steps=9, weight_decay=0.01, grad_clip=1.0,
     checkpoint_every=7, validate_every=50,
 )
-history = fit(objective, train.ids, settings, seed=0, name="backbone", scratch=folder, log=Quiet())
+history = fit_on_cpu(objective, train.rows(), settings, name="backbone", scratch=folder)
 torch.save({{"weights": backbone.state_dict(), "curves": history.curves}}, folder / "done.pt")
 """
 
@@ -134,7 +133,7 @@ def test_a_damaged_checkpoint_costs_some_steps_and_no_bit(tmp_path, undisturbed)
 
 
 def test_the_checkpoint_of_another_model_is_refused(tmp_path):
-    torch.save({"step": 7, "modules": {"other": torch.zeros(1)}, "optimizers": {}, "curves": {}},
+    torch.save({"step": 7, "modules": {"other": torch.zeros(1)}, "optimizers": {}, "curves": {}, "best": 0.0},
                tmp_path / "backbone-00000007.pt")  # fmt: skip
     command = [sys.executable, "-c", TRAINING, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from fitting import fit_on_cpu
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from specmaskfoley.config import Training
-from specmaskfoley.training.loop import RowSampler, fit, learning_rate, step_generator
+from specmaskfoley.training.batches import InMemory, RowOrder
+from specmaskfoley.training.loop import learning_rate, step_generator
 
 ROWS = 23
 CLIPS = [f"clip{row}" for row in range(ROWS)]
@@ -46,6 +50,7 @@ class Regression:
         self.y = self.x @ torch.tensor([[3.0], [-1.0]])
         self.model = nn.Linear(2, 1)
         self.modules = nn.ModuleDict({"model": self.model, "average": nn.BatchNorm1d(1, affine=False)})
+        self.criterion, self.splits = "error", True
         self.killed_at, self.bad = killed_at, bad
         self.steps: list[int] = []
         self.modes: list[tuple[str, bool, bool]] = []
@@ -53,18 +58,24 @@ class Regression:
     def groups(self) -> dict[str, list[nn.Parameter]]:
         return {"weight": [self.model.weight], "bias": [self.model.bias]}
 
+    def distribute(self, prepare: Callable[..., nn.Module], total: Callable[[Tensor], Tensor]) -> None:
+        prepare(self.model)
+
+    def draw(self, size: int, step: int, generator: torch.Generator) -> dict[str, Tensor]:
+        return {"noise": 0.1 * torch.randn(size, 1, generator=generator), "share": torch.full((size,), 1 / size)}
+
     def loss(
-        self, group: str, rows: np.ndarray, step: int, generator: torch.Generator
-    ) -> tuple[Tensor, dict[str, float]]:
+        self, group: str, batch: dict[str, Tensor], step: int, generator: torch.Generator
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         if step == self.killed_at:
             raise Killed
         self.steps.append(step)
         self.modes.append(("loss", self.modules.training, torch.is_grad_enabled()))
-        noise = 0.1 * torch.randn(len(rows), 1, generator=generator)
-        loss = (self.model(self.x[rows]) - self.y[rows] - noise).square().mean()
+        rows = batch["row"]
+        loss = (self.model(self.x[rows]) - self.y[rows] - batch["noise"]).square().mean() * batch["share"].sum()
         if step == self.bad:
             loss = loss * torch.nan
-        return loss, {group: loss.item()}
+        return loss, {group: loss.detach()}
 
     def after_step(self, step: int, generator: torch.Generator) -> None:
         self.modules["average"].running_mean += torch.rand(1, generator=generator)
@@ -83,8 +94,10 @@ class Log:
         self.seen.append((step, dict(values)))
 
 
-def run(objective: Regression, scratch: Path, settings: Training | None = None, seed: int = 0):
-    return fit(objective, CLIPS, settings or training(), seed=seed, name="line", scratch=scratch, log=Log())
+def run(objective: Regression, scratch: Path, settings: Training | None = None, seed: int = 0, **changes: Any):
+    return fit_on_cpu(
+        objective, InMemory(CLIPS), settings or training(), seed=seed, name="line", scratch=scratch, **changes
+    )
 
 
 def test_training_finds_the_line(tmp_path):
@@ -136,7 +149,7 @@ def test_validation_runs_in_eval_mode_without_gradients(tmp_path):
 
 def test_curves_have_the_steps_that_the_settings_ask_for(tmp_path):
     log = Log()
-    history = fit(Regression(), CLIPS, training(steps=25), seed=0, name="line", scratch=tmp_path, log=log)
+    history = run(Regression(), tmp_path, training(steps=25), log=log)
     assert [step for step, _ in history.curves["weight"]] == [10, 20, 25]
     assert [step for step, _ in history.curves["val_error"]] == [9, 18, 25]
     logged: dict[str, list[tuple[int, float]]] = {}
@@ -147,10 +160,10 @@ def test_curves_have_the_steps_that_the_settings_ask_for(tmp_path):
 
 
 def test_nan_names_the_step_its_clips_and_the_last_good_checkpoint(tmp_path):
-    with pytest.raises(ValueError, match=r"line: loss of weight is nan, .* at step 16") as caught:
+    with pytest.raises(ValueError, match=r"line: loss of weight, or its gradient, is not finite at step 16") as caught:
         run(Regression(bad=16), tmp_path)
     assert str(tmp_path / "line-00000014.pt") in str(caught.value)
-    batch = RowSampler(ROWS, training().batch_size, 0).rows(16)
+    batch = RowOrder(np.array([ROWS]), 0).rows(np.arange(16 * 8, 17 * 8))
     assert str(caught.value).endswith(f"The step's clips: {', '.join(f'clip{row}' for row in batch)}")
     state = torch.load(tmp_path / "line-00000014.pt", weights_only=True)
     assert state["step"] == 14
@@ -164,45 +177,15 @@ def test_nan_before_any_checkpoint_says_so(tmp_path):
 
 def test_gradients_are_clipped(tmp_path):
     class Steep(Regression):
-        def loss(self, group, rows, step, generator):
+        def loss(self, group, batch, step, generator):
             if group == "bias":  # the weight's step has just been taken
                 norms.append(float(self.model.weight.grad.norm()))
-            loss, scores = super().loss(group, rows, step, generator)
+            loss, scores = super().loss(group, batch, step, generator)
             return 1e6 * loss, scores
 
     norms: list[float] = []
     run(Steep(), tmp_path, training(steps=5, grad_clip=0.5))
     assert norms == pytest.approx([0.5] * 5, rel=1e-4)
-
-
-@given(st.integers(1, 60), st.integers(1, 90), st.integers(0, 1000), st.integers(1, 4))
-def test_every_row_comes_exactly_once_an_epoch(num_rows, batch_size, seed, epochs):
-    sampler = RowSampler(num_rows, batch_size, seed)
-    steps = -(-epochs * num_rows // batch_size)
-    rows = np.concatenate([sampler.rows(step) for step in range(steps)])[: epochs * num_rows]
-    assert all(len(sampler.rows(step)) == batch_size for step in range(steps))
-    for epoch in rows.reshape(epochs, num_rows):
-        np.testing.assert_array_equal(np.sort(epoch), np.arange(num_rows))
-
-
-@given(st.integers(1, 40), st.integers(1, 40), st.permutations(range(6)))
-def test_rows_of_a_step_do_not_depend_on_the_steps_before(num_rows, batch_size, order):
-    straight = RowSampler(num_rows, batch_size, 3)
-    expected = [straight.rows(step) for step in range(6)]
-    jumping = RowSampler(num_rows, batch_size, 3)
-    for step in order:
-        np.testing.assert_array_equal(jumping.rows(step), expected[step])
-
-
-def test_epochs_and_seeds_have_their_own_order():
-    sampler = RowSampler(50, 50, 0)
-    assert not np.array_equal(sampler.rows(0), sampler.rows(1))
-    assert not np.array_equal(sampler.rows(0), RowSampler(50, 50, 1).rows(0))
-
-
-def test_an_empty_training_split_is_refused():
-    with pytest.raises(ValueError, match="no rows"):
-        RowSampler(0, 8, 0)
 
 
 def test_learning_rate_warms_up_to_the_peak_and_ends_at_zero():

@@ -10,10 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from fitting import fit_on_cpu
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
@@ -23,7 +23,6 @@ from specmaskfoley.config import Control as ControlSettings
 from specmaskfoley.config import Training
 from specmaskfoley.models.backbone import Backbone
 from specmaskfoley.models.control import ControlBranch
-from specmaskfoley.training.loop import fit
 from specmaskfoley.training.masked import BackboneObjective, ControlObjective, TokenClips, random_mask
 
 ROWS, COLUMNS, CODES, CLIPS = 2, 5, 9, 14
@@ -62,7 +61,7 @@ def clips(count: int = CLIPS) -> TokenClips:
 
 
 def objective(data: TokenClips, network: Diary | None = None, dropout: float = 0.5) -> BackboneObjective:
-    return BackboneObjective(network or backbone(), data, data, prompt_dropout=dropout, device=torch.device("cpu"))
+    return BackboneObjective(network or backbone(), data, prompt_dropout=dropout, device=torch.device("cpu"))
 
 
 def control_objective(data: TokenClips, frozen: Diary | None = None) -> ControlObjective:
@@ -75,12 +74,13 @@ def control_objective(data: TokenClips, frozen: Diary | None = None) -> ControlO
         token_rows=ROWS,
         token_columns=COLUMNS,
     )
-    return ControlObjective(frozen, branch, data, data, prompt_dropout=0.9, device=torch.device("cpu"))
+    return ControlObjective(frozen, branch, data, prompt_dropout=0.9, device=torch.device("cpu"))
 
 
 def loss(made: BackboneObjective, seed: int = 0) -> float:
-    rows = np.arange(len(made.train))
-    return made.loss("model", rows, 0, torch.Generator().manual_seed(seed))[0].item()
+    generator = torch.Generator().manual_seed(seed)
+    batch = {**made.valid.columns(), **made.draw(len(made.valid), 0, generator)}
+    return made.loss("model", batch, 0, generator)[0].item()
 
 
 @given(st.integers(1, 8), st.integers(1, 300), st.integers(0, 2**31))
@@ -159,11 +159,6 @@ class Killed(BaseException):
     pass
 
 
-class Quiet:
-    def metrics(self, values: dict[str, float], step: int) -> None:
-        pass
-
-
 def run(made: BackboneObjective, scratch: Path, **changes: Any) -> Any:
     settings = {
         "steps": 12,
@@ -175,9 +170,7 @@ def run(made: BackboneObjective, scratch: Path, **changes: Any) -> Any:
         "checkpoint_every": 5,
         "validate_every": 4,
     }
-    return fit(
-        made, made.train.ids, Training(**(settings | changes)), seed=0, name="model", scratch=scratch, log=Quiet()
-    )
+    return fit_on_cpu(made, made.valid.rows(), Training(**(settings | changes)), name="model", scratch=scratch)
 
 
 @pytest.mark.parametrize("make", [objective, control_objective])
@@ -188,10 +181,10 @@ def test_resume_equals_uninterrupted(tmp_path, make):
     killed = make(clips())
     original = killed.loss
 
-    def dying(group, rows, step, generator):
+    def dying(group, batch, step, generator):
         if step == 8:
             raise Killed
-        return original(group, rows, step, generator)
+        return original(group, batch, step, generator)
 
     killed.loss = dying
     with pytest.raises(Killed):

@@ -25,7 +25,7 @@ from specmaskfoley.evaluation import imagebind, judges, mini_panel, onsets, pane
 from specmaskfoley.evaluation.agreement import sound_facts
 from specmaskfoley.evaluation.onsets import detect_onsets
 from specmaskfoley.evaluation.panel import Panel
-from specmaskfoley.runtime import pick_device, runs_in_half, worker_count
+from specmaskfoley.runtime import half_dtype, pick_device, worker_count
 from specmaskfoley.sources.isolation import IsolatedPool, Lost
 from specmaskfoley.storage import clips, media
 from specmaskfoley.storage.clips import model_sound, stream_media
@@ -196,7 +196,7 @@ def judging(judge: Panel, params: Params) -> Iterator[Judging]:
         records = [recorded(find_weights(name, params)) for name in dict.fromkeys(names)]
         weights = [params.audio, [record.sha256 for record in records if record is not None]]
         inputs = []
-    half = runs_in_half(params.run.precision, pick_device(params.run.device))
+    half = str(half_dtype(params.run.precision, pick_device(params.run.device)))
     with pool("judged", [params.judges, *weights, half], inputs, _CODE) as folder:  # noqa: SIM117
         with FeatureCache(folder / "features.sqlite") as cache:
             yield Judging(judge, cache, params)

@@ -13,7 +13,7 @@ from specmaskfoley import features
 from specmaskfoley.audio import mel
 from specmaskfoley.config import Params, weights_of
 from specmaskfoley.encoders import clap, clip, mini, synchformer
-from specmaskfoley.runtime import pick_device, runs_in_half
+from specmaskfoley.runtime import half_dtype, pick_device
 from specmaskfoley.storage import clips, media
 from specmaskfoley.storage.clips import Media
 from specmaskfoley.storage.files import read_json
@@ -51,9 +51,9 @@ class FeatureExtractor:
     def settings(params: Params) -> list[Any]:
         encoders = (params.encoders.sync, params.encoders.semantic, params.encoders.prompt)
         official = read_json(params.paths.weights)
-        half = runs_in_half(params.run.precision, pick_device(params.run.device))
+        half = half_dtype(params.run.precision, pick_device(params.run.device))
         sums = {name: official[name]["sha256"] for section in encoders for name in weights_of(section)}
-        return [params.audio, params.video, *encoders, sums, "bfloat16" if half else "float32"]
+        return [params.audio, params.video, *encoders, sums, str(half or "float32")]
 
     @staticmethod
     def inputs(params: Params) -> list[str]:

@@ -277,9 +277,9 @@ class Discriminator(nn.Module):
         return self.net(mel)  # type: ignore[no-any-return]
 
 
-def codebook_usage(tokens: Tensor, codebook_size: int) -> tuple[float, float]:
+def codebook_usage(tokens: Tensor, codebook_size: int) -> tuple[Tensor, Tensor]:
     """Share of codes used, and perplexity exp(H) of the code histogram (at most codebook_size)."""
     counts = torch.bincount(tokens.flatten(), minlength=codebook_size).double()
     share = counts / counts.sum()
-    entropy = -(share[share > 0] * share[share > 0].log()).sum()
-    return float((counts > 0).double().mean()), float(entropy.exp())
+    entropy = -torch.special.xlogy(share, share).sum()
+    return (counts > 0).double().mean(), entropy.exp()

@@ -87,6 +87,9 @@ def _opened(path: str | Path) -> Iterator[Any]:
         raise ValueError(f"{path}: not a readable safetensors file ({error}); delete it and run `dvc repro`") from None
 
 
+KEPT = 2
+
+
 class TrainingStates:
     """The newest states of one training, `<name>-<steps done>.pt`: several, so that a damaged one costs little.
 
@@ -94,7 +97,7 @@ class TrainingStates:
         keep: how many; older ones are removed.
     """
 
-    def __init__(self, folder: Path, name: str, keep: int = 2) -> None:
+    def __init__(self, folder: Path, name: str, keep: int = KEPT) -> None:
         self._folder, self._name, self._keep = folder, name, keep
 
     @property
@@ -108,7 +111,33 @@ class TrainingStates:
         Raises:
             ValueError: it cannot be written, on a full disk for example; earlier states are kept.
         """
-        path = self._folder / f"{self._name}-{step:08d}.pt"
+        self._write(self._folder / f"{self._name}-{step:08d}.pt", state)
+        for old in self._files()[self._keep :]:
+            old.unlink()
+
+    def save_best(self, state: dict[str, Any]) -> None:
+        """Write the state that is best so far, beside the newest ones; in the place of the best before it."""
+        self._write(self._best, state)
+
+    def load_best(self) -> dict[str, Any] | None:
+        """The best state, or None if none was called so.
+
+        Raises:
+            ValueError: it cannot be read.
+        """
+        if not self._best.exists():
+            return None
+        try:
+            state: dict[str, Any] = torch.load(self._best, map_location="cpu", weights_only=True)
+        except (RuntimeError, pickle.UnpicklingError, EOFError, OSError) as error:
+            raise ValueError(f"{self._best}: damaged checkpoint ({_first_line(error)})") from None
+        return state
+
+    @property
+    def _best(self) -> Path:
+        return self._folder / f"{self._name}-best.pt"
+
+    def _write(self, path: Path, state: dict[str, Any]) -> None:
         try:
             with atomic_path(path) as temporary:
                 torch.save(state, temporary)
@@ -118,8 +147,6 @@ class TrainingStates:
                 f"{path}: this checkpoint cannot be written ({_first_line(error)}); {kept}. Make room, then run "
                 "`dvc repro`: training goes on from there"
             ) from None
-        for old in self._files()[self._keep :]:
-            old.unlink()
 
     def load(self) -> dict[str, Any] | None:
         """The newest state that can be read, or None if there is none yet; newer ones are damaged, told of and renamed.

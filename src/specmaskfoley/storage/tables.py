@@ -1,9 +1,9 @@
 """Parquet: the clip list, the ledger, and shards of arrays.
 
 A shard row is one clip: its id, and the bytes of each array, whose dtype and shape stand in the field's metadata
-(`numpy.frombuffer(row, dtype).reshape(shape)`). Bytes of a fixed length are read at the speed of memory; lists of numbers
-took fifteen times as long (`benchmarks/loader.py` says what is reached). Files hold no time or machine, so the same rows
-always give the same bytes.
+(`numpy.frombuffer(row, dtype).reshape(shape)`). Bytes of a fixed length are read at the speed of memory; lists of
+numbers took fifteen times as long (`benchmarks/loader.py` says what is reached). Files hold no time or machine, so the
+same rows always give the same bytes.
 """
 
 from __future__ import annotations

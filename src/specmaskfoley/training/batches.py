@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Protocol
 
@@ -36,9 +36,12 @@ _BATCHES_READY = 2
 class Rows(Protocol):
     """Rows in groups that are read together; see `storage.rows.ShardRows`."""
 
+    ids: list[str]
     group_sizes: np.ndarray
 
     def read(self, group: int) -> Mapping[str, np.ndarray]: ...
+
+    def take(self, rows: Sequence[int]) -> Mapping[str, np.ndarray]: ...
 
 
 class RowOrder:
@@ -191,11 +194,21 @@ class Batches:
         return np.searchsorted(self._first, rows, side="right") - 1
 
 
-class Numbers:
-    """Rows of data that is in memory: what a step gets is their numbers alone."""
+class InMemory:
+    """Rows of data in memory, as one group.
 
-    def __init__(self, num_rows: int) -> None:
-        self.group_sizes = np.array([num_rows])
+    Args:
+        ids: of the n rows.
+        arrays: column -> (n, ...); without any, a step gets the rows' numbers alone.
+    """
+
+    def __init__(self, ids: Sequence[str], **arrays: np.ndarray) -> None:
+        self.ids = list(ids)
+        self.group_sizes = np.array([len(self.ids)])
+        self._arrays = arrays
 
     def read(self, group: int) -> Mapping[str, np.ndarray]:
-        return {}
+        return self._arrays
+
+    def take(self, rows: Sequence[int]) -> Mapping[str, np.ndarray]:
+        return {name: array[list(rows)] for name, array in self._arrays.items()}

@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -18,6 +17,7 @@ from specmaskfoley.config import MiniPromptEncoder, MiniVideoEncoder, Params, Tr
 from specmaskfoley.encoders import build_prompt, build_semantic, build_sync
 from specmaskfoley.encoders.mini import PromptEncoder, SemanticEncoder, SyncEncoder
 from specmaskfoley.runtime import autocast
+from specmaskfoley.training.batches import Batch
 from specmaskfoley.training.contrast import info_nce, labelled_nce
 from specmaskfoley.training.loop import Objective, Scores
 
@@ -45,7 +45,12 @@ class AudioVisual:
 
 
 class EncoderObjective(Generic[Network]):
-    """What the objectives below share: one network, one optimizer group, nothing to do after a step."""
+    """What the objectives below share: one network, one optimizer group, nothing to do after a step, nothing to draw
+    ahead; a loss that compares the clips of a batch with each other, which no part of it has.
+    """
+
+    criterion: str | None = None
+    splits = False
 
     def __init__(
         self,
@@ -67,11 +72,17 @@ class EncoderObjective(Generic[Network]):
     def groups(self) -> dict[str, list[nn.Parameter]]:
         return {"model": list(self.modules.parameters())}
 
+    def distribute(self, prepare: Callable[..., nn.Module], total: Callable[[Tensor], Tensor]) -> None:
+        """One process trains it, as it is."""
+
+    def draw(self, size: int, step: int, generator: torch.Generator) -> Batch:
+        return {}
+
     def after_step(self, step: int, generator: torch.Generator) -> None:
         """Nothing changes without a gradient."""
 
-    def take(self, data: Tensor, rows: np.ndarray) -> Tensor:
-        return data[torch.from_numpy(rows)].to(self.device)
+    def take(self, data: Tensor, rows: Tensor) -> Tensor:
+        return data[rows].to(self.device)
 
 
 class SyncObjective(EncoderObjective[SyncEncoder]):
@@ -82,16 +93,16 @@ class SyncObjective(EncoderObjective[SyncEncoder]):
         """Frames a step: half of a clip. The loss's cost grows with its square, the variety of a batch does not."""
         return self.train.sync_frames.shape[1] // 2
 
-    def loss(self, group: str, rows: np.ndarray, step: int, generator: torch.Generator) -> tuple[Tensor, Scores]:
-        loss, accuracy = self._contrast(self.train, rows, generator)
-        return loss, {"loss": loss.item(), "accuracy": accuracy}
+    def loss(self, group: str, batch: Batch, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        loss, accuracy = self._contrast(self.train, batch["row"], generator)
+        return loss, {"loss": loss.detach(), "accuracy": accuracy}
 
     def validate(self, generator: torch.Generator) -> Scores:
-        rows = np.arange(min(len(self.valid), 16))
+        rows = torch.arange(min(len(self.valid), 16))
         loss, accuracy = self._contrast(self.valid, rows, generator)
-        return {"loss": loss.item(), "accuracy": accuracy}
+        return {"loss": loss.item(), "accuracy": float(accuracy)}
 
-    def _contrast(self, data: AudioVisual, rows: np.ndarray, generator: torch.Generator) -> tuple[Tensor, float]:
+    def _contrast(self, data: AudioVisual, rows: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         frames, mel = data.sync_frames, data.log_mel
         mel_length = round(self.window * data.mel_per_frame)
         last = min(frames.shape[1] - self.window, int((mel.shape[-1] - mel_length) / data.mel_per_frame))
@@ -107,20 +118,20 @@ class SyncObjective(EncoderObjective[SyncEncoder]):
         with torch.no_grad():
             best = (v @ a.T).argmax(1)
             near = (best - torch.arange(len(v), device=v.device)).abs() <= 2
-        return loss, float(near.float().mean())
+        return loss, near.float().mean()
 
 
 class SemanticObjective(EncoderObjective[SemanticEncoder]):
     """Frames against the texts of all labels."""
 
-    def loss(self, group: str, rows: np.ndarray, step: int, generator: torch.Generator) -> tuple[Tensor, Scores]:
+    def loss(self, group: str, batch: Batch, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         frames = self.train.semantic_frames
         picked = torch.randperm(frames.shape[1], generator=generator)[:4]
-        seen = self.call(self.network, self.take(frames[:, picked], rows))
-        labels = self.take(self.train.labels, rows).repeat_interleave(len(picked))
+        seen = self.call(self.network, self.take(frames[:, picked], batch["row"]))
+        labels = self.take(self.train.labels, batch["row"]).repeat_interleave(len(picked))
         texts = self.network.encode_text(self.train.texts)
         loss = labelled_nce(seen.flatten(0, 1), labels, texts, self.network.temperature)
-        return loss, {"loss": loss.item()}
+        return loss, {"loss": loss.detach()}
 
     def validate(self, generator: torch.Generator) -> Scores:
         seen = self.network(self.valid.semantic_frames.to(self.device)).mean(1)
@@ -134,18 +145,18 @@ class PromptObjective(EncoderObjective[PromptEncoder]):
     The second term keeps what a label does not say (pitch, loudness, how much happens) in the audio embedding.
     """
 
-    def loss(self, group: str, rows: np.ndarray, step: int, generator: torch.Generator) -> tuple[Tensor, Scores]:
-        mel = self.take(self.train.log_mel, rows)
+    def loss(self, group: str, batch: Batch, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        mel = self.take(self.train.log_mel, batch["row"])
         half = mel.shape[-1] // 2
         encode = self.network.encode_audio
         first, second = self.call(encode, mel[..., :half]), self.call(encode, mel[..., half:])
-        labels = self.take(self.train.labels, rows)
+        labels = self.take(self.train.labels, batch["row"])
         texts = self.network.encode_text(self.train.texts)
         scale = self.network.temperature
         whole = self.call(encode, mel)
         to_text = labelled_nce(torch.cat([whole, first]), labels.repeat(2), texts, scale)
         loss = to_text + 0.1 * info_nce(first, second, scale)
-        return loss, {"loss": loss.item()}
+        return loss, {"loss": loss.detach()}
 
     def validate(self, generator: torch.Generator) -> Scores:
         heard = self.network.encode_audio(self.valid.log_mel.to(self.device))

@@ -5,7 +5,6 @@ Shape letters: n clips, t video frames, M mel bands, L mel frames.
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -13,6 +12,7 @@ from torch import Tensor
 from specmaskfoley.config import MiniJudges, Training
 from specmaskfoley.evaluation.judges import AudioEmbedder, AudioVideoEmbedder, OffsetClassifier, Tagger
 from specmaskfoley.evaluation.mini_panel import MiniPanel
+from specmaskfoley.training.batches import Batch
 from specmaskfoley.training.contrast import info_nce
 from specmaskfoley.training.encoders import AudioVisual, EncoderObjective, accuracy
 from specmaskfoley.training.loop import Objective, Scores
@@ -23,10 +23,10 @@ JUDGES = ("tagger", "audio", "audio_video", "offset")
 class TaggerObjective(EncoderObjective[Tagger]):
     """Class of a clip from its sound."""
 
-    def loss(self, group: str, rows: np.ndarray, step: int, generator: torch.Generator) -> tuple[Tensor, Scores]:
-        logits = self.call(self.network.classify, self.take(self.train.log_mel, rows))
-        loss = F.cross_entropy(logits, self.take(self.train.labels, rows))
-        return loss, {"loss": loss.item()}
+    def loss(self, group: str, batch: Batch, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        logits = self.call(self.network.classify, self.take(self.train.log_mel, batch["row"]))
+        loss = F.cross_entropy(logits, self.take(self.train.labels, batch["row"]))
+        return loss, {"loss": loss.detach()}
 
     def validate(self, generator: torch.Generator) -> Scores:
         logits, _ = self.network(self.valid.log_mel.to(self.device))
@@ -48,12 +48,12 @@ class AudioObjective(EncoderObjective[AudioEmbedder]):
         super().__init__(judge, train, valid, device, precision)
         self.stretch = stretch
 
-    def loss(self, group: str, rows: np.ndarray, step: int, generator: torch.Generator) -> tuple[Tensor, Scores]:
+    def loss(self, group: str, batch: Batch, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         mel = self.train.log_mel
         start = int(torch.randint(mel.shape[-1] - self.stretch + 1, (1,), generator=generator))
-        logits = self.call(self.network.classify, self.take(mel[..., start : start + self.stretch], rows))
-        loss = F.cross_entropy(logits, self.take(self.train.labels, rows))
-        return loss, {"loss": loss.item()}
+        logits = self.call(self.network.classify, self.take(mel[..., start : start + self.stretch], batch["row"]))
+        loss = F.cross_entropy(logits, self.take(self.train.labels, batch["row"]))
+        return loss, {"loss": loss.detach()}
 
     def validate(self, generator: torch.Generator) -> Scores:
         mel = self.valid.log_mel
@@ -66,13 +66,13 @@ class AudioObjective(EncoderObjective[AudioEmbedder]):
 class AudioVideoObjective(EncoderObjective[AudioVideoEmbedder]):
     """InfoNCE between the pictures and the sound of a clip."""
 
-    def loss(self, group: str, rows: np.ndarray, step: int, generator: torch.Generator) -> tuple[Tensor, Scores]:
+    def loss(self, group: str, batch: Batch, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         frames = self.train.semantic_frames
         picked = torch.randperm(frames.shape[1], generator=generator)[:6]
-        video = self.call(self.network.encode_video, self.take(frames[:, picked], rows))
-        audio = self.call(self.network.encode_audio, self.take(self.train.log_mel, rows))
+        video = self.call(self.network.encode_video, self.take(frames[:, picked], batch["row"]))
+        audio = self.call(self.network.encode_audio, self.take(self.train.log_mel, batch["row"]))
         loss = info_nce(video, audio, self.network.temperature)
-        return loss, {"loss": loss.item()}
+        return loss, {"loss": loss.detach()}
 
     def validate(self, generator: torch.Generator) -> Scores:
         """Mean cosine of true pairs and of pairs shifted by one clip."""
@@ -106,19 +106,19 @@ class OffsetObjective(EncoderObjective[OffsetClassifier]):
                 "no clip holds a window at the largest offset"
             )
 
-    def loss(self, group: str, rows: np.ndarray, step: int, generator: torch.Generator) -> tuple[Tensor, Scores]:
-        logits, target = self._shifted(self.train, rows, generator)
+    def loss(self, group: str, batch: Batch, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        logits, target = self._shifted(self.train, batch["row"], generator)
         loss = F.cross_entropy(logits, target)
-        return loss, {"loss": loss.item()}
+        return loss, {"loss": loss.detach()}
 
     def validate(self, generator: torch.Generator) -> Scores:
         """Accuracy and mean absolute error in seconds of video frames, each clip at one random offset."""
-        logits, target = self._shifted(self.valid, np.arange(len(self.valid)), generator)
+        logits, target = self._shifted(self.valid, torch.arange(len(self.valid)), generator)
         lags = torch.tensor(self.network.lags, device=logits.device)
         error = (lags[logits.argmax(1)] - lags[target]).abs().float().mean()
         return {"accuracy": accuracy(logits, target), "error_frames": float(error)}
 
-    def _shifted(self, data: AudioVisual, rows: np.ndarray, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def _shifted(self, data: AudioVisual, rows: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         total = data.sync_frames.shape[1]
         per_frame = data.mel_per_frame
         length = round(self.window * per_frame)

@@ -1,8 +1,8 @@
-"""One training loop for every network of the pipeline.
+"""One training loop for every network of the pipeline, on one device or many (Hugging Face Accelerate).
 
-An `Objective` says what the loss of a batch is; `fit` does the rest: AdamW, warm-up and cosine, clipping,
-validation, checkpoints. Everything random at step s derives from (seed, s) alone, so a run that was killed and
-goes on from a checkpoint takes exactly the steps it would have taken.
+An `Objective` says what the loss of a batch is; `fit` does the rest: AdamW, warm-up and cosine, clipping, validation,
+checkpoints. Everything random at step s derives from (seed, s) alone and is drawn for the whole step, so a run that was
+killed and goes on from a checkpoint takes exactly the steps it would have taken, on however many devices.
 """
 
 from __future__ import annotations
@@ -10,22 +10,31 @@ from __future__ import annotations
 import math
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from specmaskfoley.config import Training
+from specmaskfoley.config import Run, Training
 from specmaskfoley.storage.checkpoint import TrainingStates
+from specmaskfoley.training.batches import Batch, Batches, RowOrder, Rows
+from specmaskfoley.training.preflight import Preflight
 
 Scores = dict[str, float]
 Curves = dict[str, list[tuple[int, float]]]
+
+RECORD_EVERY = 10
+"""Steps between two looks at the loss: each makes the host wait for the device."""
+
+DRY_STEPS = 5
 
 _TERMINATED = 128 + signal.SIGTERM  # the exit code of a shell's child that SIGTERM ended
 
@@ -34,15 +43,30 @@ class Objective(Protocol):
     """What is trained, and on what.
 
     modules: everything whose state a checkpoint keeps.
-    groups: parameters by optimizer; one optimizer steps after the other (generator, discriminator).
+    criterion: the validation score by which the best state is known, lower is better; None: there is none.
+    splits: whether losses of parts of a batch add up to that of the whole. If so, a step may be spread over processes
+        and done in several passes; else (contrastive losses) one process does it in one.
     """
 
     modules: nn.Module
+    criterion: str | None
+    splits: bool
 
-    def groups(self) -> dict[str, list[nn.Parameter]]: ...
+    def groups(self) -> dict[str, list[nn.Parameter]]:
+        """Parameters by optimizer; one optimizer steps after the other (generator, discriminator)."""
+        ...
 
-    def loss(self, group: str, rows: np.ndarray, step: int, generator: torch.Generator) -> tuple[Tensor, Scores]:
-        """Loss of the training rows of one step, and what to log."""
+    def distribute(self, prepare: Callable[..., nn.Module], total: Callable[[Tensor], Tensor]) -> None:
+        """Pass what has parameters to `prepare(network, compiles=True)` and call what it returns in `loss`; `total`
+        sums over processes."""
+        ...
+
+    def draw(self, size: int, step: int, generator: torch.Generator) -> Batch:
+        """What is random about each of the B rows of a step: columns (B, ...) on the CPU."""
+        ...
+
+    def loss(self, group: str, batch: Batch, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss of rows of one step, and what to log; if `splits`, their shares of those of the whole step."""
         ...
 
     def after_step(self, step: int, generator: torch.Generator) -> None:
@@ -72,28 +96,6 @@ class History:
         return {name: points[-1][1] for name, points in self.curves.items()}
 
 
-class RowSampler:
-    """Which rows a step trains on: every row exactly once an epoch, in an order drawn from (seed, epoch)."""
-
-    def __init__(self, num_rows: int, batch_size: int, seed: int) -> None:
-        if num_rows < 1:
-            raise ValueError("the training split has no rows; see the ledger for the reasons")
-        self.num_rows, self.batch_size, self.seed = num_rows, batch_size, seed
-        self._epoch, self._order = -1, np.empty(0, dtype=np.int64)
-
-    def rows(self, step: int) -> np.ndarray:
-        """Row indices of step 0, 1, ...; a batch may span two epochs."""
-        first = step * self.batch_size
-        return np.array([self._row(position) for position in range(first, first + self.batch_size)])
-
-    def _row(self, position: int) -> int:
-        epoch, offset = divmod(position, self.num_rows)
-        if epoch != self._epoch:
-            self._epoch = epoch
-            self._order = np.random.default_rng([self.seed, epoch]).permutation(self.num_rows)
-        return int(self._order[offset])
-
-
 def learning_rate(settings: Training, step: int) -> float:
     """Linear warm-up to the peak, cosine to zero at the last step."""
     if step < settings.warmup_steps:
@@ -102,89 +104,311 @@ def learning_rate(settings: Training, step: int) -> float:
     return settings.peak_learning_rate * 0.5 * (1.0 + math.cos(math.pi * min(1.0, progress)))
 
 
+def step_generator(seed: int, step: int) -> torch.Generator:
+    """The CPU generator of one step."""
+    state = np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0]
+    return torch.Generator().manual_seed(int(state >> np.uint64(1)))
+
+
 def fit(
     objective: Objective,
-    clips: Sequence[str],
+    rows: Rows,
     settings: Training,
     *,
+    run: Run,
+    accelerator: Accelerator,
     seed: int,
     name: str,
     scratch: Path,
     log: MetricLog,
+    listen: Callable[[int], None] | None = None,
+    dry_run: bool = False,
 ) -> History:
     """Train to the last step, going on from the newest good checkpoint in `scratch` if there is one.
 
     SIGTERM, by which clusters take machines back, ends the step at hand, writes a checkpoint and exits with code 143.
 
     Args:
-        clips: ids of the training rows.
+        listen: called by the first process after each validation with the steps done, modules in eval mode.
+        dry_run: take a few steps, say what all of them will need, and exit with code 0; nothing is written.
 
     Raises:
         ValueError: the loss is no longer finite (named: the step, its clips, the last good checkpoint), a checkpoint
-            cannot be written, or none can be read.
+            cannot be written, none can be read, the disk is too small, or another process was lost.
     """
-    sampler = RowSampler(len(clips), settings.batch_size, seed)
-    groups = objective.groups()
-    optimizers = {key: _adamw(parameters, settings) for key, parameters in groups.items()}
-    states = TrainingStates(scratch, name)
-    first, history = _restore(states, name, objective, optimizers)
-
-    objective.modules.train()
-    bar = tqdm(range(first, settings.steps), initial=first, total=settings.steps, desc=name, mininterval=1.0)
-    with _terminated() as terminated:
-        for step in bar:
-            generator, rows, rate = step_generator(seed, step), sampler.rows(step), learning_rate(settings, step)
-            scores: Scores = {}
-            for key, optimizer in optimizers.items():
-                loss, seen = objective.loss(key, rows, step, generator)
-                scores |= seen
-                if not _descend(loss, groups[key], optimizer, rate, settings.grad_clip):
-                    raise ValueError(_not_finite(name, key, loss, step, [clips[row] for row in rows], states.newest))
-            objective.after_step(step, generator)
-
-            done = step + 1
-            if done % 10 == 0 or done == settings.steps:
-                _record(history, log, scores | {"learning_rate": rate}, done)
-                bar.set_postfix({key: f"{value:.3g}" for key, value in list(scores.items())[:3]}, refresh=False)
-            if done % settings.validate_every == 0 or done == settings.steps:
-                _record(history, log, _validate(objective, seed), done)
-            stop = terminated() and done < settings.steps
-            if done % settings.checkpoint_every == 0 or done == settings.steps or stop:
-                _keep(states, objective, optimizers, history, done)
-            if stop:
-                print(f"{name}: terminated after step {done}; `dvc repro` goes on from there", flush=True)
-                raise SystemExit(_TERMINATED)
-    objective.modules.eval()
-    return history
+    if not objective.splits and accelerator.num_processes > 1:
+        raise ValueError(f"{name}: its loss cannot be spread over {accelerator.num_processes} processes; use one")
+    return _Fitting(objective, rows, settings, run, accelerator, seed, name, scratch, log, listen).train(dry_run)
 
 
-def _descend(
-    loss: Tensor, parameters: list[nn.Parameter], optimizer: torch.optim.AdamW, rate: float, grad_clip: float
-) -> bool:
-    """One optimizer step, unless loss and gradient are not finite; whether it was made."""
-    for group in optimizer.param_groups:
-        group["lr"] = rate
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
-    norm = torch.nn.utils.clip_grad_norm_(parameters, grad_clip)
-    if not (torch.isfinite(loss) and torch.isfinite(norm)):
-        return False
-    optimizer.step()
-    return True
+@dataclass
+class _Fitting:
+    """One call of `fit`."""
+
+    objective: Objective
+    rows: Rows
+    settings: Training
+    run: Run
+    accelerator: Accelerator
+    seed: int
+    name: str
+    scratch: Path
+    log: MetricLog
+    listen: Callable[[int], None] | None
+
+    def __post_init__(self) -> None:
+        self.order = RowOrder(self.rows.group_sizes, self.seed)
+        self.states = TrainingStates(self.scratch, self.name)
+        self.groups = self.objective.groups()
+        self.history = History()
+        self.best = math.inf
+        self.pending: list[tuple[int, str, Tensor]] = []  # step, group, whether loss and gradient are finite
+
+    def train(self, dry_run: bool) -> History:
+        objective, settings, leads = self.objective, self.settings, self.accelerator.is_main_process
+        first = 0 if dry_run else self._restore()
+        self._distribute()
+        preflight = Preflight(
+            self.name, objective.modules, self.groups, settings, self.scratch, self.accelerator.device
+        )
+        if leads and first < settings.steps:
+            preflight.check(keeps_best=settings.result == "best")
+        last = min(settings.steps, first + DRY_STEPS) if dry_run else settings.steps
+        objective.modules.train()
+        bar = tqdm(
+            range(first, last), initial=first, total=settings.steps, desc=self.name, mininterval=1.0, disable=not leads
+        )
+        with self._batches(first, last) as batches, _terminated() as terminated:
+            self._kept_at = time.monotonic()
+            for step, batch in zip(bar, batches, strict=True):
+                try:
+                    scores = self._step(step, batch)
+                except RuntimeError as error:
+                    self._lost(step, error)
+                preflight.tick(tell_after=leads and not dry_run)
+                if dry_run:
+                    continue
+                done, stop = step + 1, False
+                if (
+                    done % RECORD_EVERY == 0
+                    or self._due(done)
+                    or (terminated() and self.accelerator.num_processes == 1)
+                ):
+                    stop = self._look(scores, done, terminated(), bar) and done < settings.steps
+                if done % settings.validate_every == 0 or done == settings.steps:
+                    self._validate(done)
+                if leads and (stop or self._due(done) or self._overdue()):
+                    self._keep(done)
+                if stop:
+                    self.accelerator.wait_for_everyone()  # or the launcher ends who still writes
+                    if leads:
+                        print(f"{self.name}: terminated after step {done}; `dvc repro` goes on from there", flush=True)
+                    raise SystemExit(_TERMINATED)
+        if dry_run:
+            if leads:
+                preflight.tell(self.accelerator.num_processes)
+            raise SystemExit(0)
+        if settings.result == "best" and leads:
+            self._take_best()
+        objective.modules.eval()
+        return self.history
+
+    # ------------------------------------------------------------------ a step
+
+    def _step(self, step: int, batch: Batch) -> dict[str, Tensor]:
+        objective, accelerator, generator = self.objective, self.accelerator, step_generator(self.seed, step)
+        ranks, size = accelerator.num_processes, self.settings.batch_size
+        drawn = objective.draw(size, step, generator)
+        batch |= {key: values[accelerator.process_index :: ranks] for key, values in drawn.items()}
+        parts = list(self._parts(batch))
+        rate = learning_rate(self.settings, step)
+        scores: dict[str, Tensor] = {}
+        self._stepped = False
+        for group, optimizer in self.optimizers.items():
+            for parameters in optimizer.param_groups:
+                parameters["lr"] = rate
+            optimizer.zero_grad(set_to_none=True)
+            finite = torch.ones((), device=accelerator.device, dtype=torch.bool)
+            for number, part in enumerate(parts):
+                with ExitStack() as stack:
+                    if number + 1 < len(parts):  # gradients are exchanged once a step
+                        for network in self.networks:
+                            stack.enter_context(accelerator.no_sync(network))
+                    loss, seen = objective.loss(group, part, step, generator)
+                    # What is exchanged is the mean over processes, and shares add up.
+                    accelerator.backward(loss * ranks)
+                finite = finite & torch.isfinite(loss.detach())
+                for name, value in seen.items():
+                    scores[name] = scores[name] + value if name in scores and number else value
+            norm = accelerator.clip_grad_norm_(self.groups[group], self.settings.grad_clip)
+            if self.run.precision != "float16":  # there the scale of the loss is lowered, and the step left out
+                finite = finite & torch.isfinite(norm)
+            optimizer.step()
+            self._stepped = True
+            self.pending.append((step, group, finite))
+        objective.after_step(step, generator)
+        return scores
+
+    def _parts(self, batch: Batch) -> Iterator[Batch]:
+        rows = len(batch["row"])
+        size = self.run.micro_batch if self.run.micro_batch and self.objective.splits else rows
+        for first in range(0, rows, size):
+            yield {name: values[first : first + size] for name, values in batch.items()}
+
+    def _lost(self, step: int, error: RuntimeError) -> NoReturn:
+        """An error of the exchange between processes means that one is gone; what was reached is kept."""
+        exchange = isinstance(error, torch.distributed.DistError) or "gloo" in str(error)
+        if self.accelerator.num_processes == 1 or not exchange or self._stepped:
+            raise error
+        self._check_finite()
+        if self.accelerator.is_main_process and step > 0:
+            self._keep(step)
+        raise ValueError(
+            f"{self.name}: another process of this training is gone at step {step} ({str(error).splitlines()[0]}); the "
+            f"checkpoint of step {step} is kept, `dvc repro` goes on from there"
+        ) from error
+
+    # ------------------------------------------------------------------ what is looked at now and then
+
+    def _look(self, scores: Mapping[str, Tensor], done: int, terminated: bool, bar: Any) -> bool:
+        """Wait for the device; check, record; whether any process was asked to end."""
+        values = torch.stack([value.detach().float().to(self.accelerator.device) for value in scores.values()])
+        asked = torch.tensor([float(terminated)], device=values.device)
+        summed = self._total(torch.cat([values, asked])).tolist()
+        self._check_finite()
+        if done % RECORD_EVERY == 0 or done == self.settings.steps:
+            seen = dict(zip(scores, summed, strict=False))
+            self._record(seen | {"learning_rate": learning_rate(self.settings, done - 1)}, done)
+            rate = bar.format_dict["rate"]
+            shown = {"clips/s": f"{rate * self.settings.batch_size:.0f}"} if rate else {}
+            bar.set_postfix(shown | {key: f"{value:.3g}" for key, value in list(seen.items())[:3]}, refresh=False)
+        return bool(summed[-1] > 0)
+
+    def _check_finite(self) -> None:
+        flags = torch.stack([finite for _, _, finite in self.pending]).cpu() if self.pending else torch.ones(0)
+        for (step, group, _), finite in zip(self.pending, flags.tolist(), strict=True):
+            if not finite:
+                raise ValueError(self._not_finite(group, step))
+        self.pending.clear()
+
+    def _not_finite(self, group: str, step: int) -> str:
+        size, newest = self.settings.batch_size, self.states.newest
+        rows = self.order.rows(step * size + np.arange(size))
+        kept = f"the last good checkpoint is {newest}" if newest else "there is no checkpoint yet"
+        return (
+            f"{self.name}: loss of {group}, or its gradient, is not finite at step {step}; {kept}. Try a lower "
+            f"base_learning_rate. The step's clips: {', '.join(self.rows.ids[row] for row in rows)}"
+        )
+
+    def _validate(self, done: int) -> None:
+        modules = self.objective.modules
+        modules.eval()
+        with torch.no_grad():
+            scores = self.objective.validate(step_generator(self.seed, 2**31))
+            if self.listen is not None and self.accelerator.is_main_process:
+                self.listen(done)
+        modules.train()
+        self._record({f"val_{name}": value for name, value in scores.items()}, done)
+        criterion = self.objective.criterion
+        if self.settings.result == "best" and criterion is not None and scores[criterion] < self.best:
+            self.best = scores[criterion]
+            if self.accelerator.is_main_process:
+                self.states.save_best({"step": done, "modules": modules.state_dict()})
+
+    def _record(self, values: Scores, step: int) -> None:
+        self.history.add(values, step)
+        self.log.metrics(values, step)
+
+    # ------------------------------------------------------------------ checkpoints
+
+    def _due(self, done: int) -> bool:
+        return done % self.settings.checkpoint_every == 0 or done == self.settings.steps
+
+    def _overdue(self) -> bool:
+        return time.monotonic() - self._kept_at > 60 * self.run.checkpoint_minutes
+
+    def _keep(self, done: int) -> None:
+        self._check_finite()
+        state: dict[str, Any] = {
+            "step": done,
+            "modules": self.objective.modules.state_dict(),
+            "optimizers": {key: optimizer.state_dict() for key, optimizer in self.optimizers.items()},
+            "curves": self.history.curves,
+            "best": self.best,
+        }
+        if self.accelerator.scaler is not None:
+            state["scaler"] = self.accelerator.scaler.state_dict()
+        self.states.save(done, state)
+        self._kept_at = time.monotonic()
+
+    def _restore(self) -> int:
+        """Steps done so far."""
+        self.optimizers = {key: _adamw(parameters, self.settings) for key, parameters in self.groups.items()}
+        state = self.states.load()
+        if state is None:
+            return 0
+        try:
+            self.objective.modules.load_state_dict(state["modules"])
+            for key, optimizer in self.optimizers.items():
+                optimizer.load_state_dict(state["optimizers"][key])
+        except (RuntimeError, KeyError, ValueError) as error:
+            raise ValueError(
+                f"{self.states.newest}: the checkpoint of another model ({str(error).splitlines()[0]}); delete it to "
+                "train from the start"
+            ) from None
+        if self.accelerator.scaler is not None and "scaler" in state:
+            self.accelerator.scaler.load_state_dict(state["scaler"])
+        if self.accelerator.is_main_process:
+            print(f"{self.name}: going on from step {state['step']}", flush=True)
+        self.best = float(state["best"])
+        self.history = History({key: [(int(s), float(v)) for s, v in pts] for key, pts in state["curves"].items()})
+        return int(state["step"])
+
+    def _take_best(self) -> None:
+        best = self.states.load_best()
+        if best is not None:
+            self.objective.modules.load_state_dict(best["modules"])
+            print(f"{self.name}: the state of step {best['step']} validated best", flush=True)
+
+    # ------------------------------------------------------------------ devices
+
+    def _distribute(self) -> None:
+        self.networks: list[nn.Module] = []
+        if not hasattr(self, "optimizers"):
+            self.optimizers = {key: _adamw(parameters, self.settings) for key, parameters in self.groups.items()}
+
+        def prepare(network: nn.Module, compiles: bool = True) -> nn.Module:
+            compiled = torch.compile(network) if compiles and _compiles(self.run, self.accelerator.device) else network
+            prepared: nn.Module = self.accelerator.prepare_model(compiled)
+            self.networks.append(prepared)
+            return prepared
+
+        self.objective.distribute(prepare, self._total)
+        self.optimizers = {key: self.accelerator.prepare_optimizer(one) for key, one in self.optimizers.items()}
+
+    def _total(self, values: Tensor) -> Tensor:
+        """Sum over processes."""
+        return self.accelerator.reduce(values, "sum") if self.accelerator.num_processes > 1 else values
+
+    def _batches(self, first: int, last: int) -> Batches:
+        ranks = self.accelerator.num_processes
+        if self.settings.batch_size % ranks:
+            raise ValueError(
+                f"{self.name}: batch_size={self.settings.batch_size} cannot be shared by {ranks} processes"
+            )
+        return Batches(
+            self.rows,
+            self.order,
+            batch_size=self.settings.batch_size,
+            steps=range(first, last),
+            rank=self.accelerator.process_index,
+            ranks=ranks,
+            pin=self.accelerator.device.type == "cuda",
+        )
 
 
-def _not_finite(name: str, key: str, loss: Tensor, step: int, clips: list[str], last: Path | None) -> str:
-    kept = f"the last good checkpoint is {last}" if last else "there is no checkpoint yet"
-    return (
-        f"{name}: loss of {key} is {loss.item()}, or its gradient not finite, at step {step}; {kept}. Try a lower "
-        f"base_learning_rate. The step's clips: {', '.join(clips)}"
-    )
-
-
-def step_generator(seed: int, step: int) -> torch.Generator:
-    """The CPU generator of one step."""
-    state = np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0]
-    return torch.Generator().manual_seed(int(state >> np.uint64(1)))
+def _compiles(run: Run, device: torch.device) -> bool:
+    return run.compile == "always" or (run.compile == "auto" and device.type == "cuda")
 
 
 def _adamw(parameters: Iterable[nn.Parameter], settings: Training) -> torch.optim.AdamW:
@@ -197,55 +421,6 @@ def _adamw(parameters: Iterable[nn.Parameter], settings: Training) -> torch.opti
         {"params": plain, "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.96), fused=parameters[0].device.type != "mps")
-
-
-def _validate(objective: Objective, seed: int) -> Scores:
-    objective.modules.eval()
-    with torch.no_grad():
-        scores = objective.validate(step_generator(seed, 2**31))
-    objective.modules.train()
-    return {f"val_{name}": value for name, value in scores.items()}
-
-
-def _record(history: History, log: MetricLog, values: Scores, step: int) -> None:
-    history.add(values, step)
-    log.metrics(values, step)
-
-
-def _keep(
-    states: TrainingStates,
-    objective: Objective,
-    optimizers: dict[str, torch.optim.AdamW],
-    history: History,
-    done: int,
-) -> None:
-    state: dict[str, Any] = {
-        "step": done,
-        "modules": objective.modules.state_dict(),
-        "optimizers": {key: optimizer.state_dict() for key, optimizer in optimizers.items()},
-        "curves": history.curves,
-    }
-    states.save(done, state)
-
-
-def _restore(
-    states: TrainingStates, name: str, objective: Objective, optimizers: dict[str, torch.optim.AdamW]
-) -> tuple[int, History]:
-    state = states.load()
-    if state is None:
-        return 0, History()
-    try:
-        objective.modules.load_state_dict(state["modules"])
-        for key, optimizer in optimizers.items():
-            optimizer.load_state_dict(state["optimizers"][key])
-    except (RuntimeError, KeyError, ValueError) as error:
-        raise ValueError(
-            f"{states.newest}: the checkpoint of another model ({str(error).splitlines()[0]}); delete it to train from "
-            "the start"
-        ) from None
-    print(f"{name}: going on from step {state['step']}", flush=True)
-    curves = {key: [(int(s), float(v)) for s, v in points] for key, points in state["curves"].items()}
-    return int(state["step"]), History(curves)
 
 
 @contextmanager

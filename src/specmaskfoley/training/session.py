@@ -1,0 +1,129 @@
+"""What a training stage runs in: devices, and a scratch directory and MLflow, which the first process holds."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list
+
+from specmaskfoley import tracking
+from specmaskfoley.config import Params, Training
+from specmaskfoley.runtime import start
+from specmaskfoley.storage.scratch import scratch
+from specmaskfoley.training.batches import Rows
+from specmaskfoley.training.loop import History, MetricLog, Objective, fit
+
+_PATIENCE = timedelta(hours=24)
+"""How long processes wait for the first one, which alone reads mels and draws pictures."""
+
+
+class Silent:
+    """The log of the processes that only compute."""
+
+    def metrics(self, values: dict[str, float], step: int) -> None:
+        """Nothing: the first process logs the same."""
+
+
+@dataclass(frozen=True)
+class Session:
+    params: Params
+    accelerator: Accelerator
+    folder: Path
+    log: tracking.Log | None
+    dry_run: bool
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device(self.accelerator.device)
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes files."""
+        return bool(self.accelerator.is_main_process)
+
+    def fit(
+        self,
+        objective: Objective,
+        rows: Rows,
+        settings: Training,
+        *,
+        name: str,
+        seed: int | None = None,
+        listen: Callable[[int], None] | None = None,
+    ) -> History:
+        """Train, by the seed of the settings unless another is given; see `training.loop.fit`."""
+        log: MetricLog = self.log or Silent()
+        return fit(
+            objective,
+            rows,
+            settings,
+            run=self.params.run,
+            accelerator=self.accelerator,
+            seed=self.params.seed if seed is None else seed,
+            name=name,
+            scratch=self.folder,
+            log=log,
+            listen=listen,
+            dry_run=self.dry_run,
+        )
+
+
+@contextmanager
+def session(
+    stage: str,
+    params: Params,
+    matters: Any,
+    inputs: Iterable[str],
+    *,
+    spread: bool = False,
+    dry_run: bool = False,
+) -> Iterator[Session]:
+    """
+    Args:
+        matters, inputs: settings and files whose change makes a training start afresh; see `storage.scratch`.
+        spread: start this stage once more by `run.launch`, if that is set, in several processes.
+        dry_run: for a few steps, without MLflow.
+
+    Raises:
+        ValueError: `run.launch` names no program, or `run.device` does not exist.
+    """
+    if spread and params.run.launch and "RANK" not in os.environ:
+        _launch(params.run.launch)
+    device = start(params)
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)
+    scaled = "fp16" if params.run.precision == "float16" and device.type == "cuda" else "no"
+    patience = InitProcessGroupKwargs(timeout=_PATIENCE)
+    accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision=scaled, kwargs_handlers=[patience])
+    with ExitStack() as stack:
+        folder, log = [""], None
+        if accelerator.is_main_process:
+            folder = [str(stack.enter_context(scratch(stage, matters, inputs)))]
+            log = None if dry_run else stack.enter_context(tracking.stage_run(stage, params))
+        if accelerator.num_processes > 1:
+            broadcast_object_list(folder)
+        yield Session(params, accelerator, Path(folder[0]), log, dry_run)
+        accelerator.wait_for_everyone()
+    accelerator.free_memory()
+
+
+def _launch(command: str) -> None:
+    """Become `command` followed by this stage's own command line."""
+    words = shlex.split(command)
+    sys.stdout.flush()
+    try:
+        os.execvp(words[0], [*words, *sys.argv])
+    except OSError as error:
+        raise ValueError(
+            f"run.launch={command!r}: cannot be run ({error.strerror}); e.g. torchrun --nproc-per-node 4"
+        ) from None
