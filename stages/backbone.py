@@ -8,6 +8,7 @@ from specmaskfoley.networks import backbone_description, build_backbone
 from specmaskfoley.runtime import stage_main
 from specmaskfoley.storage.checkpoint import save_model
 from specmaskfoley.storage.curves import write_curves
+from specmaskfoley.training.listening import Listener
 from specmaskfoley.training.masked import BackboneObjective
 from specmaskfoley.training.session import session
 
@@ -18,16 +19,19 @@ def main(params_file: str = "params.yaml", dry_run: bool = False) -> None:
     decisive = [params.seed, params.backbone, matters(settings), params.run.precision]
     inputs = [params.paths.tokens, params.paths.features]
     with session("backbone", params, decisive, inputs, spread=True, dry_run=dry_run) as here:
+        backbone, valid = build_backbone(params).to(here.device), load_token_clips(params, "val", video=False)
         objective = BackboneObjective(
-            build_backbone(params).to(here.device),
-            load_token_clips(params, "val", video=False),
+            backbone,
+            valid,
             prompt_dropout=settings.prompt_dropout,
             device=here.device,
             precision=params.run.precision,
         )
-        history = here.fit(objective, token_rows(params, "train", video=False), settings.optim, name="backbone")
+        listener = Listener(params, here, backbone, None, valid, every=settings.listen_every)
+        rows = token_rows(params, "train", video=False)
+        history = here.fit(objective, rows, settings.optim, name="backbone", listen=listener)
         if here.leads:
-            save_model(params.paths.backbone, objective.backbone, **backbone_description(params))
+            save_model(params.paths.backbone, backbone, **backbone_description(params))
             write_curves(params.paths.metrics, "backbone", history.curves)
 
 

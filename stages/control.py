@@ -8,6 +8,7 @@ from specmaskfoley.networks import build_control, control_description, load_back
 from specmaskfoley.runtime import stage_main
 from specmaskfoley.storage.checkpoint import save_model
 from specmaskfoley.storage.curves import write_curves
+from specmaskfoley.training.listening import Listener
 from specmaskfoley.training.masked import ControlObjective
 from specmaskfoley.training.session import session
 
@@ -19,16 +20,18 @@ def main(params_file: str = "params.yaml", dry_run: bool = False) -> None:
     inputs = [params.paths.tokens, params.paths.features, params.paths.backbone]
     with session("control", params, decisive, inputs, spread=True, dry_run=dry_run) as here:
         backbone = load_backbone(params, here.device)
-        control = build_control(backbone, params).to(here.device)
+        control, valid = build_control(backbone, params).to(here.device), load_token_clips(params, "val", video=True)
         objective = ControlObjective(
             backbone,
             control,
-            load_token_clips(params, "val", video=True),
+            valid,
             prompt_dropout=settings.prompt_dropout,
             device=here.device,
             precision=params.run.precision,
         )
-        history = here.fit(objective, token_rows(params, "train", video=True), settings.optim, name="control")
+        listener = Listener(params, here, backbone, control, valid, every=settings.listen_every)
+        rows = token_rows(params, "train", video=True)
+        history = here.fit(objective, rows, settings.optim, name="control", listen=listener)
         if here.leads:
             save_model(params.paths.control, control, **control_description(params))
             write_curves(params.paths.metrics, "control", history.curves)

@@ -135,7 +135,7 @@ def test_settings_cannot_be_changed_after_loading():
             ["profiles.mini.train_codec", "quantize_after=", "optim.steps="],
             id="codebook-never-trained",
         ),
-        pytest.param({"run.precision": "float16"}, ["run.precision='float16'", "'auto'"], id="unknown-precision"),
+        pytest.param({"run.precision": "int4"}, ["run.precision='int4'", "'auto'"], id="unknown-precision"),
         pytest.param(
             {"profiles.mini.control.depth": 99}, ["control.depth=99", f"backbone.depth={DEPTH}"], id="control-depth"
         ),

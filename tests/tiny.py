@@ -45,6 +45,7 @@ def shrink(params: dict[str, Any]) -> None:
         training |= {"steps": 6, "batch_size": 8, "warmup_steps": 1, "checkpoint_every": 2, "validate_every": 2}
     # Long enough to be caught in the middle.
     mini["train_control"]["optim"]["steps"] = 60
+    mini["train_backbone"]["listen_every"], mini["train_control"]["listen_every"] = 4, 20
 
 
 def _trainings(section: dict[str, Any]) -> list[dict[str, Any]]:

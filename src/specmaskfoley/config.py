@@ -435,9 +435,21 @@ class Backbone(Settings):
         return self
 
 
-class TrainBackbone(Settings):
+class TrainMasked(Settings):
+    """Mask reconstruction, by the backbone or its control branch; every `listen_every` steps (0: never) it is heard."""
+
     optim: Training
     prompt_dropout: Fraction
+    listen_every: Annotated[int, Field(ge=0)] = 0
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.listen_every % self.optim.validate_every:
+            raise ValueError(
+                f"listen_every={self.listen_every} must be a multiple of optim.validate_every="
+                f"{self.optim.validate_every}: a network is heard after it is validated"
+            )
+        return self
 
 
 class Control(Settings):
@@ -445,11 +457,6 @@ class Control(Settings):
 
     depth: Positive
     aligner_mlp_width: Positive
-
-
-class TrainControl(Settings):
-    optim: Training
-    prompt_dropout: Fraction
 
 
 class GriffinLim(Settings):
@@ -547,9 +554,9 @@ class Params(Settings):
     codec: Codec
     train_codec: TrainCodec | None = None
     backbone: Backbone
-    train_backbone: TrainBackbone
+    train_backbone: TrainMasked
     control: Control
-    train_control: TrainControl
+    train_control: TrainMasked
     vocoder: Vocoder
     judges: Judges
 
@@ -687,7 +694,7 @@ VOCODER_MELS = {
 }
 
 
-_WHEN = {"checkpoint_every", "validate_every"}
+_WHEN = {"checkpoint_every", "validate_every", "listen_every"}
 
 
 def matters(section: BaseModel) -> Any:

@@ -1,0 +1,42 @@
+"""Sound to tokens and back: mel, codec, vocoder.
+
+Shape letters: B clips, F token rows, T token columns, M mel bands, L mel frames, S samples.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from specmaskfoley.audio.mel import build_mel
+from specmaskfoley.config import Params
+from specmaskfoley.networks import load_codec, load_vocoder
+
+_PEAK = 0.98
+
+
+class Tokenizer:
+    """Sound to tokens and back."""
+
+    def __init__(self, params: Params, device: torch.device) -> None:
+        self.device = device
+        self._mel = build_mel(params.audio).to(device)
+        self._codec = load_codec(params, device)
+        self._vocoder = load_vocoder(params, device)
+
+    @torch.inference_mode()
+    def encode(self, waveform: Tensor) -> Tensor:
+        """(B, S) -> tokens (B, F, T)."""
+        return self._codec.encode(self._mel.normalize(self._mel(waveform.to(self.device)))[:, None]).tokens
+
+    @torch.inference_mode()
+    def mel(self, tokens: Tensor) -> Tensor:
+        """(B, F, T) -> (B, M, L), as the vocoder reads it."""
+        return self._mel.denormalize(self._codec.decode(tokens.to(self.device))[:, 0])
+
+    @torch.inference_mode()
+    def decode(self, tokens: Tensor) -> Tensor:
+        """(B, F, T) -> waveform (B, S) on the CPU."""
+        waveform = self._vocoder(self.mel(tokens)).cpu()
+        # Phase reconstruction overshoots now and then; turning the clip down beats clipping it.
+        return waveform / (waveform.abs().amax(1, keepdim=True) / _PEAK).clamp(min=1.0)  # type: ignore[no-any-return]

@@ -1,0 +1,178 @@
+"""Several processes train as one does: the same curves, one checkpoint, and an orderly end when one of them is gone."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+
+HERE = Path(__file__).parent
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="torchrun with gloo")
+
+# A small control branch (and, with "codec", a codec) on rows made up; `torchrun script FOLDER KIND STEPS PAUSE_S`.
+TRAINING = f"""
+import sys, time
+from pathlib import Path
+import torch
+sys.path.insert(0, {str(HERE)!r})
+import numpy as np
+from accelerate import Accelerator
+from fitting import fit_on_cpu, RUN
+from specmaskfoley.config import Backbone as Settings, Control, Training
+from specmaskfoley.models.backbone import Backbone
+from specmaskfoley.models.codec import Codec
+from specmaskfoley.models.control import ControlBranch
+from specmaskfoley.runtime import stage_main
+from specmaskfoley.training.batches import InMemory
+from specmaskfoley.training.codec import CodecObjective
+from specmaskfoley.training.masked import ControlObjective, TokenClips
+
+folder, kind, steps, pause = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), float(sys.argv[4])
+micro_batch = int(sys.argv[5]) if len(sys.argv) > 5 else 0
+
+def clips(count, seed):
+    generator = torch.Generator().manual_seed(seed)
+    tokens = torch.randint(16, (count, 20), generator=generator, dtype=torch.int16)
+    prompt, sync = torch.randn(count, 4, generator=generator), torch.randn(count, 30, 6, generator=generator)
+    semantic = torch.randn(count, 5, generator=generator)
+    return TokenClips([f"clip{{n}}" for n in range(count)], tokens, prompt, sync, semantic)
+
+def control_objective():
+    sizes = Settings(depth=2, width=32, heads=2, mlp_width=64)
+    backbone = Backbone(sizes, num_tokens=20, codebook_size=16, prompt_width=4)
+    branch = ControlBranch(backbone, Control(depth=1, aligner_mlp_width=16), sync_width=6, semantic_width=5,
+                           token_rows=2, token_columns=10)
+    made = ControlObjective(backbone, branch, clips(8, 2), prompt_dropout=0.3, device=torch.device("cpu"))
+    return made, clips(50, 1).rows()
+
+def codec_objective():
+    from test_codec_objective import CODEC, rows, train_codec
+    mels = torch.rand(20, 32, 64, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    settings = train_codec(adversarial_weight=0.5, adversarial_after=2, quantize_after=3, crop_columns=2)
+    made = CodecObjective(Codec(CODEC), settings, rows(mels), mels[:3], patch=16, device=torch.device("cpu"))
+    return made, rows(mels)
+
+def main():
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    accelerator = Accelerator(cpu=True)
+    objective, rows = codec_objective() if kind == "codec" else control_objective()
+    inner = objective.loss
+    def slow(*arguments):
+        time.sleep(pause)
+        return inner(*arguments)
+    objective.loss = slow
+    settings = Training(steps=steps, batch_size=8, base_learning_rate=0.03, warmup_steps=9, weight_decay=0.01,
+                        grad_clip=1.0, checkpoint_every=10, validate_every=20)
+    run = RUN.model_copy(update={{"micro_batch": micro_batch}})
+    history = fit_on_cpu(objective, rows, settings, name="model", scratch=folder, accelerator=accelerator, run=run)
+    if accelerator.is_main_process:
+        torch.save({{"weights": objective.modules.state_dict(), "curves": history.curves}}, folder / "done.pt")
+
+sys.argv = sys.argv[:1]
+stage_main(main)()
+"""
+
+
+def start(folder: Path, processes: int, kind: str = "control", steps: int = 40, pause: float = 0.0, micro: int = 0):
+    folder.mkdir(exist_ok=True)
+    script = folder / "training.py"
+    script.write_text(TRAINING, encoding="utf-8")
+    launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"] if processes > 1 else []
+    command = [sys.executable, *launch, str(script), str(folder), kind, str(steps), str(pause), str(micro)]
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "SPECMASKFOLEY_DEBUG": ""}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env)
+
+
+def finish(process: subprocess.Popen[str]) -> str:
+    told, _ = process.communicate(timeout=300)
+    return told
+
+
+def trained(folder: Path, processes: int, kind: str = "control", micro: int = 0) -> dict:
+    process = start(folder, processes, kind, micro=micro)
+    told = finish(process)
+    assert process.returncode == 0, told
+    return torch.load(folder / "done.pt", weights_only=True)
+
+
+def assert_close(found: dict, expected: dict) -> None:
+    """Sums in another order: the curves agree to 1e-4, the weights to 1e-3 of their size."""
+    assert found["curves"].keys() == expected["curves"].keys()
+    for name, points in expected["curves"].items():
+        assert found["curves"][name] == [(step, pytest.approx(value, rel=1e-4)) for step, value in points], name
+    for name, value in expected["weights"].items():
+        difference = (found["weights"][name].float() - value.float()).norm()
+        assert difference <= 1e-3 * value.float().norm() + 1e-6, name
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one(tmp_path):
+    one, two = trained(tmp_path / "one", 1), trained(tmp_path / "two", 2)
+    assert_close(two, one)
+    losses = [value for _, value in one["curves"]["loss"]]
+    assert losses[-1] != losses[0]
+
+
+@pytest.mark.slow
+def test_two_processes_train_a_codec_with_its_codebook_and_discriminator(tmp_path):
+    """A vector between two codes falls to the one or the other by its last bit, so the curves agree to a hundredth, and
+    that of the discriminator, which soon tells all apart, only at first.
+    """
+    one, two = trained(tmp_path / "one", 1, "codec"), trained(tmp_path / "two", 2, "codec")
+    for name, count in (("reconstruction", 4), ("val_reconstruction", 2), ("discriminator", 1)):
+        expected = [(step, pytest.approx(value, rel=1e-2)) for step, value in one["curves"][name][:count]]
+        assert two["curves"][name][:count] == expected, name
+    counts = "averages.counts"
+    assert float(two["weights"][counts].sum()) == pytest.approx(float(one["weights"][counts].sum()), rel=1e-3)
+
+
+def test_parts_of_a_batch_train_as_the_whole(tmp_path):
+    assert_close(trained(tmp_path / "parts", 1, micro=3), trained(tmp_path / "whole", 1))
+
+
+def children(process: subprocess.Popen[str], count: int) -> list[psutil.Process]:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        found = [c for c in psutil.Process(process.pid).children() if "training.py" in " ".join(c.cmdline())]
+        if len(found) == count:
+            return sorted(found, key=lambda child: child.environ()["RANK"])
+        time.sleep(0.05)
+    raise AssertionError("the processes did not start")
+
+
+def steps_done(folder: Path) -> int:
+    return max((int(path.stem[-8:]) for path in folder.glob("model-????????.pt")), default=0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_the_loss_of_a_process_leaves_a_checkpoint_that_goes_on(tmp_path, how):
+    undisturbed = trained(tmp_path / "undisturbed", 2)
+    folder = tmp_path / "disturbed"
+    process = start(folder, 2, pause=0.1)
+    victim = children(process, 2)[1]
+    deadline = time.monotonic() + 120
+    while steps_done(folder) < 10:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    victim.send_signal(how)
+    told = finish(process)
+    assert process.returncode != 0
+    done = steps_done(folder)
+    assert 10 <= done < 40
+    if how == signal.SIGKILL:
+        assert f"another process of this training is gone at step {done}" in told, told
+    else:
+        assert f"terminated after step {done}" in told, told
+    process = start(folder, 2)
+    assert f"going on from step {done}" in finish(process)
+    assert process.returncode == 0
+    assert_close(torch.load(folder / "done.pt", weights_only=True), undisturbed)
