@@ -42,13 +42,15 @@ class Part:
 
 
 def find_sounds(folders: Iterable[str]) -> dict[str, Path]:
-    """Id -> path of every sound below the folders, sorted; hidden files and directories are left out.
+    """Id -> path of every sound below the folders, sorted; hidden files and directories, and links to directories, are
+    left out.
 
     An id is the folder's name (where two folders share it, the whole path) and the path below it without ending (where
     two files differ in nothing else, with it).
 
     Raises:
         ValueError: a folder is none, is named twice, or holds no sound; or two files would get one id.
+        OSError: a directory cannot be read.
     """
     found: dict[str, Path] = {}
     listed = [item for folder, name in _names(list(folders)).items() for item in _sounds_below(folder, name)]
@@ -76,8 +78,11 @@ def _names(folders: list[str]) -> dict[Path, str]:
 
 
 def _sounds_below(folder: Path, name: str) -> list[tuple[str, Path]]:
+    def fail(error: OSError) -> None:
+        raise error
+
     found = []
-    for root, directories, files in os.walk(folder):
+    for root, directories, files in os.walk(folder, onerror=fail):
         directories[:] = sorted(item for item in directories if not item.startswith("."))
         for file in sorted(files):
             path = Path(root, file)
