@@ -55,9 +55,9 @@ class DecodeOnly(ClipReader):
     def __reduce__(self) -> tuple[Any, ...]:
         return DecodeOnly, (self._views, self._sounds)
 
-    def __call__(self, path: str) -> Any:
+    def __call__(self, place: tuple[str, float]) -> Any:
         torch.set_num_threads(1)
-        read_clip(path, self._views, self._sounds)
+        read_clip(place[0], self._views, self._sounds, place[1])
         return True
 
 
@@ -96,9 +96,10 @@ def decode(paths: list[str], params: Params, cores: int) -> float:
     means = FrameMeans(params, None)
     with IsolatedPool(cores, timeout_s=60, memory_gb=8) as pool:
         reader = DecodeOnly(means.views, means.sounds)
-        list(pool.map(reader, paths[: 2 * cores]))  # start and import
+        places = [(path, 0.0) for path in paths]
+        list(pool.map(reader, places[: 2 * cores]))  # start and import
         began = time.perf_counter()
-        assert all(result is True for result in pool.map(reader, paths))
+        assert all(result is True for result in pool.map(reader, places))
         return len(paths) / (time.perf_counter() - began)
 
 

@@ -1,4 +1,4 @@
-"""Stage backbone: tokens and audio prompts in, SpecMaskGIT backbone out."""
+"""Stage backbone: tokens and audio prompts of clips and sounds in, SpecMaskGIT backbone out."""
 
 import own_code  # noqa: F401
 
@@ -17,7 +17,7 @@ def main(params_file: str = "params.yaml", dry_run: bool = False) -> None:
     params = Params.load(params_file)
     settings = params.train_backbone
     decisive = [params.seed, params.backbone, matters(settings), params.run.precision]
-    inputs = [params.paths.tokens, params.paths.features]
+    inputs = [params.paths.tokens, params.paths.features, params.paths.audio]
     with session("backbone", params, decisive, inputs, spread=True, dry_run=dry_run) as here:
         backbone, valid = build_backbone(params).to(here.device), load_token_clips(params, "val", video=False)
         objective = BackboneObjective(

@@ -114,6 +114,12 @@ def test_settings_cannot_be_changed_after_loading():
         pytest.param({"profiles.mini.audio.num_mels": 81}, ["num_mels=81", "patch=16"], id="mels-not-whole-patches"),
         pytest.param({"profiles.mini.audio.fmax": 12000.0}, ["fmax=12000.0", "sample_rate=22050"], id="above-nyquist"),
         pytest.param({"profiles.mini.audio.duration_s": 0.1}, ["duration_s=0.1"], id="shorter-than-a-token"),
+        pytest.param({"data.audio": "/sounds"}, ["data.audio='/sounds'", "tuple"], id="folder-for-folders"),
+        pytest.param(
+            {"data.audio": ["/sounds"], "profiles.mini.audio.duration_s": 0.5},
+            ["data.audio needs audio.duration_s of at least 1, found 0.5"],
+            id="parts-shorter-than-a-second",
+        ),
         pytest.param(
             {"profiles.mini.audio.duration_s": float("inf")},
             ["profiles.mini.audio.duration_s=inf", "finite"],

@@ -77,6 +77,20 @@ def test_a_folder_of_videos_is_counted(tmp_path: Path) -> None:
     assert "2 videos in videos" in told
 
 
+def test_sounds_without_picture_are_counted(tmp_path: Path) -> None:
+    assert "sounds" not in planned(tmp_path)
+    for name in ("one/a.wav", "one/b/a.OPUS", "one/notes.txt", "two/a.mp4"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(bytes(1000))
+    settings = {"source": "world", "audio": ["one", "two"]}
+    told = planned(tmp_path, data=settings)
+    assert "sounds without picture (data.audio): 3 files of 3.0 kB" in told
+    assert "stored: 388 B for every 5 s, at least 1.2 kB" in told  # 5 x 26 tokens and a prompt of 64
+    write_clips(tmp_path, "audio_ledger.parquet", LEDGER_SCHEMA, "audio", {"train": ["ready", "ready", "short"]})
+    told = planned(tmp_path, data=settings)
+    assert "2 usable parts of 5 s among 3 rows of data/audio_ledger.parquet: tokens and prompts 776 B" in told
+
+
 def data(source: str, **more: Any) -> dict[str, Any]:
     return {"source": source, "lists": "mmaudio", **more}
 

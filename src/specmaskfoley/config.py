@@ -51,6 +51,8 @@ class Paths(Settings):
     features: str
     codec: str
     tokens: str
+    audio_ledger: str
+    audio: str
     backbone: str
     control: str
     judges: str
@@ -71,7 +73,8 @@ class Data(Settings):
     """Where clips come from, and which of them are wanted.
 
     `lists` are VGGSound's splits (sources youtube and archive, and folder with `pattern`); `limit` is the number of
-    clips wanted of each split, in a class-balanced draw by `seed` of which a smaller one is part of a larger.
+    clips wanted of each split, in a class-balanced draw by `seed` of which a smaller one is part of a larger. `audio`
+    are directories of sounds without picture.
     """
 
     source: Literal["world", "folder", "youtube", "archive"]
@@ -81,6 +84,7 @@ class Data(Settings):
     pattern: str = "{youtube_id}_{start:06d}.mp4"
     limit: Positive | SplitLimits | None = None
     exclude_shared: bool = True
+    audio: tuple[str, ...] = ()
 
     def limit_of(self, split: str) -> int | None:
         """Clips wanted of a split; None: all."""
@@ -577,6 +581,11 @@ class Params(Settings):
         if self.data.limit is not None and self.data.source == "world":
             raise ValueError(
                 "data.limit is for recorded clips; for data.source=world set world.train_clips and its like"
+            )
+        if self.data.audio and self.audio.duration_s < 1:
+            raise ValueError(
+                f"data.audio needs audio.duration_s of at least 1, found {self.audio.duration_s:g}: parts of a sound "
+                "are named by the second at which they start"
             )
         if self.data.source in ("youtube", "archive") and not self.data.lists:
             raise ValueError(f"data.lists is null, but data.source={self.data.source} needs mmaudio, or a directory")

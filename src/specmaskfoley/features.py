@@ -11,28 +11,17 @@ import torch
 from torch import Tensor
 
 from specmaskfoley.config import Params
-from specmaskfoley.encoders import load_encoders
+from specmaskfoley.encoders import Prompt, load_encoders
 from specmaskfoley.runtime import autocast
 from specmaskfoley.storage.clips import Sound, semantic_view, sync_view
 
 
-class Features:
-    """Frames, sound and text to the features that steer the generator."""
+class Prompts:
+    """Sound and text to prompt embeddings."""
 
-    def __init__(self, params: Params, device: torch.device) -> None:
-        self.params, self.device = params, device
-        self.sync_encoder, self.semantic_encoder, self.prompt_encoder = load_encoders(params, device)
-        self.sync_view, self.semantic_view = sync_view(params), semantic_view(params)
-        self.prompt_sound = Sound(self.prompt_encoder.sample_rate, self.prompt_encoder.num_samples)
-        self.num_sync = self.sync_encoder.num_features(self.sync_view.frames)
-
-    @torch.inference_mode()
-    def video(self, sync_frames: Tensor, semantic_frames: Tensor) -> tuple[Tensor, Tensor]:
-        """uint8 frames -> sync (B, t, d), semantic (B, u, d), as float16: what the shards hold."""
-        with autocast(self.params.run.precision, self.device):
-            sync = self.sync_encoder(sync_frames.to(self.device))
-            semantic = self.semantic_encoder(semantic_frames.to(self.device))
-        return sync.half(), semantic.half()
+    def __init__(self, encoder: Prompt, device: torch.device) -> None:
+        self.prompt_encoder, self.device = encoder, device
+        self.prompt_sound = Sound(encoder.sample_rate, encoder.num_samples)
 
     @torch.inference_mode()
     def audio_prompt(self, waveform: Tensor) -> Tensor:
@@ -43,3 +32,22 @@ class Features:
     def text_prompt(self, texts: Sequence[str]) -> Tensor:
         """B texts -> (B, P) float16."""
         return self.prompt_encoder.embed_text(texts).half()
+
+
+class Features(Prompts):
+    """Frames, sound and text to the features that steer the generator."""
+
+    def __init__(self, params: Params, device: torch.device) -> None:
+        self.sync_encoder, self.semantic_encoder, prompt_encoder = load_encoders(params, device)
+        super().__init__(prompt_encoder, device)
+        self.params = params
+        self.sync_view, self.semantic_view = sync_view(params), semantic_view(params)
+        self.num_sync = self.sync_encoder.num_features(self.sync_view.frames)
+
+    @torch.inference_mode()
+    def video(self, sync_frames: Tensor, semantic_frames: Tensor) -> tuple[Tensor, Tensor]:
+        """uint8 frames -> sync (B, t, d), semantic (B, u, d), as float16: what the shards hold."""
+        with autocast(self.params.run.precision, self.device):
+            sync = self.sync_encoder(sync_frames.to(self.device))
+            semantic = self.semantic_encoder(semantic_frames.to(self.device))
+        return sync.half(), semantic.half()

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from specmaskfoley.audio.mel import MelSpectrogram, build_mel
 from specmaskfoley.config import Params
 from specmaskfoley.storage.clips import model_sound, read_media, semantic_view, sync_view
-from specmaskfoley.storage.rows import ShardRows
+from specmaskfoley.storage.rows import Join, ShardRows
 from specmaskfoley.storage.tables import LedgerRow, ready_clips, shard_path, write_shard
 from specmaskfoley.training.encoders import AudioVisual
 from specmaskfoley.training.masked import TokenClips
@@ -64,12 +64,16 @@ def mel_rows(params: Params, split: str, folder: Path) -> ShardRows:
 
 
 def token_rows(params: Params, split: str, *, video: bool) -> ShardRows:
-    """Tokens and audio prompts of a split as rows, with video features if asked.
+    """Tokens and audio prompts of a split as rows; with video features if asked, else in training with the sounds of
+    data.audio behind the clips.
 
     Columns tokens (F, T) int16, audio_prompt (P,) float16; with video sync (t, d) float16, semantic_mean (d,) float32.
     """
     columns = ["audio_prompt", *(["sync", "semantic_mean"] if video else [])]
-    return ShardRows([{params.paths.tokens: ["tokens"], params.paths.features: columns}], split)
+    sets: list[Join] = [{params.paths.tokens: ["tokens"], params.paths.features: columns}]
+    if split == "train" and not video:
+        sets.append({params.paths.audio: ["tokens", "audio_prompt"]})
+    return ShardRows(sets, split)
 
 
 def load_token_clips(params: Params, split: str, *, video: bool) -> TokenClips:

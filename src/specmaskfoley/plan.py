@@ -16,6 +16,7 @@ from specmaskfoley.encoders.synchformer import SynchformerEncoder
 from specmaskfoley.models.codec import Codec
 from specmaskfoley.networks import build_backbone, build_control
 from specmaskfoley.sources.folder import SUFFIXES
+from specmaskfoley.sources.sounds import find_sounds
 from specmaskfoley.sources.vggsound import load_lists, shared_videos
 from specmaskfoley.storage.tables import LISTED, SPLITS
 from specmaskfoley.synthesis import SYSTEMS, takes_of
@@ -57,6 +58,9 @@ def plan(params: Params) -> Iterator[str]:
     if params.data.source in _CLIP_BYTES:
         yield ""
         yield from _fetched(params, clips.fetched)
+    if params.data.audio:
+        yield ""
+        yield from _sounds(params)
     yield ""
     yield from _downloads(params)
     yield ""
@@ -81,6 +85,27 @@ def _fetched(params: Params, clips: int) -> Iterator[str]:
         yield (
             f"  fetch.interval_s={fetch.interval_s:g} and fetch.workers={fetch.workers} alone take {hours:.1f} h; "
             "clips that are no longer on YouTube take no space"
+        )
+
+
+def _sounds(params: Params) -> Iterator[str]:
+    audio = params.audio
+    sounds = find_sounds(params.data.audio)
+    held = sum(path.stat().st_size for path in sounds.values() if path.exists())
+    each = _TOKEN * audio.token_rows * audio.token_columns + _HALF * params.encoders.prompt.width
+    yield f"sounds without picture (data.audio): {len(sounds)} files of {_size(held)}, read where they lie"
+    ledger = Path(params.paths.audio_ledger)
+    known = _known(ledger, "audio")
+    if known is None:
+        yield (
+            f"  stored: {_size(each)} for every {audio.duration_s:g} s, at least {_size(len(sounds) * each)} if "
+            "all are usable; a long sound gives several"
+        )
+    else:
+        ready = known["train", "ready"]
+        yield (
+            f"  {ready} usable parts of {audio.duration_s:g} s among {known.total()} rows of {ledger}: tokens and "
+            f"prompts {_size(ready * each)}"
         )
 
 
@@ -138,7 +163,7 @@ def _clips(params: Params) -> _Clips:
     videos = f"; {_videos(params)}" if params.data.source == "folder" else ""
     stale = ""
     for table, state in ((params.paths.ledger, "ready"), (params.paths.clip_list, LISTED)):
-        known = _known(Path(table), params)
+        known = _known(Path(table), params.data.source)
         if known is None:
             continue
         total = {split: sum(count for (one, _), count in known.items() if one == split) for split in SPLITS}
@@ -172,7 +197,7 @@ def _wanted(params: Params) -> tuple[dict[str, int], bool]:
     return wanted, data.source == "archive"  # which may not hold all of them
 
 
-def _known(path: Path, params: Params) -> Counter[tuple[str, str]] | None:
+def _known(path: Path, source: str) -> Counter[tuple[str, str]] | None:
     """Clips by split and state of an earlier run from this kind of source, if there was one."""
     if not path.exists():
         return None
@@ -180,7 +205,7 @@ def _known(path: Path, params: Params) -> Counter[tuple[str, str]] | None:
         table = pq.read_table(path, columns=["split", "state", "source"])
     except (pa.ArrowInvalid, OSError) as error:
         raise ValueError(f"{path}: not a table of clips: {str(error).splitlines()[0]}; run dvc repro") from None
-    kin = set(_CLIP_BYTES) if params.data.source in _CLIP_BYTES else {params.data.source}
+    kin = set(_CLIP_BYTES) if source in _CLIP_BYTES else {source}
     if not kin & set(table.column("source").unique().to_pylist()):
         return None
     groups = table.group_by(["split", "state"]).aggregate([([], "count_all")]).to_pylist()

@@ -15,6 +15,7 @@ from specmaskfoley.storage.media import (
     SoundFacts,
     View,
     examine_sound,
+    examine_track,
     fit_picture,
     frame_times,
     mux,
@@ -624,3 +625,55 @@ def test_real_clips(clips, tmp_path):
         assert np.abs(read_audio(clip, sample_rate=22050, num_samples=220500)).max() > 0.01
         mux(clip, np.zeros(220500), 22050, tmp_path / clip.name)
         assert probe(tmp_path / clip.name).duration_s == pytest.approx(info.duration_s, abs=0.002)
+
+
+# ---- long sounds ----
+
+
+def test_a_track_is_examined_in_windows(tmp_path):
+    wave = np.concatenate([np.full(RATE, 0.5), np.zeros(RATE), np.full(RATE // 2, -0.25)]).astype(np.float32)
+    write_audio(tmp_path / "a.wav", wave, RATE)
+    track = examine_track(tmp_path / "a.wav", 1.0)
+    assert (track.start_s, track.end_s, track.sample_rate, track.channels) == (0, 2.5, RATE, 1)
+    assert [(window.number, window.peak, window.finite) for window in track.windows] == [
+        (0, 0.5, True),
+        (1, 0.0, True),
+        (2, 0.25, True),
+    ]
+
+
+def test_nan_counts_in_its_window_only(tmp_path):
+    wave = np.full(2 * RATE, 0.5, np.float32)
+    wave[RATE + 10] = np.nan
+    soundfile.write(tmp_path / "a.wav", wave, RATE, subtype="FLOAT")
+    track = examine_track(tmp_path / "a.wav", 1.0)
+    assert [(window.peak, window.finite) for window in track.windows] == [(0.5, True), (0.5, False)]
+
+
+def test_a_late_track_keeps_its_time(tmp_path):
+    path = make(tmp_path / "a.mkv", audio=clicks(0.7, [0.2]), audio_start_s=0.3, audio_codec="flac")
+    track = examine_track(path, 0.4)
+    assert track.start_s == pytest.approx(0.3, abs=0.002)
+    assert track.end_s == pytest.approx(1.0, abs=0.002)
+    assert [window.number for window in track.windows if window.peak > 0.1] == [1]
+
+
+@pytest.mark.parametrize("suffix", [".wav", ".flac", ".mp3", ".m4a", ".opus", ".aac"])
+def test_a_sought_part_is_that_of_the_whole(tmp_path, suffix):
+    rate = 24000
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, 12 * rate).astype(np.float32)
+    write_audio(tmp_path / "in.wav", noise, rate)
+    path = tmp_path / f"a{suffix}"
+    if suffix != ".wav":
+        with av.open(str(tmp_path / "in.wav")) as source, av.open(str(path), "w") as target:
+            name = {".flac": "flac", ".mp3": "libmp3lame", ".opus": "libopus"}.get(suffix, "aac")
+            stream = target.add_stream(name, rate=rate)
+            for frame in [*source.decode(audio=0), None]:
+                target.mux(stream.encode(frame))
+    else:
+        path = tmp_path / "in.wav"
+    whole = read_audio(path, sample_rate=rate, num_samples=12 * rate)
+    for start_s in (1.0, 4.0, 9.5):
+        part = read_audio(path, sample_rate=rate, num_samples=2 * rate, start_s=start_s)
+        first = round(start_s * rate)
+        np.testing.assert_allclose(part, whole[first : first + 2 * rate], atol=1e-4)

@@ -56,8 +56,13 @@ def load_encoders(params: Params, device: torch.device) -> tuple[Sync, Semantic,
     return (
         cast(Sync, _ready(load_sync(params), device)),
         cast(Semantic, _ready(load_semantic(params), device)),
-        cast(Prompt, _ready(load_prompt(params), device)),
+        load_prompt_encoder(params, device),
     )
+
+
+def load_prompt_encoder(params: Params, device: torch.device) -> Prompt:
+    """The prompt encoder alone, as in `load_encoders`."""
+    return cast(Prompt, _ready(load_prompt(params), device))
 
 
 def load_sync(params: Params) -> nn.Module:

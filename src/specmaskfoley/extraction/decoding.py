@@ -69,7 +69,10 @@ class Decoded:
 
 
 class ClipReader:
-    """Reads files by `views` and `sounds`, on one thread. Unpickling it loads what it needs, before memory is bound."""
+    """Reads files by `views` and `sounds` from a second on, on one thread.
+
+    Unpickling it loads what it needs, before memory is bound.
+    """
 
     def __init__(self, views: tuple[View, ...], sounds: tuple[Sound, ...]) -> None:
         self._views, self._sounds = views, sounds
@@ -80,13 +83,13 @@ class ClipReader:
     def __reduce__(self) -> tuple[Any, ...]:
         return ClipReader, (self._views, self._sounds)
 
-    def __call__(self, path: str) -> Decoded | Lost:
+    def __call__(self, place: tuple[str, float]) -> Decoded | Lost:
         if self._shapes_with_torch:
             import torch
 
             torch.set_num_threads(1)  # a process a core
         try:
-            frames, waves = read_clip(path, self._views, self._sounds)
+            frames, waves = read_clip(place[0], self._views, self._sounds, place[1])
         except MediaError as error:
             return Lost(error.state, str(error))
         arrays: dict[Kind, np.ndarray] = {**dict(frames.items()), **dict(waves.items())}

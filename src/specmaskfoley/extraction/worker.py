@@ -21,12 +21,13 @@ from specmaskfoley.storage.tables import write_shard
 
 @dataclass(frozen=True)
 class Clip:
-    """A clip whose row is to be made."""
+    """A clip whose row is to be made: what a file holds from `start_s` on."""
 
     clip_id: str
     key: str
     path: str
     label: str
+    start_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class Worker:
         lost: dict[str, tuple[str, str]] = {}
         decoded = self._pool.map(
             ClipReader(extractor.views, extractor.sounds),
-            [clip.path for unit in units for clip in unit.clips],
+            [(clip.path, clip.start_s) for unit in units for clip in unit.clips],
             title=self._title if bar else "",
             ahead=self._batch_size,
         )

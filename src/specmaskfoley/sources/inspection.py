@@ -1,7 +1,8 @@
 """Which clips can be used: one ledger row a clip, with the reason where it cannot.
 
 Everything that later stages read of a clip is decoded here once, in a process that may crash or hang. What was found
-is kept beside the file's size and time of change, so that more clips cost only themselves.
+is kept beside the file's size and time of change, so that more clips cost only themselves. `inspect_files` does so for
+other files too.
 """
 
 from __future__ import annotations
@@ -10,11 +11,12 @@ import hashlib
 import math
 import os
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import av
@@ -28,7 +30,9 @@ from specmaskfoley.storage.scratch import pool
 from specmaskfoley.storage.tables import LEDGER_SCHEMA, LISTED
 
 _AHEAD = 32  # a worker: results are small, and one slow clip should not stop the others
-_GRACE_S = 0.001  # containers round durations
+GRACE_S = 0.001
+"""Containers round durations."""
+
 _PACKET_SAMPLES = 2048  # the longest packet of the usual codecs (HE-AAC): what encoders may leave off
 _LIMITED = ("timeout", "crashed")
 
@@ -51,27 +55,38 @@ def inspect_clips(clips: Sequence[dict[str, Any]], params: Params) -> list[dict[
     """
     rows = [{**dict.fromkeys(LEDGER_SCHEMA.names), **clip} for clip in clips]
     listed = [row for row in rows if row["state"] == LISTED]
-    limits = _limits(params)
     with _kept(params) as journal:
-        before = {row["path"]: _version(row["path"]) for row in listed}
-        known = {path: _known(journal, path, version, limits) for path, version in before.items()}
-        fresh = [path for path, findings in known.items() if findings is None]
-        prepare = params.prepare
-        with IsolatedPool(
-            params.run.workers, timeout_s=prepare.clip_timeout_s, memory_gb=prepare.clip_memory_gb
-        ) as workers:
-            ahead = _AHEAD * (params.run.workers or os.cpu_count() or 1)
-            inspect = partial(inspect_clip, demands=demands(params))
-            results = workers.map(inspect, fresh, title="checking clips", ahead=ahead)
-            for path, result in zip(fresh, results, strict=True):
-                findings = {"state": result.state, "reason": result.reason} if isinstance(result, Lost) else result
-                # A file that came or went meanwhile, or a passing fault of the disk, is looked at again.
-                if findings["state"] != "missing" and before[path] is not None and before[path] == _version(path):
-                    journal.add(path, {"version": before[path], "limits": limits, "findings": findings})
-                known[path] = findings
+        inspect = partial(inspect_clip, demands=demands(params))
+        known = inspect_files((row["path"] for row in listed), inspect, journal, params, title="checking clips")
     for row in listed:
-        row.update(known[row["path"]] or {})
+        row.update(known[row["path"]])
     return rows
+
+
+def inspect_files(
+    paths: Iterable[str], inspect: Callable[[str], dict[str, Any]], journal: Journal, params: Params, *, title: str
+) -> dict[str, dict[str, Any]]:
+    """Path -> what `inspect` finds of the file, `state` and `reason` among it; by the journal if it is known.
+
+    `inspect` is called in worker processes, within the limits of `prepare`.
+    """
+    limits, prepare = _limits(params), params.prepare
+    before = {path: _version(path) for path in paths}
+    known = {path: _known(journal, path, version, limits) for path, version in before.items()}
+    fresh = [path for path, findings in known.items() if findings is None]
+    found = {path: findings for path, findings in known.items() if findings is not None}
+    with IsolatedPool(
+        params.run.workers, timeout_s=prepare.clip_timeout_s, memory_gb=prepare.clip_memory_gb
+    ) as workers:
+        ahead = _AHEAD * (params.run.workers or os.cpu_count() or 1)
+        results = workers.map(inspect, fresh, title=title, ahead=ahead)
+        for path, result in zip(fresh, results, strict=True):
+            findings = {"state": result.state, "reason": result.reason} if isinstance(result, Lost) else result
+            # A file that came or went meanwhile, or a passing fault of the disk, is looked at again.
+            if findings["state"] != "missing" and before[path] is not None and before[path] == _version(path):
+                journal.add(path, {"version": before[path], "limits": limits, "findings": findings})
+            found[path] = findings
+    return found
 
 
 def set_aside(params: Params, path: str, state: str, reason: str) -> None:
@@ -82,9 +97,14 @@ def set_aside(params: Params, path: str, state: str, reason: str) -> None:
         state: one of storage.tables.STATES.
     """
     with _kept(params) as journal:
-        earlier = (journal.get(path) or {}).get("findings", {})
-        findings = {**earlier, "state": state, "reason": reason}
-        journal.add(path, {"version": _version(path), "limits": _limits(params), "findings": findings})
+        note(journal, params, path, state, reason)
+
+
+def note(journal: Journal, params: Params, path: str, state: str, reason: str) -> None:
+    """Put another state into the journal than inspection found; it holds until the file changes."""
+    earlier = (journal.get(path) or {}).get("findings", {})
+    findings = {**earlier, "state": state, "reason": reason}
+    journal.add(path, {"version": _version(path), "limits": _limits(params), "findings": findings})
 
 
 def demands(params: Params) -> Demands:
@@ -97,27 +117,17 @@ def inspect_clip(path: str, *, demands: Demands) -> dict[str, Any]:
     """The columns of one clip's ledger row that follow from its file; only what the model would see and hear, the
     first `duration_s`, is decoded.
     """
+    return read_through(path, partial(_look, demands=demands))
+
+
+def read_through(path: str, look: Callable[[str, dict[str, Any]], None]) -> dict[str, Any]:
+    """What any file is, and what `look` adds to it or raises of it; never fails but for want of memory."""
     findings: dict[str, Any] = {"state": "ready", "reason": ""}
     try:
         findings["size_bytes"] = check_file(path).st_size
         findings["sha256"] = _sha256(path)
         findings["decoder"] = decoder_version()
-        info = probe(path, demands.duration_s)
-        padded_s = max(0.0, demands.duration_s - usable_s(info))
-        findings |= {
-            "duration_s": info.duration_s,
-            "fps": info.fps,
-            "width": info.width,
-            "height": info.height,
-            "rotation": info.rotation,
-            "audio_rate": info.audio_rate,
-            "audio_channels": info.audio_channels,
-            "video_start_s": info.video_start_s,
-            "audio_start_s": info.audio_start_s,
-            "padded_s": padded_s,
-            "padding": demands.padding if padded_s else None,
-        }
-        _check(path, info, demands)
+        look(path, findings)
     except MediaError as error:
         findings |= {"state": error.state, "reason": str(error)}
     except MemoryError:
@@ -125,6 +135,25 @@ def inspect_clip(path: str, *, demands: Demands) -> dict[str, Any]:
     except Exception as error:  # one odd file among 200,000 must not end the stage; the ledger says what it was
         findings |= {"state": "corrupt", "reason": f"reading it fails: {type(error).__name__}: {error}"}
     return findings
+
+
+def _look(path: str, findings: dict[str, Any], *, demands: Demands) -> None:
+    info = probe(path, demands.duration_s)
+    padded_s = max(0.0, demands.duration_s - usable_s(info))
+    findings |= {
+        "duration_s": info.duration_s,
+        "fps": info.fps,
+        "width": info.width,
+        "height": info.height,
+        "rotation": info.rotation,
+        "audio_rate": info.audio_rate,
+        "audio_channels": info.audio_channels,
+        "video_start_s": info.video_start_s,
+        "audio_start_s": info.audio_start_s,
+        "padded_s": padded_s,
+        "padding": demands.padding if padded_s else None,
+    }
+    _check(path, info, demands)
 
 
 def usable_s(info: MediaInfo) -> float:
@@ -143,25 +172,32 @@ def _check(path: str, info: MediaInfo, demands: Demands) -> None:
     if info.audio_rate is None:
         raise MediaError("no_audio", "the file has no sound track")
     have = f"{info.duration_s:.2f} s of video and {info.audio_end_s or 0:.2f} s of sound"
-    if usable_s(info) < demands.min_duration_s - _GRACE_S:
+    if usable_s(info) < demands.min_duration_s - GRACE_S:
         raise MediaError("short", f"{have} are less than prepare.min_duration_s={demands.min_duration_s:g}")
     if demands.padding == "none":
         # A cut falls between two frames, and between two packets of sound.
         frame_s = 1 / info.fps if info.fps else 0.0
-        packet_s = _PACKET_SAMPLES / info.audio_rate if info.audio_rate else 0.0
-        if info.duration_s < demands.duration_s - max(frame_s, _GRACE_S) or (
-            (info.audio_end_s or 0.0) < demands.duration_s - max(packet_s, _GRACE_S)
+        if info.duration_s < demands.duration_s - max(frame_s, GRACE_S) or (
+            (info.audio_end_s or 0.0) < demands.duration_s - packet_s(info.audio_rate)
         ):
             raise MediaError(
                 "short",
                 f"{have} are less than audio.duration_s={demands.duration_s:g}, and prepare.padding=none",
             )
     sound = examine_sound(path, demands.duration_s)
-    if not sound.finite:
+    check_level(sound.peak, sound.finite, demands.silence_db)
+
+
+def check_level(peak: float, finite: bool, silence_db: float) -> None:
+    """
+    Raises:
+        MediaError: the samples of a sound are not all finite, or its peak is silence.
+    """
+    if not finite:
         raise MediaError("corrupt", "its sound holds NaN or infinite samples")
-    level = 20 * math.log10(sound.peak) if sound.peak > 0 else -math.inf
-    if level < demands.silence_db:
-        raise MediaError("silent", f"peak of {level:.0f} dBFS is below prepare.silence_db={demands.silence_db:g}")
+    level = 20 * math.log10(peak) if peak > 0 else -math.inf
+    if level < silence_db:
+        raise MediaError("silent", f"peak of {level:.0f} dBFS is below prepare.silence_db={silence_db:g}")
 
 
 def _sha256(path: str) -> str:
@@ -172,15 +208,23 @@ def _sha256(path: str) -> str:
         raise MediaError("missing", f"cannot be read: {error.strerror}") from None
 
 
+def packet_s(audio_rate: int) -> float:
+    """Seconds of sound that an encoder may leave off."""
+    return max(_PACKET_SAMPLES / audio_rate if audio_rate else 0.0, GRACE_S)
+
+
 @contextmanager
-def _kept(params: Params) -> Iterator[Journal]:
-    """What earlier runs found, by path; locked."""
-    settings = [demands(params), decoder_version()]
+def kept(stage: str, params: Params, code: list[ModuleType]) -> Iterator[Journal]:
+    """What earlier runs of a stage found by the present demands, decoder and code, by path; locked."""
     with (
-        pool("prepare", settings, [], [media, sys.modules[__name__]]) as directory,
+        pool(stage, [demands(params), decoder_version()], [], code) as directory,
         Journal(directory / "clips.jsonl") as journal,
     ):
         yield journal
+
+
+def _kept(params: Params) -> AbstractContextManager[Journal]:
+    return kept("prepare", params, [media, sys.modules[__name__]])
 
 
 def _limits(params: Params) -> list[float]:

@@ -29,7 +29,8 @@ BLOBS = {
 }
 """Git's content hashes of MMAudio's lists at COMMIT."""
 
-_ID = re.compile(r"([A-Za-z0-9_-]{11})_([0-9]{6})")
+CLIP_ID = re.compile(r"([A-Za-z0-9_-]{11})_([0-9]{6})")
+"""YouTube id and the second at which a clip starts."""
 
 Item = TypeVar("Item")
 
@@ -78,7 +79,7 @@ def parse_list(text: str, *, split: str, where: str) -> list[VggSoundClip]:
         cells = line.split("\t")
         if len(cells) != 2:
             raise ValueError(f"{where}:{number}: expected id<TAB>label, found {len(cells)} cells")
-        found = _ID.fullmatch(cells[0].strip())
+        found = CLIP_ID.fullmatch(cells[0].strip())
         if found is None:
             raise ValueError(
                 f"{where}:{number}: {cells[0]!r} is not a YouTube id of 11 characters, _, and 6 digits for the second"

@@ -160,13 +160,17 @@ def three_crops(frames: np.ndarray, size: int) -> np.ndarray:
 
 
 def read_clip(
-    path: str | Path, views: tuple[View, ...], sounds: tuple[Sound, ...]
+    path: str | Path, views: tuple[View, ...], sounds: tuple[Sound, ...], start_s: float = 0.0
 ) -> tuple[dict[View, np.ndarray], dict[Sound, np.ndarray]]:
-    """Frames and waveforms of one file; shapes as in `Media`, without n."""
+    """Frames and waveforms of one file from `start_s` on; shapes as in `Media`, without n."""
     waves = {
         sound: media.read_audio(
-            path, sample_rate=sound.sample_rate, num_samples=sound.num_samples, resampling=sound.resampling
+            path,
+            sample_rate=sound.sample_rate,
+            num_samples=sound.num_samples,
+            start_s=start_s,
+            resampling=sound.resampling,
         )
         for sound in sounds
     }
-    return read_views(path, views), waves
+    return read_views(path, views, start_s), waves

@@ -62,6 +62,7 @@ _BICUBIC = 0x4 | 0x2000 | 0x40000
 _PLAIN = 0x4
 _TIME_TOLERANCE_S = 0.0005  # timestamps in milliseconds (Matroska) may be half a millisecond late
 _GAP_S = 0.02  # audio timestamps may jitter; only larger jumps are gaps
+_LEAD_S = 2.0  # decoded before a start that is sought: decoders of sound need a few packets (Opus: 80 ms) to settle
 _CUT_S = 0.5  # a file whose data end this much before its own index says is cut off
 _WHOLE = 0.5  # the share of frames and sound that must be decodable for a file to count as whole
 # What names other files (playlists posing as videos) or devices is no clip, and must not be opened on its word.
@@ -239,7 +240,8 @@ def read_audio(
 ) -> np.ndarray:
     """The sound from `start_s` on: float32 (num_samples,), the mean of all channels.
 
-    Sound is placed by its timestamps; silence before it starts, in its gaps and after it ends.
+    Sound is placed by its timestamps; silence before it starts, in its gaps and after it ends. A late start is sought,
+    so that a part of a long file costs about as much as a short file.
 
     Raises:
         MediaError: with state "missing", "corrupt" or "no_audio".
@@ -308,6 +310,73 @@ def examine_sound(path: _PathLike, until_s: float) -> SoundFacts:
         raise MediaError("corrupt", "no sound of the sound track can be decoded")
     tally.check("packets of the sound")
     return SoundFacts(end / rate, rate, peak, finite)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SoundWindow:
+    """The `number`-th stretch of a sound track; its peak is that of finite samples."""
+
+    number: int
+    peak: float
+    finite: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrackFacts:
+    """What a whole sound track is; seconds count from 0 s of the file's clock.
+
+    `windows` are those stretches of equal length, one after the other from 0 s on, that hold any sample.
+    """
+
+    start_s: float
+    end_s: float
+    sample_rate: int
+    channels: int
+    windows: tuple[SoundWindow, ...]
+
+
+def examine_track(path: _PathLike, window_s: float) -> TrackFacts:
+    """Decode the whole sound track (mean of all channels), in windows of `window_s`; a picture is not looked at.
+
+    Raises:
+        MediaError: with state "missing", "corrupt" (also if most of the sound cannot be decoded) or "no_audio".
+    """
+    with _opened(path) as container:
+        stream = _first_audio(container)
+        if stream is None:
+            raise MediaError("no_audio", "the file has no sound track")
+        rate = _sample_rate(stream)
+        length = round(window_s * rate)
+        zero = _zero(container)
+        tally = _Tally(zero, math.inf)
+        peaks: dict[int, float] = {}
+        flawed: set[int] = set()
+        end = 0
+        for position, samples in _placed(container, stream, 0, tally):
+            samples, position = samples[max(0, -position) :], max(0, position)
+            while len(samples):
+                number = position // length
+                part = samples[: (number + 1) * length - position]
+                good = np.isfinite(part)
+                if not good.all():
+                    flawed.add(number)
+                peaks[number] = max(peaks.get(number, 0.0), float(np.abs(part[good]).max(initial=0.0)))
+                samples, position = samples[len(part) :], position + len(part)
+                end = max(end, position)
+        if not peaks:
+            raise MediaError("corrupt", "no sound of the sound track can be decoded")
+        tally.check("packets of the sound")
+        _ends(container, zero)  # refuses a file that is cut off
+        return TrackFacts(
+            start_s=_start(stream, zero),
+            end_s=end / rate,
+            sample_rate=rate,
+            channels=stream.codec_context.channels,
+            windows=tuple(
+                SoundWindow(number=number, peak=peak, finite=number not in flawed)
+                for number, peak in sorted(peaks.items())
+            ),
+        )
 
 
 def write_video(
@@ -475,7 +544,7 @@ def _sample_rate(stream: Any) -> int:
 
 
 class _Tally:
-    """How much of a stream can be decoded from time zero to `until_s`."""
+    """How much of a stream can be decoded from time zero to `until_s`, which may be infinite."""
 
     def __init__(self, zero: Fraction, until_s: float) -> None:
         self._zero = zero
@@ -494,10 +563,8 @@ class _Tally:
 
     def check(self, what: str) -> None:
         if self.decoded < _WHOLE * self.packets:
-            raise MediaError(
-                "corrupt",
-                f"only {self.decoded} of {self.packets} {what} in the first {self._until_s:g} s can be decoded",
-            )
+            where = "" if math.isinf(self._until_s) else f" in the first {self._until_s:g} s"
+            raise MediaError("corrupt", f"only {self.decoded} of {self.packets} {what}{where} can be decoded")
 
     def _inside(self, pts: int | None, time_base: Fraction) -> bool:
         return pts is None or 0 <= pts * time_base - self._zero < self._until_s
@@ -707,6 +774,9 @@ def _last_packets(container: Any, streams: list[Any], zero: Fraction, seek_s: fl
 def _fill(wave: np.ndarray, container: Any, stream: Any, begin: int) -> bool:
     """Add the stream's samples to `wave`, whose first sample is number `begin` of the file's clock."""
     found = False
+    lead = begin / _sample_rate(stream) - _LEAD_S
+    if lead > 0:
+        container.seek(int((Fraction(lead) + _zero(container)) / stream.time_base), stream=stream)
     for position, samples in _placed(container, stream, begin):
         found = True
         if position >= len(wave):

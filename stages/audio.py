@@ -1,0 +1,15 @@
+"""Stage audio: folders of sounds without picture in; ledger and Parquet shards of tokens and audio prompts out."""
+
+import own_code  # noqa: F401
+
+from specmaskfoley.config import Params
+from specmaskfoley.extraction.sounds import extract_sounds
+from specmaskfoley.runtime import stage_main
+
+
+def main(params_file: str = "params.yaml") -> None:
+    extract_sounds(Params.load(params_file))
+
+
+if __name__ == "__main__":
+    stage_main(main)()
