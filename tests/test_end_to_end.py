@@ -93,6 +93,7 @@ def test_shards_hold_what_the_settings_say(project, params):
     fields = {
         "sync": ("float16", (frames, encoders.sync.width)),
         "semantic": ("float16", (round(8 * audio.token_duration_s), encoders.semantic.width)),
+        "semantic_mean": ("float32", (encoders.semantic.width,)),
         "audio_prompt": ("float16", (encoders.prompt.width,)),
         "text_prompt": ("float16", (encoders.prompt.width,)),
     }
@@ -114,6 +115,7 @@ def test_shards_hold_what_the_settings_say(project, params):
     shard = pq.read_schema(project.path("data", "tokens", "test-00000.parquet"))
     assert shard.names == ["clip_id", "key", "tokens"]
     assert json.loads(shard.field("tokens").metadata[b"shape"]) == list(grid)
+    assert shard.field("tokens").metadata[b"dtype"] == b"int16"
 
 
 @pytest.mark.slow
@@ -292,6 +294,9 @@ def test_mlflow_has_one_run_with_everything(project, params, monkeypatch):
     assert [point.step for point in sorted(history, key=lambda point: point.step)] == list(range(2, 61, 2))
     artifacts = {item.path for item in client.list_artifacts(run.info.run_id)}
     assert {"report.html", "table.md", "evaluate.json", "pictures", "videos"} <= artifacts
+    heard = {item.path for item in client.list_artifacts(run.info.run_id, "control/00000060")}
+    assert {f"control/00000060/val-0000{n}.{kind}" for n in range(3) for kind in ("png", "flac")} == heard
+    assert client.list_artifacts(run.info.run_id, "backbone/00000004")
     assert not project.path(".mlflow", "unsent").exists()
 
 

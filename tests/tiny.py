@@ -105,9 +105,9 @@ class Project:
         """Run dvc to its end; what it and the stages printed."""
         return self._finish(["-m", "dvc", *arguments], check)[1]
 
-    def stage(self, name: str) -> tuple[int, str]:
+    def stage(self, name: str, *arguments: str) -> tuple[int, str]:
         """Run one stage's script alone: exit code and output."""
-        return self._finish([f"stages/{name}.py"], check=False)
+        return self._finish([f"stages/{name}.py", *arguments], check=False)
 
     def command(self, *arguments: str) -> tuple[int, str]:
         """Run `specmaskfoley`: exit code and output."""

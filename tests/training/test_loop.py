@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from fitting import fit_on_cpu
+from fitting import RUN, fit_on_cpu
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -173,6 +175,82 @@ def test_nan_names_the_step_its_clips_and_the_last_good_checkpoint(tmp_path):
 def test_nan_before_any_checkpoint_says_so(tmp_path):
     with pytest.raises(ValueError, match="at step 2; there is no checkpoint yet"):
         run(Regression(bad=2), tmp_path)
+
+
+def test_the_best_state_is_taken_if_asked(tmp_path):
+    """With steps far too long, the line gets worse after a while; the checkpoints stay those of the last steps."""
+    wild = {"base_learning_rate": 30.0, "validate_every": 2}
+    last, best = Regression(), Regression()
+    history = run(last, tmp_path / "last", training(**wild))
+    assert run(best, tmp_path / "best", training(**wild, result="best")).curves == history.curves
+    errors = dict(history.curves["val_error"])
+    assert min(errors.values()) < errors[40]
+
+    found = dict(run(best, tmp_path / "best", training(**wild, result="best")).curves["val_error"])
+    assert found == errors  # a finished run gives its best state too
+    for made, wanted in ((best, min(errors.values())), (last, errors[40])):
+        made.modules.eval()
+        with torch.no_grad():
+            assert made.validate(step_generator(0, 2**31))["error"] == wanted
+    assert len(list((tmp_path / "best").glob("line-????????.pt"))) == 2
+
+
+def test_the_best_state_survives_a_kill(tmp_path):
+    settings = training(base_learning_rate=30.0, validate_every=2, result="best")
+    straight = Regression()
+    run(straight, tmp_path / "straight", settings)
+    with pytest.raises(Killed):
+        run(Regression(killed_at=37), tmp_path / "killed", settings)
+    resumed = Regression()
+    run(resumed, tmp_path / "killed", settings)
+    assert torch.equal(resumed.model.weight, straight.model.weight)
+
+
+def test_a_dry_run_measures_and_keeps_nothing(tmp_path, capsys):
+    objective, log = Regression(), Log()
+    with pytest.raises(SystemExit) as ended:
+        run(objective, tmp_path, dry_run=True, log=log)
+    assert ended.value.code == 0
+    told = capsys.readouterr().out
+    assert re.search(r"line: .* parameters to train; .* checkpoints up to .* free disk", told)
+    assert re.search(r"line: peak .* of main memory; 40 steps of \d+ ms \(\d+ clips/s\) will take about", told)
+    assert max(objective.steps) == 4
+    assert not list(tmp_path.iterdir())
+    assert not log.seen
+
+
+def test_a_disk_too_small_for_the_checkpoints_is_refused_before_the_first_step(tmp_path, monkeypatch):
+    full = shutil.disk_usage(tmp_path)._replace(free=10)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: full)
+    objective = Regression()
+    with pytest.raises(ValueError, match=r"checkpoints of line need .* of disk, 0.0 MB are free"):
+        run(objective, tmp_path)
+    assert not objective.steps
+
+
+def test_checkpoints_come_by_the_minute_too(tmp_path):
+    run(
+        Regression(), tmp_path, training(checkpoint_every=1000), run=RUN.model_copy(update={"checkpoint_minutes": 1e-9})
+    )
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["line-00000039.pt", "line-00000040.pt"]
+
+
+def test_parts_of_a_batch_give_the_same_step(tmp_path):
+    whole, parts = Regression(), Regression()
+    run(whole, tmp_path / "whole")
+    run(parts, tmp_path / "parts", run=RUN.model_copy(update={"micro_batch": 3}))
+    torch.testing.assert_close(parts.model.weight, whole.model.weight, rtol=1e-5, atol=1e-6)
+    assert len(parts.steps) == 3 * len(whole.steps)
+
+
+def test_what_cannot_be_spread_is_not(tmp_path):
+    class Two:
+        num_processes = 2
+
+    objective = Regression()
+    objective.splits = False
+    with pytest.raises(ValueError, match="cannot be spread over 2 processes"):
+        run(objective, tmp_path, accelerator=Two())
 
 
 def test_gradients_are_clipped(tmp_path):
