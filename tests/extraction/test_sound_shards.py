@@ -111,7 +111,6 @@ def test_its_ledger_is_shown_like_any_other(alone: Project) -> None:
     assert f"{LONG + 13} usable parts of 2 s among {LONG + 15} rows of data/audio_ledger" in alone.command("plan")[1]
 
 
-@pytest.mark.slow
 def test_rows_are_those_of_the_clips_stages(untrained: Project, tmp_path: Path) -> None:
     """The same sounds as videos, through stages tokens and features."""
     mine = untrained.copy(tmp_path / "project")
