@@ -111,7 +111,6 @@ def test_its_ledger_is_shown_like_any_other(alone: Project) -> None:
     assert f"{LONG + 13} usable parts of 2 s among {LONG + 15} rows of data/audio_ledger" in alone.command("plan")[1]
 
 
-@pytest.mark.slow
 def test_rows_are_those_of_the_clips_stages(untrained: Project, tmp_path: Path) -> None:
     """The same sounds as videos, through stages tokens and features."""
     mine = untrained.copy(tmp_path / "project")
@@ -174,16 +173,19 @@ def test_a_killed_run_goes_on_and_gives_the_same_bytes(untrained: Project, alone
 
 def test_a_larger_folder_costs_its_new_files(alone: Project, tmp_path: Path) -> None:
     mine = alone.copy(tmp_path / "project")
-    write_audio(mine.path("sounds", "another.wav"), noise(5, 50), RATE)
+    another = noise(5, 50)
+    write_audio(mine.path("sounds", "another.wav"), another, RATE)
+    write_audio(mine.path("sounds", "cut.wav"), another[2 * RATE : 4 * RATE], RATE)
     code, output = mine.stage("audio")
     assert code == 0, output
-    assert f"{LONG + 16} clips, {LONG + 13} of them kept from before" in output
+    assert f"{LONG + 17} clips, {LONG + 13} of them kept from before" in output
     ids, arrays = read_arrays(mine.path("data", "audio"), "train")
-    assert ids[:3] == [f"sounds/another/{second:06d}" for second in (0, 2, 4)]
+    assert ids[:4] == [*(f"sounds/another/{second:06d}" for second in (0, 2, 4)), "sounds/cut/000000"]
     old_ids, old = read_arrays(alone.path("data", "audio"), "train")
-    assert ids[3:] == old_ids
+    assert ids[4:] == old_ids
     for name, array in arrays.items():
-        np.testing.assert_array_equal(array[3:], old[name])
+        np.testing.assert_array_equal(array[4:], old[name])
+        np.testing.assert_array_equal(array[1], array[3], err_msg="a part is not what it is as a file of its own")
 
 
 def test_a_sound_that_breaks_after_its_inspection_costs_no_other(

@@ -153,6 +153,14 @@ def test_the_picture_of_a_video_is_ignored(tmp_path: Path) -> None:
     assert inspect(tmp_path / "b.mp4")["state"] == "no_audio"
 
 
+def test_a_late_and_short_sound_is_short(tmp_path: Path) -> None:
+    video = ("-f", "lavfi", "-i", "testsrc2=size=64x48:rate=25:duration=4")
+    ffmpeg(*video, "-itsoffset", "2.2", "-i", sound(tmp_path / "a.wav", 0.5), "-c:v", "libx264", tmp_path / "a.mkv")
+    found = inspect(tmp_path / "a.mkv")
+    assert found["state"] == "short"
+    assert "from 2.20 s to 2.7" in found["reason"]
+
+
 def test_what_cannot_be_used_has_a_reason(tmp_path: Path) -> None:
     whole = sound(tmp_path / "whole.wav", 4.0)
     ffmpeg("-i", whole, "-movflags", "+faststart", "-b:a", "64k", tmp_path / "whole.m4a")

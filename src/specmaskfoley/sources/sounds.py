@@ -212,6 +212,12 @@ def _look(path: str, findings: dict[str, Any], *, demands: Demands) -> None:
         except MediaError as error:
             state, reason = error.state, str(error)
         findings["parts"].append({"start_s": start_s, "padded_s": padded_s, "state": state, "reason": reason})
+    if not findings["parts"]:
+        raise MediaError(
+            "short",
+            f"its sound, from {track.start_s:.2f} s to {track.end_s:.2f} s, ends too soon after the start of a part "
+            f"(every {demands.duration_s:g} s) for prepare.min_duration_s={demands.min_duration_s:g}",
+        )
 
 
 def _parts(name: str, path: str, found: Mapping[str, Any]) -> list[Part]:
