@@ -351,7 +351,7 @@ def test_tokens_are_drawn_in_proportion_to_their_probability(networks):
 def test_modes_with_video_say_what_is_missing(networks, missing):
     condition = conditions(1) if missing == "control" else replace(conditions(1), **{missing: None})
     control = None if missing == "control" else networks.control
-    with pytest.raises(ValueError, match=r"cfg\.mode=multi needs the control branch, sync and semantic"):
+    with pytest.raises(ValueError, match=r"cfg\.mode with video needs the control branch, sync and semantic"):
         sample_tokens(networks.backbone, control, condition, mode="multi", scale=1.0, settings=STEPS, seeds=[0])
 
 

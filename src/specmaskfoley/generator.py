@@ -15,7 +15,7 @@ from torch import Tensor
 from specmaskfoley.audio.mel import build_mel
 from specmaskfoley.config import GuidanceMode, Params
 from specmaskfoley.networks import load_backbone, load_codec, load_control, load_vocoder
-from specmaskfoley.sampling import Condition, needs_video, sample_tokens
+from specmaskfoley.sampling import Condition, Sampler, guidance_plan, needs_video
 
 _PEAK = 0.98
 
@@ -27,8 +27,13 @@ class Generator:
         self.params, self.device = params, device
         self.mel = build_mel(params.audio).to(device)
         self.codec = load_codec(params, device)
-        self.backbone = load_backbone(params, device)
-        self.control = load_control(self.backbone, params, device)
+        backbone = load_backbone(params, device)
+        self.sampler = Sampler(
+            backbone,
+            load_control(backbone, params, device),
+            precision=params.run.precision,
+            int8=params.sample.int8,
+        )
         self.vocoder = load_vocoder(params, device)
 
     def tokens(
@@ -62,15 +67,11 @@ class Generator:
             sync=sync.to(self.device) if with_video and sync is not None else None,
             semantic=semantic.float().mean(1).to(self.device) if with_video and semantic is not None else None,
         )
-        flat = sample_tokens(
-            self.backbone,
-            self.control if with_video else None,
+        flat = self.sampler.sample(
             condition,
-            mode=mode,
-            scale=params.cfg.scale if scale is None else scale,
-            settings=params.sample if steps is None else params.sample.model_copy(update={"steps": steps}),
+            plan=guidance_plan(mode, steps or params.sample.steps, params.cfg.scale if scale is None else scale),
+            settings=params.sample,
             seeds=seeds,
-            precision=params.run.precision,
             known=None if known is None else (_flat(known[0], self.device), _flat(known[1], self.device)),
         )
         return flat.view(len(seeds), params.audio.token_rows, params.audio.token_columns)
