@@ -3,8 +3,8 @@
     python benchmarks/sampling.py [--profile vggsound] [--runs 3] [--batch 1] [--threads 2] [--out FILE]
 
 Times are of one batch, with the steps and guidance of params.yaml, without encoders and vocoder. Random weights make
-the same products as trained ones; the tokens are compared in float32. `ceiling` is the rate of the paper's largest matrix
-product alone on this device.
+the same products as trained ones; the tokens are compared in float32. `ceiling` is the rate of a large matrix product
+alone on this device.
 """
 
 from __future__ import annotations

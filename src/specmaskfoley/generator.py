@@ -69,7 +69,9 @@ class Generator:
         )
         flat = self.sampler.sample(
             condition,
-            plan=guidance_plan(mode, steps or params.sample.steps, params.cfg.scale if scale is None else scale),
+            plan=guidance_plan(
+                mode, params.sample.steps if steps is None else steps, params.cfg.scale if scale is None else scale
+            ),
             settings=params.sample,
             seeds=seeds,
             known=None if known is None else (_flat(known[0], self.device), _flat(known[1], self.device)),

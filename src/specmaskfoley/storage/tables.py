@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import TracebackType
@@ -326,7 +326,19 @@ def read_arrays(
     Raises:
         ValueError: if the split or a column is missing, or the shards do not belong together.
     """
-    directory = Path(directory)
+    return _read_arrays(_checked(Path(directory), split, columns), columns)
+
+
+def stream_arrays(
+    directory: str | os.PathLike[str], split: str, columns: Sequence[str] | None = None
+) -> Iterator[tuple[list[str], dict[str, np.ndarray]]]:
+    """`read_arrays` shard by shard, for splits that do not fit in memory."""
+    for file in _checked(Path(directory), split, columns):
+        yield _read_arrays([file], columns)
+
+
+def _checked(directory: Path, split: str, columns: Sequence[str] | None) -> list[pq.ParquetFile]:
+    """All shards of a split, if they belong together and have the columns."""
     paths = _shards(directory, split)
     if not paths:
         found = sorted({path.name.rsplit("-", 1)[0] for path in directory.glob("*-?????.parquet")})
@@ -343,7 +355,7 @@ def read_arrays(
     arrays = _array_names(schema)
     if missing := [name for name in columns or () if name not in arrays]:
         raise ValueError(f"{paths[0]}: no column {', '.join(missing)}; it has {', '.join(arrays)}")
-    return _read_arrays(files, columns)
+    return files
 
 
 def _array_names(schema: pa.Schema) -> list[str]:
