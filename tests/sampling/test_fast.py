@@ -173,7 +173,9 @@ def test_int8_without_the_instructions_names_the_setting(monkeypatch):
         Sampler(networks.backbone, networks.control, int8=True)
 
 
-X
+@pytest.mark.parametrize(
+    ("wide", "native", "expected"), [(8, True, torch.bfloat16), (8, False, torch.float32), (512, True, torch.float32)]
+)
 def test_auto_means_bfloat16_where_it_pays(monkeypatch, wide, native, expected):
     monkeypatch.setattr(fast, "_WIDE", wide)
     monkeypatch.setattr(fast, "fast_bfloat16", lambda device: native)
