@@ -13,28 +13,35 @@ import torch
 from torch import Tensor
 
 from specmaskfoley.audio.mel import build_mel
+from specmaskfoley.audio.vocoder import build_vocoder
 from specmaskfoley.config import GuidanceMode, Params
-from specmaskfoley.networks import load_backbone, load_codec, load_control, load_vocoder
+from specmaskfoley.models.codec import Codec
+from specmaskfoley.networks import build_backbone, build_control, load_backbone, load_codec, load_control, load_vocoder
 from specmaskfoley.sampling import Condition, Sampler, guidance_plan, needs_video
 
 _PEAK = 0.98
 
 
 class Generator:
-    """Features to tokens to sound."""
+    """Features to tokens to sound.
 
-    def __init__(self, params: Params, device: torch.device) -> None:
+    Args:
+        trained: False takes new networks of the profile's sizes, whose sound is noise: to measure time and memory.
+    """
+
+    def __init__(self, params: Params, device: torch.device, *, trained: bool = True) -> None:
         self.params, self.device = params, device
         self.mel = build_mel(params.audio).to(device)
-        self.codec = load_codec(params, device)
-        backbone = load_backbone(params, device)
-        self.sampler = Sampler(
-            backbone,
-            load_control(backbone, params, device),
-            precision=params.run.precision,
-            int8=params.sample.int8,
-        )
-        self.vocoder = load_vocoder(params, device)
+        if trained:
+            self.codec, self.vocoder = load_codec(params, device), load_vocoder(params, device)
+            backbone = load_backbone(params, device)
+            control = load_control(backbone, params, device)
+        else:
+            self.codec = Codec(params.codec).to(device).eval()
+            self.vocoder = build_vocoder(params.audio, params.vocoder).to(device).eval()
+            backbone = build_backbone(params).to(device).eval()
+            control = build_control(backbone, params).to(device).eval()
+        self.sampler = Sampler(backbone, control, precision=params.run.precision, int8=params.sample.int8)
 
     def tokens(
         self,
