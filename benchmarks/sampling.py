@@ -16,12 +16,15 @@ import platform
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from specmaskfoley.config import Params
+from specmaskfoley.audio.vocoder import build_vocoder
+from specmaskfoley.config import GriffinLim, NeuralVocoder, Params
+from specmaskfoley.models.codec import Codec
 from specmaskfoley.networks import build_backbone, build_control
 from specmaskfoley.runtime import fast_bfloat16, pick_device
 from specmaskfoley.sampling import Condition, Sampler, guidance_plan, sample_tokens
@@ -58,6 +61,28 @@ def flops(params: Params, plan: list[dict], batch: int) -> float:
     return batch * sum(len(weights) * whole + sum(row.video for row in weights) * branch for weights in plan)
 
 
+def vocoders(params: Params, batch: int, runs: int, device: torch.device) -> None:
+    """Print the times of tokens to mel and of mel to sound."""
+    audio, sound_s = params.audio, params.audio.token_duration_s * batch
+    codec = Codec(params.codec).to(device).eval()
+    tokens = torch.randint(params.codec.codebook_size, (batch, audio.token_rows, audio.token_columns), device=device)
+    with torch.inference_mode():
+        mel = codec.decode(tokens)[:, 0]
+        parts: dict[str, Callable[[], Tensor]] = {"codec": lambda: codec.decode(tokens)}
+        for kind in ("hifigan", "bigvgan"):
+            network = build_vocoder(audio, NeuralVocoder(kind=kind, weights=kind)).to(device).eval()
+            parts[kind] = partial(network, mel)
+        settings = GriffinLim(kind="griffin_lim", iterations=12, momentum=0.99)
+        parts["griffin_lim, 12 iterations"] = partial(build_vocoder(audio, settings).to(device).eval(), mel)
+        for name, run in parts.items():
+            seconds, _ = timed(run, runs, device)
+            median = statistics.median(seconds)
+            print(
+                f"{name}: {median:.2f} s (worst {max(seconds):.2f}), real-time factor {median / sound_s:.3f}",
+                flush=True,
+            )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--profile", default="vggsound")
@@ -68,6 +93,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int)
     parser.add_argument("--mode")
     parser.add_argument("--only", nargs="*", help="kinds to run; default: all that the device has")
+    parser.add_argument("--vocoders", action="store_true", help="time codec and vocoders instead")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
 
@@ -75,6 +101,9 @@ def main() -> None:
     torch.set_num_threads(given.threads)
     torch.manual_seed(0)
     device = pick_device(given.device)
+    if given.vocoders:
+        vocoders(params, given.batch, given.runs, device)
+        return
     backbone = build_backbone(params).to(device).eval()
     control = build_control(backbone, params).to(device).eval()
     for linear in [control.zero_in, *control.zero_out]:

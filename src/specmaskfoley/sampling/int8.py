@@ -33,7 +33,9 @@ class Int8Linear(nn.Module):
         low, high = min(low, 0.0), max(high, 0.0)
         scale = max((high - low) / 255, 1e-12)
         zero = round(-low / scale)
-        levels = torch.quantize_per_tensor(rows, scale, zero, torch.quint8).int_repr()
+        rounded = torch.quantize_per_tensor(rows, scale, zero, torch.quint8)
+        # The same bytes as int_repr(), which would copy them: a twentieth of the whole sampling time (measured).
+        levels = torch.empty(0, dtype=torch.uint8).set_(rounded.untyped_storage(), 0, rounded.shape)
         result = torch.ops.onednn.qlinear_pointwise(
             levels, scale, zero, self.packed, self.scale, self.zero, self.bias, 1.0, 0, x.dtype, "none", [], ""
         )
