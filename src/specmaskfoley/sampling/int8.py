@@ -35,7 +35,7 @@ class Int8Linear(nn.Module):
         zero = round(-low / scale)
         rounded = torch.quantize_per_tensor(rows, scale, zero, torch.quint8)
         # The same bytes as int_repr(), which would copy them: a twentieth of the whole sampling time (measured).
-        levels = torch.empty(0, dtype=torch.uint8).set_(rounded.untyped_storage(), 0, rounded.shape)
+        levels = torch.empty(0, dtype=torch.uint8).set_(rounded.untyped_storage(), 0, rounded.shape)  # type: ignore[call-overload]
         result = torch.ops.onednn.qlinear_pointwise(
             levels, scale, zero, self.packed, self.scale, self.zero, self.bias, 1.0, 0, x.dtype, "none", [], ""
         )
