@@ -1,5 +1,6 @@
 """Stage sample: test clips' features and the trained models in; sounds, their tokens and a few videos out."""
 
+from functools import partial
 from pathlib import Path
 
 import own_code  # noqa: F401
@@ -11,7 +12,7 @@ from specmaskfoley.runtime import stage_main, start
 from specmaskfoley.storage.files import write_json
 from specmaskfoley.storage.media import mux, read_audio, write_audio
 from specmaskfoley.storage.tables import ShardWriter, ready_clips
-from specmaskfoley.synthesis import SYSTEMS, synthesise, take_folder, takes_of
+from specmaskfoley.synthesis import SYSTEMS, Overlap, Sounds, synthesise, take_folder, takes_of
 
 
 def main(params_file: str = "params.yaml") -> None:
@@ -27,19 +28,29 @@ def main(params_file: str = "params.yaml") -> None:
         spent = 0.0
         for take in takes:
             out = take_folder(params, system, take)
-            with ShardWriter(out.with_name("tokens"), system, fields, params.prepare.shard_rows) as shards:
+            videos = shown if system == "specmaskfoley" and take == 0 else {}
+            with (
+                ShardWriter(out.with_name("tokens"), system, fields, params.prepare.shard_rows) as shards,
+                Overlap() as later,
+            ):
                 for sounds in synthesise(generator, system, take, params):
                     spent += sounds.seconds
                     shards.append(sounds.ids, tokens=sounds.tokens.to(torch.int16).numpy())
-                    for clip_id, waveform in zip(sounds.ids, sounds.waveform.numpy(), strict=True):
-                        write_audio(out / f"{clip_id}.flac", waveform, audio.sample_rate)
-                        if system == "specmaskfoley" and take == 0 and clip_id in shown:
-                            mux(shown[clip_id], waveform, audio.sample_rate, folder / "videos" / f"{clip_id}.mp4")
+                    later.run(partial(write, sounds, out, videos, params))
         seconds[system] = spent / (len(takes) * len(rows))
     for clip_id, path in shown.items():
         waveform = read_audio(path, sample_rate=audio.sample_rate, num_samples=audio.num_samples)
         write_audio(folder / "ground_truth" / f"{clip_id}.flac", waveform, audio.sample_rate)
     write_json(folder / "sample_time_s.json", seconds)
+
+
+def write(sounds: Sounds, out: Path, videos: dict[str, str], params: Params) -> None:
+    """Sounds of a batch as files, and those whose video is shown also under it."""
+    rate = params.audio.sample_rate
+    for clip_id, waveform in zip(sounds.ids, sounds.waveform.numpy(), strict=True):
+        write_audio(out / f"{clip_id}.flac", waveform, rate)
+        if clip_id in videos:
+            mux(videos[clip_id], waveform, rate, Path(params.paths.samples) / "videos" / f"{clip_id}.mp4")
 
 
 if __name__ == "__main__":

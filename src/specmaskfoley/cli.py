@@ -114,6 +114,35 @@ def evaluate(
 
 
 @app.command()
+def bench(
+    videos: Annotated[
+        list[Path] | None, typer.Argument(help="Default: the first test clips.", show_default=False)
+    ] = None,
+    runs: Annotated[int, typer.Option(help="Timed runs, after one that warms up.", min=1)] = 20,
+    untrained: Annotated[
+        bool, typer.Option("--untrained", help="New networks of the profile's sizes; sampler and vocoder alone.")
+    ] = False,
+    profile: Annotated[str | None, typer.Option(help="Another profile than the active one.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the numbers, such as to metrics/bench.json.")] = None,
+    params_file: Annotated[Path, typer.Option("--params", help="Settings to time.")] = Path("params.yaml"),
+) -> None:
+    """Time the way from a video file to one with sound on this machine, part by part: median and 95th percentile."""
+    try:
+        params = Params.load(params_file, profile)
+        files = [video.resolve() for video in videos or []]
+        target = None if out is None else out.resolve()
+        os.chdir(params_file.resolve().parent)
+        from specmaskfoley import bench as timing  # imports torch, which takes seconds
+        from specmaskfoley.runtime import start
+
+        lines = timing.bench(params, start(params), files, runs=runs, trained=not untrained, out=target)
+        typer.echo("\n".join(lines))
+    except (ValueError, OSError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from None
+
+
+@app.command()
 def report(
     out: Annotated[Path, typer.Option(help="Folder for report.html, table.md and the figures.")] = Path("comparison"),
     experiments: Annotated[

@@ -141,6 +141,7 @@ class Sample(Settings):
     schedule: Literal["cosine", "linear"] = "cosine"
     batch_size: Positive
     videos: Annotated[int, Field(ge=0)]
+    int8: bool = False
 
 
 class Run(Settings):

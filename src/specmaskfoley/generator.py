@@ -13,23 +13,35 @@ import torch
 from torch import Tensor
 
 from specmaskfoley.audio.mel import build_mel
+from specmaskfoley.audio.vocoder import build_vocoder
 from specmaskfoley.config import GuidanceMode, Params
-from specmaskfoley.networks import load_backbone, load_codec, load_control, load_vocoder
-from specmaskfoley.sampling import Condition, needs_video, sample_tokens
+from specmaskfoley.models.codec import Codec
+from specmaskfoley.networks import build_backbone, build_control, load_backbone, load_codec, load_control, load_vocoder
+from specmaskfoley.sampling import Condition, Sampler, guidance_plan, needs_video
 
 _PEAK = 0.98
 
 
 class Generator:
-    """Features to tokens to sound."""
+    """Features to tokens to sound.
 
-    def __init__(self, params: Params, device: torch.device) -> None:
+    Args:
+        trained: False takes new networks of the profile's sizes, whose sound is noise: to measure time and memory.
+    """
+
+    def __init__(self, params: Params, device: torch.device, *, trained: bool = True) -> None:
         self.params, self.device = params, device
         self.mel = build_mel(params.audio).to(device)
-        self.codec = load_codec(params, device)
-        self.backbone = load_backbone(params, device)
-        self.control = load_control(self.backbone, params, device)
-        self.vocoder = load_vocoder(params, device)
+        if trained:
+            self.codec, self.vocoder = load_codec(params, device), load_vocoder(params, device)
+            backbone = load_backbone(params, device)
+            control = load_control(backbone, params, device)
+        else:
+            self.codec = Codec(params.codec).to(device).eval()
+            self.vocoder = build_vocoder(params.audio, params.vocoder).to(device).eval()
+            backbone = build_backbone(params).to(device).eval()
+            control = build_control(backbone, params).to(device).eval()
+        self.sampler = Sampler(backbone, control, precision=params.run.precision, int8=params.sample.int8)
 
     def tokens(
         self,
@@ -39,8 +51,21 @@ class Generator:
         semantic: Tensor | None = None,
         seeds: Sequence[int],
         mode: GuidanceMode | None = None,
+        known: tuple[Tensor, Tensor] | None = None,
+        steps: int | None = None,
+        scale: float | None = None,
     ) -> Tensor:
-        """Sample: prompt (B, P), sync (B, t, d), semantic (B, u, d) -> (B, F, T). `mode` defaults to cfg.mode."""
+        """Sample the tokens of a batch of clips.
+
+        Args:
+            prompt: (B, P); sync: (B, t, d); semantic: (B, u, d).
+            seeds: one a clip.
+            known: tokens (B, F, T) and a bool mask (B, F, T) of those to keep as they are.
+            mode, steps, scale: in place of cfg.mode, sample.steps, cfg.scale.
+
+        Returns:
+            (B, F, T) int64.
+        """
         params = self.params
         mode = mode or params.cfg.mode
         with_video = needs_video(mode)
@@ -49,15 +74,14 @@ class Generator:
             sync=sync.to(self.device) if with_video and sync is not None else None,
             semantic=semantic.float().mean(1).to(self.device) if with_video and semantic is not None else None,
         )
-        flat = sample_tokens(
-            self.backbone,
-            self.control if with_video else None,
+        flat = self.sampler.sample(
             condition,
-            mode=mode,
-            scale=params.cfg.scale,
+            plan=guidance_plan(
+                mode, params.sample.steps if steps is None else steps, params.cfg.scale if scale is None else scale
+            ),
             settings=params.sample,
             seeds=seeds,
-            precision=params.run.precision,
+            known=None if known is None else (_flat(known[0], self.device), _flat(known[1], self.device)),
         )
         return flat.view(len(seeds), params.audio.token_rows, params.audio.token_columns)
 
@@ -73,6 +97,11 @@ class Generator:
     def encode(self, waveform: Tensor) -> Tensor:
         """(B, S) -> tokens (B, F, T)."""
         return self.codec.encode(self.mel.normalize(self.mel(waveform.to(self.device)))[:, None]).tokens
+
+
+def _flat(grid: Tensor, device: torch.device) -> Tensor:
+    """(B, F, T) -> (B, F * T)"""
+    return grid.to(device).flatten(1)
 
 
 def clip_seed(seed: int, clip_id: str) -> int:

@@ -97,6 +97,15 @@ def runs_in_half(precision: str, device: torch.device) -> bool:
     return precision in ("bfloat16", "float16") or (precision == "auto" and device.type == "cuda")
 
 
+def fast_bfloat16(device: torch.device) -> bool:
+    """Whether the device multiplies bfloat16 natively: CUDA, and processors with AVX512-BF16 or AMX."""
+    import torch
+
+    if device.type == "cpu":
+        return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return device.type == "cuda"
+
+
 def worker_count(params: Params) -> int:
     """Processes for rendering and decoding: run.workers, or one a core."""
     return params.run.workers or os.cpu_count() or 1

@@ -12,7 +12,7 @@ import json
 import math
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import TracebackType
@@ -330,6 +330,14 @@ def read_arrays(
     """
     files = [file for _, file in open_shards(directory, split, columns)]
     return _read_arrays(files, columns)
+
+
+def stream_arrays(
+    directory: str | os.PathLike[str], split: str, columns: Sequence[str] | None = None
+) -> Iterator[tuple[list[str], dict[str, np.ndarray]]]:
+    """`read_arrays` shard by shard, for splits that do not fit in memory."""
+    for _, file in open_shards(directory, split, columns):
+        yield _read_arrays([file], columns)
 
 
 def open_shards(

@@ -14,13 +14,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_networks import CODES, STEPS, N, Networks, conditions, of_clip
 from torch import Tensor
 
 from specmaskfoley.config import GUIDANCE_MODES, Sample
 from specmaskfoley.config import Backbone as BackboneSettings
-from specmaskfoley.config import Control as ControlSettings
 from specmaskfoley.models.backbone import Backbone
-from specmaskfoley.models.control import ControlBranch
 from specmaskfoley.sampling import (
     PROMPT,
     TEXT_VIDEO,
@@ -36,41 +35,6 @@ from specmaskfoley.sampling import (
     sample_tokens,
 )
 
-ROWS, COLUMNS, CODES = 2, 6, 13
-N = ROWS * COLUMNS
-STEPS = Sample(steps=6, gumbel_temperature=9.0, batch_size=4, videos=0)
-
-
-class Networks:
-    """A backbone and a control branch with large random weights, and the batches that went through them."""
-
-    def __init__(self) -> None:
-        torch.manual_seed(0)
-        self.backbone = Backbone(
-            BackboneSettings(depth=2, width=16, heads=2, mlp_width=32),
-            codebook_size=CODES,
-            num_tokens=N,
-            prompt_width=5,
-        ).eval()
-        self.control = ControlBranch(
-            self.backbone,
-            ControlSettings(depth=1, aligner_mlp_width=16),
-            sync_width=7,
-            semantic_width=9,
-            token_rows=ROWS,
-            token_columns=COLUMNS,
-        ).eval()
-        for parameter in itertools.chain(self.backbone.parameters(), self.control.parameters()):
-            torch.nn.init.normal_(parameter, std=0.3)
-        self.backbone_rows: list[int] = []
-        self.control_rows: list[int] = []
-        self.backbone.register_forward_pre_hook(lambda _, args: self.backbone_rows.append(args[0].shape[0]))
-        self.control.register_forward_pre_hook(lambda _, args: self.control_rows.append(args[0].shape[0]))
-
-    def sample(self, condition: Condition, seeds: list[int], **changes: Any) -> Tensor:
-        given = {"mode": "multi", "scale": 3.0, "settings": STEPS, "precision": "float32"} | changes
-        return sample_tokens(self.backbone, self.control, condition, seeds=seeds, **given)
-
 
 @pytest.fixture(scope="module")
 def shared_networks() -> Networks:
@@ -82,20 +46,6 @@ def networks(shared_networks) -> Networks:
     shared_networks.backbone_rows.clear()
     shared_networks.control_rows.clear()
     return shared_networks
-
-
-def conditions(count: int = 3) -> Condition:
-    generator = torch.Generator().manual_seed(2)
-    return Condition(
-        prompt=torch.randn(count, 5, generator=generator),
-        sync=torch.randn(count, 20, 7, generator=generator),
-        semantic=torch.randn(count, 9, generator=generator),
-    )
-
-
-def of_clip(condition: Condition, index: int) -> Condition:
-    part = slice(index, index + 1)
-    return Condition(condition.prompt[part], condition.sync[part], condition.semantic[part])
 
 
 @pytest.mark.parametrize("t", [0.0, 0.3, 0.5, 1.0, 3.0])
@@ -351,7 +301,7 @@ def test_tokens_are_drawn_in_proportion_to_their_probability(networks):
 def test_modes_with_video_say_what_is_missing(networks, missing):
     condition = conditions(1) if missing == "control" else replace(conditions(1), **{missing: None})
     control = None if missing == "control" else networks.control
-    with pytest.raises(ValueError, match=r"cfg\.mode=multi needs the control branch, sync and semantic"):
+    with pytest.raises(ValueError, match=r"cfg\.mode with video needs the control branch, sync and semantic"):
         sample_tokens(networks.backbone, control, condition, mode="multi", scale=1.0, settings=STEPS, seeds=[0])
 
 

@@ -1,4 +1,6 @@
-"""MaskGIT iterative decoding under Multi-CFG (section 3.3, eq. 1; Chang et al. 2022).
+"""MaskGIT iterative decoding under Multi-CFG, written to be read (section 3.3, eq. 1; Chang et al. 2022).
+
+`fast.Sampler` is what the product runs; it is tested to give these tokens.
 
 Shape letters: B clips, N tokens a clip, K codes, P prompt width, R guidance rows, D backbone width.
 """
@@ -7,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -16,85 +17,9 @@ from specmaskfoley.config import GuidanceMode, Sample
 from specmaskfoley.models.backbone import Backbone
 from specmaskfoley.models.control import ControlBranch
 from specmaskfoley.runtime import autocast
-
-
-@dataclass(frozen=True)
-class Row:
-    """One network pass of a step: with the control branch or not, with the prompt or the unconditional mask."""
-
-    video: bool
-    prompt: bool
-
-
-UNCONDITIONAL = Row(video=False, prompt=False)
-VIDEO = Row(video=True, prompt=False)
-TEXT_VIDEO = Row(video=True, prompt=True)
-PROMPT = Row(video=False, prompt=True)
-
-_GUIDED: dict[GuidanceMode, tuple[Row, ...]] = {
-    "multi": (TEXT_VIDEO, VIDEO),
-    "no_text_video": (VIDEO,),
-    "no_video": (TEXT_VIDEO,),
-    "text": (PROMPT,),
-    "audio": (PROMPT,),  # the prompt is then the embedding of a sound
-}
-
-
-def needs_video(mode: GuidanceMode) -> bool:
-    return any(row.video for row in _GUIDED[mode])
-
-
-def guidance_weights(mode: GuidanceMode, t: float) -> dict[Row, float]:
-    """Weight of each row's logits in l_uncond + t * sum(l_row - l_uncond); rows of weight zero are left out."""
-    guided = _GUIDED[mode]
-    weights = {UNCONDITIONAL: 1.0 - t * len(guided), **dict.fromkeys(guided, t)}
-    return {row: weight for row, weight in weights.items() if weight != 0.0}
-
-
-def guidance_scale(step: int, steps: int, final: float) -> float:
-    """t of eq. 1: rises linearly from 0 at the first step to `final` at the last (which a single step has at once)."""
-    return final * step / (steps - 1) if steps > 1 else final
-
-
-def mask_counts(num_tokens: int, steps: int, schedule: str = "cosine") -> list[int]:
-    """How many tokens are still masked after each step: strictly falling as long as it can, 0 at the end."""
-    counts = []
-    left = num_tokens
-    for step in range(1, steps + 1):
-        progress = step / steps
-        share = math.cos(math.pi / 2 * progress) if schedule == "cosine" else 1.0 - progress
-        # At least one token settles a step; without this, many steps on a short grid would idle at the start.
-        left = max(0, min(math.floor(num_tokens * share), left - 1)) if step < steps else 0
-        counts.append(left)
-    return counts
-
-
-@dataclass(frozen=True)
-class Condition:
-    """What steers a batch of clips.
-
-    prompt: (B, P) CLAP-role embedding of the text (or of a sound, mode `audio`).
-    sync: (B, t, d) and semantic: (B, d) video features; None for modes without video.
-    """
-
-    prompt: Tensor
-    sync: Tensor | None = None
-    semantic: Tensor | None = None
-
-
-class Noise:
-    """Random numbers of one clip, drawn on the CPU from a seed of its own.
-
-    A clip thus gets the same tokens whatever batch, order or device it is sampled in.
-    """
-
-    def __init__(self, seed: int, device: torch.device) -> None:
-        self.generator = torch.Generator().manual_seed(seed)
-        self.device = device
-
-    def gumbel(self, *shape: int) -> Tensor:
-        uniform = torch.rand(shape, generator=self.generator)
-        return -torch.log(-torch.log(uniform.clamp(1e-20, 1.0 - 1e-7))).to(self.device)
+from specmaskfoley.sampling.guidance import Condition, Row, aligned_features, guidance_plan, needs_video
+from specmaskfoley.sampling.noise import Noise
+from specmaskfoley.sampling.schedule import mask_counts
 
 
 @torch.inference_mode()
@@ -130,10 +55,9 @@ def sample_tokens(
         tokens, masked = known[0].clone(), ~known[1]
     to_fill = masked.sum(1)
     share_left = mask_counts(num_tokens, settings.steps, settings.schedule)
-    aligned = _aligned(control, condition, mode)
+    aligned = aligned_features(control, condition) if needs_video(mode) else None
 
-    for step in range(settings.steps):
-        weights = guidance_weights(mode, guidance_scale(step, settings.steps, scale))
+    for step, weights in enumerate(guidance_plan(mode, settings.steps, scale)):
         with autocast(precision, device):
             logits = guided_logits(backbone, control, tokens, masked, condition.prompt, aligned, weights)
         log_probs = logits.float().log_softmax(-1)
@@ -178,11 +102,3 @@ def guided_logits(
     logits = backbone(x, residuals).view(count, batch, tokens.shape[1], -1)
     scales = torch.tensor([weights[row] for row in rows], device=tokens.device)
     return torch.einsum("r,rbnk->bnk", scales, logits.float())
-
-
-def _aligned(control: ControlBranch | None, condition: Condition, mode: GuidanceMode) -> Tensor | None:
-    if not needs_video(mode):
-        return None
-    if control is None or condition.sync is None or condition.semantic is None:
-        raise ValueError(f"cfg.mode={mode} needs the control branch, sync and semantic features")
-    return control.align(condition.sync, condition.semantic)

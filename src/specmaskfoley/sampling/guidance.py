@@ -1,0 +1,76 @@
+"""Multi-CFG (eq. 1): which network passes a step takes, and with what weight.
+
+Shape letters: B clips, N tokens a clip, P prompt width, t sync frames, d feature width, D backbone width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from specmaskfoley.config import GuidanceMode
+from specmaskfoley.models.control import ControlBranch
+
+
+@dataclass(frozen=True)
+class Row:
+    """One network pass of a step: with the control branch or not, with the prompt or the unconditional mask."""
+
+    video: bool
+    prompt: bool
+
+
+UNCONDITIONAL = Row(video=False, prompt=False)
+VIDEO = Row(video=True, prompt=False)
+TEXT_VIDEO = Row(video=True, prompt=True)
+PROMPT = Row(video=False, prompt=True)
+
+_GUIDED: dict[GuidanceMode, tuple[Row, ...]] = {
+    "multi": (TEXT_VIDEO, VIDEO),
+    "no_text_video": (VIDEO,),
+    "no_video": (TEXT_VIDEO,),
+    "text": (PROMPT,),
+    "audio": (PROMPT,),  # the prompt is then the embedding of a sound
+}
+
+
+def needs_video(mode: GuidanceMode) -> bool:
+    return any(row.video for row in _GUIDED[mode])
+
+
+def guidance_weights(mode: GuidanceMode, t: float) -> dict[Row, float]:
+    """Weight of each row's logits in l_uncond + t * sum(l_row - l_uncond); rows of weight zero are left out."""
+    guided = _GUIDED[mode]
+    weights = {UNCONDITIONAL: 1.0 - t * len(guided), **dict.fromkeys(guided, t)}
+    return {row: weight for row, weight in weights.items() if weight != 0.0}
+
+
+def guidance_scale(step: int, steps: int, final: float) -> float:
+    """t of eq. 1: rises linearly from 0 at the first step to `final` at the last (which a single step has at once)."""
+    return final * step / (steps - 1) if steps > 1 else final
+
+
+def guidance_plan(mode: GuidanceMode, steps: int, final: float) -> list[dict[Row, float]]:
+    """Weights of the passes of every step."""
+    return [guidance_weights(mode, guidance_scale(step, steps, final)) for step in range(steps)]
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What steers a batch of clips.
+
+    prompt: (B, P) CLAP-role embedding of the text (or of a sound, mode `audio`).
+    sync: (B, t, d) and semantic: (B, d) video features; None for modes without video.
+    """
+
+    prompt: Tensor
+    sync: Tensor | None = None
+    semantic: Tensor | None = None
+
+
+def aligned_features(control: ControlBranch | None, condition: Condition) -> Tensor:
+    """What the control branch makes of the video, once a clip: (B, N, D)."""
+    if control is None or condition.sync is None or condition.semantic is None:
+        raise ValueError("cfg.mode with video needs the control branch, sync and semantic features")
+    return control.align(condition.sync, condition.semantic)

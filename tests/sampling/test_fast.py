@@ -1,0 +1,191 @@
+"""The fast sampler gives the reference's tokens, and does not do what it need not.
+
+Shape letters: N tokens a clip.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from small_networks import CODES, STEPS, N, Networks, conditions, of_clip
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from specmaskfoley.config import GUIDANCE_MODES
+from specmaskfoley.sampling import Sampler, fast, guidance_plan
+from specmaskfoley.sampling.int8 import Int8Linear, supports_int8
+from specmaskfoley.sampling.noise import Noise, draw_ahead
+
+CPU = torch.device("cpu")
+needs_vnni = pytest.mark.skipif(not supports_int8(CPU), reason="this processor has no AVX512-VNNI")
+NETWORKS = [Networks(), Networks(depth=1), Networks(depth=3, control_depth=3)]
+SAMPLERS = [Sampler(networks.backbone, networks.control, precision="float32") for networks in NETWORKS]
+
+
+def random_known(clips: int, seed: int, share: float) -> tuple[Tensor, Tensor]:
+    """Tokens and a mask that keeps another share of each clip."""
+    generator = torch.Generator().manual_seed(seed)
+    shares = torch.linspace(share, 1.0, clips)[:, None]
+    return torch.randint(CODES, (clips, N), generator=generator), torch.rand(clips, N, generator=generator) < shares
+
+
+# The same examples every time: rounding differs between the two, so that one clip in some ten thousand may too.
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(
+    which=st.integers(0, 2),
+    mode=st.sampled_from(GUIDANCE_MODES),
+    steps=st.integers(1, 20),
+    scale=st.sampled_from([0.0, 0.5, 1.0, 1.5, 3.0]),
+    clips=st.integers(1, 3),
+    temperature=st.sampled_from([0.0, 9.0]),
+    schedule=st.sampled_from(["cosine", "linear"]),
+    share=st.none() | st.floats(0, 1),
+    seed=st.integers(0, 2**31),
+)
+def test_tokens_are_the_references(which, mode, steps, scale, clips, temperature, schedule, share, seed):
+    changed = STEPS.model_copy(update={"steps": steps, "gumbel_temperature": temperature, "schedule": schedule})
+    known = None if share is None else random_known(clips, seed, share)
+    seeds = list(range(seed, seed + clips))
+    expected = NETWORKS[which].sample(conditions(clips), seeds, mode=mode, scale=scale, settings=changed, known=known)
+    found = SAMPLERS[which].sample(
+        conditions(clips), plan=guidance_plan(mode, steps, scale), settings=changed, seeds=seeds, known=known
+    )
+    assert torch.equal(found, expected)
+
+
+def sample(sampler: Sampler, clips: int = 2, mode: str = "multi", scale: float = 3.0) -> Tensor:
+    return sampler.sample(
+        conditions(clips), plan=guidance_plan(mode, STEPS.steps, scale), settings=STEPS, seeds=list(range(clips))
+    )
+
+
+def test_noise_drawn_ahead_is_the_same_stream():
+    draw, order = draw_ahead([3, 8], 4, N, CODES, CPU)
+    for clip, seed in enumerate([3, 8]):
+        noise = Noise(seed, CPU)
+        for step in range(4):
+            assert torch.equal(draw[step, clip], noise.gumbel(N, CODES))
+            assert torch.equal(order[step, clip], noise.gumbel(N))
+
+
+def test_a_clip_has_the_same_tokens_alone_and_in_a_batch():
+    together = sample(SAMPLERS[0], 3)
+    for clip in range(3):
+        alone = SAMPLERS[0].sample(
+            of_clip(conditions(3), clip), plan=guidance_plan("multi", STEPS.steps, 3.0), settings=STEPS, seeds=[clip]
+        )
+        assert torch.equal(alone[0], together[clip])
+
+
+def inputs_of(module: nn.Module) -> list[torch.Size]:
+    """Shapes of what goes into a module from now on."""
+    shapes: list[torch.Size] = []
+    module.register_forward_pre_hook(lambda _, args: shapes.append(args[0].shape))
+    return shapes
+
+
+def test_what_need_not_be_computed_is_not():
+    networks = Networks(depth=3, control_depth=2)
+    sampler = Sampler(networks.backbone, networks.control, precision="float32")
+    first, second = inputs_of(networks.backbone.blocks[0]), inputs_of(networks.backbone.blocks[1])
+    last, head = inputs_of(networks.backbone.blocks[2].mlp), inputs_of(networks.backbone.head)
+    branch, aligner = inputs_of(networks.control.blocks[0]), inputs_of(networks.control.aligner)
+    masked = [N, *fast.mask_counts(N, STEPS.steps)[:-1]]
+    sample(sampler)
+    # The first step's pass is one clip's, whatever the batch; later video and unconditional rows enter as one.
+    assert [shape[0] for shape in first] == [1, *[4] * 5]
+    assert [shape[0] for shape in second] == [1, *[6] * 5]
+    assert [shape[0] for shape in branch] == [4] * 5
+    assert len(aligner) == 1
+    assert [shape[:2] for shape in last] == [(1, N), *((6, count) for count in masked[1:])]
+    assert [shape[:2] for shape in head] == [(1, N), *((2, count) for count in masked[1:])]
+    sample(sampler)
+    assert [shape[0] for shape in first] == [1, *[4] * 10]
+
+
+def test_the_loop_asks_the_host_for_nothing():
+    class Watch(TorchDispatchMode):
+        seen: list[str] = []  # noqa: RUF012
+
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+            self.seen.append(str(function))
+            return function(*args, **(kwargs or {}))
+
+    sampler = SAMPLERS[0]
+    decode = sampler._decode
+
+    def watched(*args):  # type: ignore[no-untyped-def]
+        with Watch():
+            return decode(*args)
+
+    sampler._decode = watched  # type: ignore[method-assign]
+    try:
+        sample(sampler)
+    finally:
+        del sampler._decode  # type: ignore[attr-defined]
+    assert any("argmax" in name for name in Watch.seen)
+    assert not [name for name in Watch.seen if "_local_scalar_dense" in name or "nonzero" in name]
+
+
+@pytest.mark.parametrize("int8", [False, pytest.param(True, marks=needs_vnni)])
+def test_other_precisions_hold_their_weights_once_and_keep_known_tokens(int8):
+    networks = Networks()
+    sampler = Sampler(networks.backbone, networks.control, precision="bfloat16", int8=int8)
+    linear = networks.backbone.blocks[0].attention.qkv
+    assert isinstance(linear, Int8Linear) if int8 else linear.weight.dtype == torch.bfloat16
+    assert networks.backbone.head.weight.dtype == torch.float32
+    tokens, keep = random_known(2, 0, 0.5)
+    found = sampler.sample(
+        conditions(2), plan=guidance_plan("multi", 6, 3.0), settings=STEPS, seeds=[0, 1], known=(tokens, keep)
+    )
+    assert torch.equal(found[keep], tokens[keep])
+    assert 0 <= found.min() <= found.max() < CODES
+
+
+@needs_vnni
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_int8_comes_close(dtype):
+    torch.manual_seed(0)
+    linear = nn.Linear(64, 48)
+    x = torch.randn(3, 7, 64).to(dtype)
+    expected, found = linear(x.float()), Int8Linear(linear)(x)
+    assert found.shape == expected.shape
+    assert found.dtype == dtype
+    assert (found.float() - expected).abs().mean() < 0.02 * expected.abs().mean()
+
+
+@needs_vnni
+@pytest.mark.parametrize("x", [torch.zeros(2, 8), torch.full((2, 8), 3.0), torch.full((2, 8), -3.0)])
+def test_int8_of_inputs_without_spread(x):
+    torch.manual_seed(0)
+    linear = nn.Linear(8, 4)
+    torch.testing.assert_close(Int8Linear(linear)(x), linear(x), atol=0.05, rtol=0.05)
+
+
+def test_int8_without_the_instructions_names_the_setting(monkeypatch):
+    monkeypatch.setattr(fast, "supports_int8", lambda device: False)
+    networks = Networks()
+    with pytest.raises(ValueError, match=r"sample\.int8=true needs a CPU with AVX512-VNNI"):
+        Sampler(networks.backbone, networks.control, int8=True)
+
+
+@pytest.mark.parametrize(
+    ("wide", "native", "expected"), [(8, True, torch.bfloat16), (8, False, torch.float32), (512, True, torch.float32)]
+)
+def test_auto_means_bfloat16_where_it_pays(monkeypatch, wide, native, expected):
+    monkeypatch.setattr(fast, "_WIDE", wide)
+    monkeypatch.setattr(fast, "fast_bfloat16", lambda device: native)
+    networks = copy.deepcopy(Networks())
+    assert Sampler(networks.backbone, networks.control).dtype == expected
+
+
+def test_missing_video_is_told():
+    networks = Networks()
+    sampler = Sampler(networks.backbone, None)
+    with pytest.raises(ValueError, match="needs the control branch"):
+        sample(sampler, mode="multi")
+    assert sample(sampler, mode="text").shape == (2, N)
