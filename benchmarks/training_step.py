@@ -101,7 +101,6 @@ class Ours:
             objective, clips.rows(), settings, run, Accelerator(cpu=device.type == "cpu"), 0, "control",
             Path(self.folder.name), Silent(), None,
         )  # fmt: skip
-        self.fitting._restore()
         self.fitting._distribute()
         objective.modules.train()
         self.batches = self.fitting._batches(0, 10_000)

@@ -160,6 +160,7 @@ class _Fitting:
         self.order = RowOrder(self.rows.group_sizes, self.seed)
         self.states = TrainingStates(self.scratch, self.name)
         self.groups = self.objective.groups()
+        self.optimizers = {key: _adamw(parameters, self.settings) for key, parameters in self.groups.items()}
         self.history = History()
         self.best = math.inf
         self.pending: list[tuple[int, str, Tensor]] = []  # step, group, whether loss and gradient are finite
@@ -343,8 +344,8 @@ class _Fitting:
 
     def _restore(self) -> int:
         """Steps done so far."""
-        self.optimizers = {key: _adamw(parameters, self.settings) for key, parameters in self.groups.items()}
-        state = self.states.load()
+        with self.accelerator.main_process_first():  # which sets damaged files aside
+            state = self.states.load()
         if state is None:
             return 0
         try:
@@ -374,8 +375,6 @@ class _Fitting:
 
     def _distribute(self) -> None:
         self.networks: list[nn.Module] = []
-        if not hasattr(self, "optimizers"):
-            self.optimizers = {key: _adamw(parameters, self.settings) for key, parameters in self.groups.items()}
 
         def prepare(network: nn.Module, compiles: bool = True) -> nn.Module:
             compiled = torch.compile(network) if compiles and _compiles(self.run, self.accelerator.device) else network
