@@ -39,8 +39,21 @@ class Generator:
         semantic: Tensor | None = None,
         seeds: Sequence[int],
         mode: GuidanceMode | None = None,
+        known: tuple[Tensor, Tensor] | None = None,
+        steps: int | None = None,
+        scale: float | None = None,
     ) -> Tensor:
-        """Sample: prompt (B, P), sync (B, t, d), semantic (B, u, d) -> (B, F, T). `mode` defaults to cfg.mode."""
+        """Sample the tokens of a batch of clips.
+
+        Args:
+            prompt: (B, P); sync: (B, t, d); semantic: (B, u, d).
+            seeds: one a clip.
+            known: tokens (B, F, T) and a bool mask (B, F, T) of those to keep as they are.
+            mode, steps, scale: in place of cfg.mode, sample.steps, cfg.scale.
+
+        Returns:
+            (B, F, T) int64.
+        """
         params = self.params
         mode = mode or params.cfg.mode
         with_video = needs_video(mode)
@@ -54,10 +67,11 @@ class Generator:
             self.control if with_video else None,
             condition,
             mode=mode,
-            scale=params.cfg.scale,
-            settings=params.sample,
+            scale=params.cfg.scale if scale is None else scale,
+            settings=params.sample if steps is None else params.sample.model_copy(update={"steps": steps}),
             seeds=seeds,
             precision=params.run.precision,
+            known=None if known is None else (_flat(known[0], self.device), _flat(known[1], self.device)),
         )
         return flat.view(len(seeds), params.audio.token_rows, params.audio.token_columns)
 
@@ -73,6 +87,11 @@ class Generator:
     def encode(self, waveform: Tensor) -> Tensor:
         """(B, S) -> tokens (B, F, T)."""
         return self.codec.encode(self.mel.normalize(self.mel(waveform.to(self.device)))[:, None]).tokens
+
+
+def _flat(grid: Tensor, device: torch.device) -> Tensor:
+    """(B, F, T) -> (B, F * T)"""
+    return grid.to(device).flatten(1)
 
 
 def clip_seed(seed: int, clip_id: str) -> int:
