@@ -31,7 +31,7 @@ class Renderer:
         """Of the window that is not vocoded yet, and of the sound that is, in samples."""
         self._mel: Tensor | None = None
         self.seams: list[int] = []
-        """Where windows were joined, in samples."""
+        """In samples: where waves of windows were joined, and where tokens of a later window begin."""
 
     @torch.inference_mode()
     def add(self, column: int, tokens: Tensor) -> None:
@@ -72,7 +72,7 @@ class Renderer:
         squares = np.concatenate([[0.0], np.cumsum((old[inner] - new[: len(old)][inner]).astype(np.float64) ** 2)])
         at = self._edge + int(np.argmin(squares[self._fade :] - squares[: -self._fade]))
         old[at : at + self._fade] = crossfade(old[at : at + self._fade], new[at : at + self._fade])
-        self.seams.append(self._start + at)
+        self.seams += [self._start + at + self._fade // 2, self._start + len(old)]
         return at + self._fade
 
 

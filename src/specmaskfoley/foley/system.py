@@ -54,6 +54,15 @@ class _How:
     cfg_mode: GuidanceMode
 
 
+@dataclass(frozen=True)
+class _Painted:
+    """Tokens (F, columns), their sound (N,), silent where no window was needed, and where windows meet, in seconds."""
+
+    tokens: np.ndarray
+    sound: np.ndarray
+    seams_s: tuple[float, ...]
+
+
 class Foley:
     """The trained system; see `load`."""
 
@@ -117,11 +126,15 @@ class Foley:
         hows, watch = self._hows(text, seed, candidates, steps, cfg_scale), _Watch(progress, stop)
         made = self._paint(video, tokens, np.zeros(tokens.shape, bool), hows, watch)
         takes = []
-        for how, (grid, sound) in zip(hows, made, strict=True):
-            sound = sound[: max(1, math.ceil(duration_s * self.params.audio.sample_rate))]
+        for how, new in zip(hows, made, strict=True):
+            sound = new.sound[: max(1, math.ceil(duration_s * self.params.audio.sample_rate))]
             turn_down(sound)
             record = self._record(video, duration_s, [{"operation": "generate", **vars(how)}])
-            takes.append(Take(video, sound, self.params.audio.sample_rate, how.seed, grid, None, record))
+            takes.append(
+                Take(
+                    video, sound, self.params.audio.sample_rate, how.seed, new.tokens, None, record, seams_s=new.seams_s
+                )
+            )
         return self._ranked(takes, watch)
 
     def listen(self, video: str | Path, audio: str | Path | None = None) -> Take:
@@ -177,11 +190,11 @@ class Foley:
         hows, watch = self._hows(text, seed, candidates, steps, cfg_scale), _Watch(progress, stop)
         made = self._paint(take.video, take.tokens, known, hows, watch, take)
         rate, takes = self.params.audio.sample_rate, []
-        for how, (grid, sound) in zip(hows, made, strict=True):
-            waveform = replaced(take.waveform, take.sample_rate, sound, rate, spans, duration_s)
+        for how, new in zip(hows, made, strict=True):
+            waveform = replaced(take.waveform, take.sample_rate, new.sound, rate, spans, duration_s)
             step = {"operation": "regenerate", "only": [list(span) for span in spans], **vars(how)}
             record = {**take.record, "history": [*take.record["history"], step]}
-            takes.append(replace(take, waveform=waveform, tokens=grid, seed=how.seed, record=record, scores=None))
+            takes.append(replace(take, waveform=waveform, tokens=new.tokens, seed=how.seed, record=record, scores=None))
         return self._ranked(takes, watch)
 
     def extend_band(
@@ -208,13 +221,19 @@ class Foley:
         hows, watch = self._hows(text, seed, candidates, steps, cfg_scale), _Watch(progress, stop)
         made = self._paint(take.video, take.tokens, known, hows, watch, take)
         takes = []
-        for how, (grid, sound) in zip(hows, made, strict=True):
-            waveform, rate = extended(take.waveform, take.sample_rate, sound, self.params.audio.sample_rate, hz)
+        for how, new in zip(hows, made, strict=True):
+            waveform, rate = extended(take.waveform, take.sample_rate, new.sound, self.params.audio.sample_rate, hz)
             step = {"operation": "extend_band", "hz": hz, **vars(how)}
             record = {**take.record, "history": [*take.record["history"], step]}
             takes.append(
                 replace(
-                    take, waveform=waveform, sample_rate=rate, tokens=grid, seed=how.seed, record=record, scores=None
+                    take,
+                    waveform=waveform,
+                    sample_rate=rate,
+                    tokens=new.tokens,
+                    seed=how.seed,
+                    record=record,
+                    scores=None,
                 )
             )
         return self._ranked(takes, watch)
@@ -244,10 +263,8 @@ class Foley:
         hows: Sequence[_How],
         watch: _Watch,
         given: Take | None = None,
-    ) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Draw all tokens (F, columns) that are not known, once for each of `hows`, and their sound (N,).
-
-        The sound is there where windows were needed; elsewhere it is silent.
+    ) -> list[_Painted]:
+        """Draw all tokens (F, columns) that are not known, once for each of `hows`.
 
         Args:
             given: whose sound is read as tokens, where known ones are -1.
@@ -291,7 +308,10 @@ class Foley:
         for renderer in renderers:
             renderer.finish()
             watch.tell(1.0, "finishing")
-        return [(grid, renderer.sound) for (grid, _), renderer in zip(grids, renderers, strict=True)]
+        return [
+            _Painted(grid, renderer.sound, tuple(seam / audio.sample_rate for seam in renderer.seams))
+            for (grid, _), renderer in zip(grids, renderers, strict=True)
+        ]
 
     def _watch_video(self, video: Path, starts: Sequence[int]) -> Iterator[tuple[Tensor, Tensor]]:
         """Sync and semantic features of every window."""

@@ -32,6 +32,7 @@ class Take:
     scores: what the judges say, where there were several candidates; see `choosing`.
     tokens: int64 (F, columns), -1 where a given sound was never read as tokens; those that the model sees.
     record: everything that is needed to make it again.
+    seams_s: seconds at which windows of the model meet.
     """
 
     video: Path
@@ -42,6 +43,7 @@ class Take:
     scores: dict[str, float] | None
     record: dict[str, Any]
     subtype: Literal["PCM_16", "PCM_24"] = "PCM_16"
+    seams_s: tuple[float, ...] = ()
 
     @property
     def duration_s(self) -> float:
