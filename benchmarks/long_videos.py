@@ -39,9 +39,8 @@ def main() -> None:
     foley = Foley.load(".")
     fps = foley.params.world.fps
     length = int(foley.params.audio.token_duration_s * fps) / fps  # whole frames in one window
-    print(
-        "| video | onset F1 | clips with events | seams | above the 95th percentile |\n| --- | ---: | ---: | ---: | ---: |"
-    )
+    print("| video | onset F1 | clips with events | seams | above the 95th percentile |")
+    print("| --- | ---: | ---: | ---: | ---: |")
     scores = {}
     for name, duration_s in (("training length", length), ("three times", 3 * length)):
         sums = measure(foley, name.split()[0], duration_s, arguments.clips, arguments.seed)
