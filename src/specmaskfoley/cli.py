@@ -20,30 +20,105 @@ app.add_typer(weights_command.app, name="weights")
 
 @app.command()
 def generate(
-    videos: Annotated[list[Path], typer.Argument(help="Video files, or folders of them.", show_default=False)],
-    out: Annotated[Path, typer.Option(help="Folder for the results.", show_default=False)],
-    text: Annotated[str, typer.Option(help="What is heard, e.g. 'hammering nail'. Empty: the video alone.")] = "",
-    seed: Annotated[int, typer.Option(help="Another seed gives another take.", min=0)] = 0,
-    params_file: Annotated[Path, typer.Option("--params", help="Settings that the model was trained with.")] = Path(
-        "params.yaml"
-    ),
+    videos: Annotated[
+        list[Path], typer.Argument(metavar="VIDEO|DIR...", help="Videos, or folders of them.", show_default=False)
+    ],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the results.", show_default=False)],
+    text: Annotated[
+        str, typer.Option(metavar="TEXT", help="What is heard: 'hammering nail'.", show_default="the video alone")
+    ] = "",
+    seed: Annotated[int, typer.Option(metavar="N", help="Another seed gives another take.", min=0)] = 0,
+    candidates: Annotated[
+        int, typer.Option(metavar="K", help="Draw takes of K seeds from N on, ranked by judges.", min=1, max=64)
+    ] = 1,
+    steps: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Decoding steps.", min=1, max=1000, show_default="sample.steps"),
+    ] = None,
+    cfg_scale: Annotated[
+        float | None, typer.Option(metavar="X", help="Scale of the guidance.", min=0, show_default="cfg.scale")
+    ] = None,
+    keep_original_audio: Annotated[
+        Literal["mix", "replace"], typer.Option(help="The video's own sound, in the new video.")
+    ] = "replace",
+    format: Annotated[Literal["flac", "wav"], typer.Option(help="Of the sound file.")] = "flac",
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="A-B", help="Make these seconds anew, such as 3.2-5.0. May be repeated.", rich_help_panel="Editing"
+        ),
+    ] = None,
+    from_audio: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Edit this sound, not the video's own. Without --only: fill silent holes, and go on where it ends.",
+            rich_help_panel="Editing",
+        ),
+    ] = None,
+    extend_band: Annotated[
+        float | None,
+        typer.Option(metavar="HZ", help="Add what a sound lacks above HZ.", min=1, rich_help_panel="Editing"),
+    ] = None,
+    max_duration: Annotated[
+        float, typer.Option(metavar="S", help="Refuse videos longer than S seconds.", min=0)
+    ] = 14400,
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="A folder that `specmaskfoley export` wrote.", show_default="that of this project"
+        ),
+    ] = None,
+    params_file: Annotated[
+        Path, typer.Option("--params", metavar="FILE", help="Settings of the project, without --model.")
+    ] = Path("params.yaml"),
 ) -> None:
-    """Make sound for videos with the model that `dvc repro` trained.
+    """Make sound for videos of any length, or edit the sound they have.
 
-    Writes <name>.flac and <name>.mp4 (the picture copied, the sound new) into OUT. Exit code 1 if any video
-    failed; the others are still made.
+    For every video the folder gets <name>.flac (the sound), <name>.mp4 (with the picture as it is; .mkv where its
+    codec needs that) and <name>.json (how to make it again). The best of several candidates has the plain name, the
+    others are <name>.2, <name>.3 and so on.
+
+    Editing keeps every other sample to the bit; cross-fades of 20 ms lie inside the seconds that are made anew.
+
+    Exit codes: 0 all made; 1 some videos failed, the others are made; 2 a mistake in the arguments.
     """
     try:
-        params = Params.load(params_file)
-        # Paths in params.yaml count from its own directory.
-        out, files = out.resolve(), [video.resolve() for video in videos]
-        os.chdir(params_file.resolve().parent)
-        failed = _generate(params, files, out, text, seed)
+        # torch takes seconds to import: `--help` and mistakes in the arguments should not wait for it.
+        from specmaskfoley.generating import Wishes, find_videos, generate_all, parse_span
+
+        wishes = Wishes(
+            text=text, seed=seed, candidates=candidates, steps=steps, cfg_scale=cfg_scale,
+            keep_original_audio=keep_original_audio, format=format, only=tuple(parse_span(span) for span in only or ()),
+            from_audio=from_audio, extend_band=extend_band, max_duration_s=max_duration,
+        )  # fmt: skip
+        failed = generate_all(find_videos(videos), out, wishes, model or params_file)
     except (ValueError, OSError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from None
     if failed:
         raise typer.Exit(1)
+
+
+@app.command()
+def export(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder.", show_default=False)],
+    params_file: Annotated[Path, typer.Option("--params", help="Settings that the model was trained with.")] = Path(
+        "params.yaml"
+    ),
+) -> None:
+    """Write the trained model as a folder of its own: weights, settings and a model card with data, metrics, licences.
+
+    `specmaskfoley generate --model DIR` and `Foley.load("DIR")` read it; `hf upload USER/NAME DIR` puts it on a hub.
+    """
+    try:
+        from specmaskfoley.storage.model_folder import export_model  # imports torch, which takes seconds
+
+        for file in export_model(params_file, folder):
+            typer.echo(f"{folder / file}")
+    except (ValueError, OSError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from None
 
 
 @app.command()
@@ -225,37 +300,6 @@ def _ledger(
         return result.lines, result.table, result.equal
     table = chosen(table, split=split, states=states)
     return listing(table) if states else summary(table, params.audio.duration_s), table, True
-
-
-def _generate(params: Params, files: list[Path], out: Path, text: str, seed: int) -> int:
-    """Returns how many videos failed."""
-    # torch takes seconds to import: `--help` and mistakes in the arguments should not wait for it.
-    from specmaskfoley.foley import Foley, find_videos
-    from specmaskfoley.runtime import start
-
-    found = find_videos(files)
-    foley = Foley(params, start(params))
-    failed = 0
-    for path, target in zip(found, _targets(found, out), strict=True):
-        try:
-            made = foley.generate(path, target, text=text, seed=seed)
-        except (ValueError, OSError) as error:
-            failed += 1
-            typer.echo(f"error: {path.name}: {error}", err=True)
-        else:
-            typer.echo(f"{path.name}: {made.duration_s:.2f} s -> {made.video}")
-    return failed
-
-
-def _targets(found: list[Path], out: Path) -> list[Path]:
-    """Output names without ending: the video's stem, numbered where two videos share it."""
-    targets: list[Path] = []
-    for path in found:
-        name, number = path.stem, 2
-        while out / name in targets:
-            name, number = f"{path.stem}-{number}", number + 1
-        targets.append(out / name)
-    return targets
 
 
 if __name__ == "__main__":

@@ -12,14 +12,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from specmaskfoley.audio.mel import build_mel
-from specmaskfoley.audio.vocoder import build_vocoder
 from specmaskfoley.config import GuidanceMode, Params
-from specmaskfoley.models.codec import Codec
-from specmaskfoley.networks import build_backbone, build_control, load_backbone, load_codec, load_control, load_vocoder
+from specmaskfoley.networks import build_backbone, build_control, load_backbone, load_control
 from specmaskfoley.sampling import Condition, Sampler, guidance_plan, needs_video
-
-_PEAK = 0.98
+from specmaskfoley.tokenizer import Tokenizer
 
 
 class Generator:
@@ -31,14 +27,11 @@ class Generator:
 
     def __init__(self, params: Params, device: torch.device, *, trained: bool = True) -> None:
         self.params, self.device = params, device
-        self.mel = build_mel(params.audio).to(device)
+        self.tokenizer = Tokenizer(params, device, trained=trained)
         if trained:
-            self.codec, self.vocoder = load_codec(params, device), load_vocoder(params, device)
             backbone = load_backbone(params, device)
             control = load_control(backbone, params, device)
         else:
-            self.codec = Codec(params.codec).to(device).eval()
-            self.vocoder = build_vocoder(params.audio, params.vocoder).to(device).eval()
             backbone = build_backbone(params).to(device).eval()
             control = build_control(backbone, params).to(device).eval()
         self.sampler = Sampler(backbone, control, precision=params.run.precision, int8=params.sample.int8)
@@ -85,18 +78,9 @@ class Generator:
         )
         return flat.view(len(seeds), params.audio.token_rows, params.audio.token_columns)
 
-    @torch.inference_mode()
     def decode(self, tokens: Tensor) -> Tensor:
         """(B, F, T) -> waveform (B, S) on the CPU."""
-        mel = self.mel.denormalize(self.codec.decode(tokens.to(self.device))[:, 0])
-        waveform = self.vocoder(mel).cpu()
-        # Phase reconstruction overshoots now and then; turning the clip down beats clipping it.
-        return waveform / (waveform.abs().amax(1, keepdim=True) / _PEAK).clamp(min=1.0)  # type: ignore[no-any-return]
-
-    @torch.inference_mode()
-    def encode(self, waveform: Tensor) -> Tensor:
-        """(B, S) -> tokens (B, F, T)."""
-        return self.codec.encode(self.mel.normalize(self.mel(waveform.to(self.device)))[:, None]).tokens
+        return self.tokenizer.decode(tokens)
 
 
 def _flat(grid: Tensor, device: torch.device) -> Tensor:

@@ -9,20 +9,29 @@ import torch
 from torch import Tensor
 
 from specmaskfoley.audio.mel import build_mel
+from specmaskfoley.audio.vocoder import build_vocoder
 from specmaskfoley.config import Params
+from specmaskfoley.models.codec import Codec
 from specmaskfoley.networks import load_codec, load_vocoder
 
 _PEAK = 0.98
 
 
 class Tokenizer:
-    """Sound to tokens and back."""
+    """Sound to tokens and back.
 
-    def __init__(self, params: Params, device: torch.device) -> None:
+    Args:
+        trained: False takes new networks of the profile's sizes, whose sound is noise: to measure time and memory.
+    """
+
+    def __init__(self, params: Params, device: torch.device, *, trained: bool = True) -> None:
         self.device = device
         self._mel = build_mel(params.audio).to(device)
-        self._codec = load_codec(params, device)
-        self._vocoder = load_vocoder(params, device)
+        if trained:
+            self._codec, self.vocoder = load_codec(params, device), load_vocoder(params, device)
+        else:
+            self._codec = Codec(params.codec).to(device).eval()
+            self.vocoder = build_vocoder(params.audio, params.vocoder).to(device).eval()
 
     @torch.inference_mode()
     def encode(self, waveform: Tensor) -> Tensor:
@@ -37,6 +46,6 @@ class Tokenizer:
     @torch.inference_mode()
     def decode(self, tokens: Tensor) -> Tensor:
         """(B, F, T) -> waveform (B, S) on the CPU."""
-        waveform = self._vocoder(self.mel(tokens)).cpu()
+        waveform = self.vocoder(self.mel(tokens)).cpu()
         # Phase reconstruction overshoots now and then; turning the clip down beats clipping it.
         return waveform / (waveform.abs().amax(1, keepdim=True) / _PEAK).clamp(min=1.0)  # type: ignore[no-any-return]

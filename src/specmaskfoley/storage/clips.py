@@ -125,21 +125,30 @@ def read_media(
 
 def read_views(path: str | Path, views: Sequence[View], start_s: float = 0.0) -> dict[View, np.ndarray]:
     """Frames of one file from `start_s` on, by view, from one decoding; shapes as in `Media`, without n."""
-    if not views:
-        return {}
-    wanted = [
-        media.View(
-            times=media.frame_times(view.fps, view.frames, rule=view.rule, start_s=start_s),
-            size=view.size,
-            fit="short_side" if view.fit == "three_crops" else view.fit,
-            rule=view.rule,
-        )
-        for view in views
-    ]
-    return {
-        view: three_crops(frames, view.size) if view.fit == "three_crops" else frames
-        for view, frames in zip(views, media.read_views(path, wanted), strict=True)
-    }
+    return next(stream_views(path, views, [start_s])) if views else {}
+
+
+def stream_views(
+    path: str | Path, views: Sequence[View], starts_s: Sequence[float]
+) -> Iterator[dict[View, np.ndarray]]:
+    """What `read_views` gives from each of ascending `starts_s` on; one decoding for all, in little memory."""
+    windows = (
+        [
+            media.View(
+                times=media.frame_times(view.fps, view.frames, rule=view.rule, start_s=start_s),
+                size=view.size,
+                fit="short_side" if view.fit == "three_crops" else view.fit,
+                rule=view.rule,
+            )
+            for view in views
+        ]
+        for start_s in starts_s
+    )
+    for arrays in media.stream_views(path, windows):
+        yield {
+            view: three_crops(frames, view.size) if view.fit == "three_crops" else frames
+            for view, frames in zip(views, arrays, strict=True)
+        }
 
 
 def three_crops(frames: np.ndarray, size: int) -> np.ndarray:

@@ -15,10 +15,13 @@ three ways are those of the official feature extractors, to the byte. h, w: heig
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import stat
-from collections.abc import Iterator, Sequence
+import tempfile
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -84,6 +87,10 @@ _KAISER_BETA = 14.769656459379492
 # control) gave other files now and then, also with one thread: 2 of 6 clips with B-frames, 1 of 48 without. So it is
 # off: `ultrafast` looks at no frame but the present one, and the quantiser is constant.
 _X264 = {"preset": "ultrafast", "bf": "0", "qp": "20"}
+_AAC_RATES = {7350, 8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000}
+_AAC_FALLBACK = 48000
+_LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "4.0", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
+_BLOCK = 1 << 19  # samples that are handled at once of sounds of any length
 _AAC = {"aac_coder": "fast"}  # 15 ms instead of 30 for 5 s, and no worse (signal-to-noise 28-34 dB, 25-35 dB)
 
 
@@ -206,24 +213,44 @@ def read_views(path: _PathLike, views: Sequence[View]) -> list[np.ndarray]:
     Raises:
         MediaError: with state "missing", "corrupt" or "no_video".
     """
+    return next(stream_views(path, [views]))
+
+
+def stream_views(path: _PathLike, windows: Iterable[Sequence[View]]) -> Iterator[list[np.ndarray]]:
+    """For each window its views' frames, as `read_views` gives them, all from one decoding.
+
+    A window is yielded as soon as its last frame has gone by; memory holds the windows that are begun.
+
+    Args:
+        windows: in the order of their first and of their last times; they may overlap.
+
+    Raises:
+        MediaError: as `read_views`.
+    """
     with _opened(path) as container:
         stream = _video(container)
         convert = VideoReformatter()
-        reels: list[_Reel] = []
+        coming = deque(windows)
+        begun: deque[list[_Reel]] = deque()
         picture = previous = None
         for frame, start in _timed(container, stream, _zero(container)):
             picture = _Picture(frame, convert)
-            reels = reels or [_Reel(view, picture.shape) for view in views]
-            for reel in reels:
+            while coming and min((float(view.times.min(initial=start)) for view in coming[0]), default=start) <= start:
+                begun.append([_Reel(view, picture.shape) for view in coming.popleft()])
+            for reel in (reel for reels in begun for reel in reels):
                 reel.advance(previous, picture, start)
-            if all(reel.full for reel in reels):
-                break
+            while begun and all(reel.full for reel in begun[0]):
+                yield [reel.frames for reel in begun.popleft()]
+            if not (begun or coming):
+                return
             previous = picture
         if picture is None:
             raise MediaError("corrupt", "no frame of the video can be decoded")
-        for reel in reels:
-            reel.finish(picture)
-    return [reel.frames for reel in reels]
+        begun.extend([_Reel(view, picture.shape) for view in views] for views in coming)
+        for reels in begun:
+            for reel in reels:
+                reel.finish(picture)
+            yield [reel.frames for reel in reels]
 
 
 def fit_picture(picture: np.ndarray, *, size: int, fit: Fit) -> np.ndarray:
@@ -395,68 +422,205 @@ def write_video(
     height, width = frames.shape[1:3]
     if height % 2 or width % 2:
         raise ValueError(f"H.264 with half-size chroma needs an even height and width, got {height}x{width}")
-    samples = None if waveform is None else _clipped(waveform)
     rate = Fraction(fps).limit_denominator(1001 * 1000)
     convert = VideoReformatter()
     with atomic_path(path) as temporary, _encoding(path, temporary) as container:
         stream = container.add_stream("libx264", rate=rate, options=_X264)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.codec_context.thread_count = 1
-        sound = None if samples is None else _add_sound(container, sample_rate)
+        sound = None if waveform is None else _add_sound(container, sample_rate)
         for picture in np.ascontiguousarray(frames):
             frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
             frame = convert.reformat(frame, width, height, "yuv420p", interpolation=_BICUBIC, threads=1)
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
-        if sound is not None and samples is not None:
-            _encode_sound(container, sound, samples, sample_rate)
+        if sound is not None and waveform is not None:
+            for packet in _sound_packets(sound, waveform, sample_rate, len(waveform)):
+                container.mux(packet)
 
 
-def write_audio(path: _PathLike, waveform: np.ndarray, sample_rate: int) -> None:
-    """Write a waveform (samples,) as 16-bit WAV or FLAC, by suffix; what exceeds ±1 is clipped."""
+def write_audio(
+    path: _PathLike, waveform: np.ndarray, sample_rate: int, subtype: Literal["PCM_16", "PCM_24"] = "PCM_16"
+) -> None:
+    """Write a waveform (samples,) or (samples, channels) as WAV or FLAC, by suffix; what exceeds ±1 is clipped.
+
+    It is read piece by piece, and so may be longer than memory holds.
+    """
     import soundfile
 
     suffix = Path(path).suffix.lower()
     if suffix not in (".wav", ".flac"):
         raise ValueError(f"{path}: sound is written as .wav or .flac, not {suffix or 'without suffix'}")
-    pcm = np.clip(np.rint(_finite(waveform) * 32768.0), -32768, 32767).astype(np.int16)
-    with atomic_path(path) as temporary:
-        soundfile.write(temporary, pcm, sample_rate, subtype="PCM_16", format=suffix[1:].upper())
+    channels = 1 if waveform.ndim == 1 else waveform.shape[1]
+    scale = 2.0 ** (int(subtype[-2:]) - 1)
+    with (
+        atomic_path(path) as temporary,
+        soundfile.SoundFile(temporary, "w", sample_rate, channels, subtype, format=suffix[1:].upper()) as file,
+    ):
+        for block in _blocks(waveform):
+            whole = np.clip(np.rint(block.astype(np.float64) * scale), -scale, scale - 1)
+            # soundfile takes the upper bits of an integer.
+            file.write(whole.astype(np.int16) if scale == 2**15 else whole.astype(np.int32) << 8)
 
 
-def mux(video_path: _PathLike, waveform: np.ndarray, sample_rate: int, out_path: _PathLike) -> None:
+def mux(
+    video_path: _PathLike,
+    waveform: np.ndarray,
+    sample_rate: int,
+    out_path: _PathLike,
+    keep: Literal["replace", "mix"] = "replace",
+) -> None:
     """Copy the video of `video_path` bit by bit under a new sound track.
 
-    The waveform starts at the source's time zero and is cut or padded with silence to where the video ends.
+    The waveform, (samples,) or (samples, channels), starts at the source's time zero and is cut or padded with silence
+    to where the video ends. It is read piece by piece.
+
+    Args:
+        keep: "mix" adds the sound to the video's own, at the rate and with the channels of that; if the sum would clip,
+            all of it is turned down.
 
     Raises:
         ValueError: if the video's codec cannot go into a file with the suffix of `out_path`.
     """
     info = probe(video_path)
-    samples = _clipped(waveform)
+    if keep == "mix" and info.audio_rate is not None:
+        waveform, sample_rate = _mixed(video_path, waveform, sample_rate)
+    if sample_rate not in _AAC_RATES:
+        waveform = resample(waveform, sample_rate, _AAC_FALLBACK)
+        sample_rate = _AAC_FALLBACK
+    channels = 1 if waveform.ndim == 1 else waveform.shape[1]
     length = round(info.duration_s * sample_rate)
-    samples = np.pad(samples[:length], (0, max(0, length - len(samples))))
     with _opened(video_path, fflags="+genpts") as source:
         stream = _video(source)
         zero = round(_zero(source) / stream.time_base)
         with atomic_path(out_path) as temporary, _encoding(out_path, temporary) as container:
             try:
-                copy = container.add_stream_from_template(stream)
-                sound = _add_sound(container, sample_rate)
+                copy = container.add_stream_from_template(stream, opaque=True)
+                sound = _add_sound(container, sample_rate, channels)
                 container.start_encoding()
             except (av.error.FFmpegError, ValueError):
                 raise ValueError(
                     f"{out_path}: {stream.codec_context.name} video cannot be put into "
                     f"{Path(out_path).suffix}; choose a name ending in .mkv"
                 ) from None
+            packets = _sound_packets(sound, waveform, sample_rate, length)
+            heard = next(packets, None)
             for packet in source.demux(stream):
                 if not packet.size:
                     continue
                 packet.pts = None if packet.pts is None else packet.pts - zero
                 packet.dts = None if packet.dts is None else packet.dts - zero
+                # In the order of time, or the muxer keeps one of the two in memory.
+                while heard is not None and packet.dts is not None and _seconds(heard) <= packet.dts * stream.time_base:
+                    container.mux(heard)
+                    heard = next(packets, None)
                 packet.stream = copy
                 container.mux(packet)
-            _encode_sound(container, sound, samples, sample_rate)
+            while heard is not None:
+                container.mux(heard)
+                heard = next(packets, None)
+
+
+def muxed_suffix(video_path: _PathLike) -> str:
+    """.mp4, or .mkv where the codec of the picture does not fit in it: what `mux` can copy a video into.
+
+    Raises:
+        MediaError: neither, or the video cannot be read.
+    """
+    with _opened(video_path) as source:
+        stream = _video(source)
+        for suffix, format in ((".mp4", "mp4"), (".mkv", "matroska")):
+            try:
+                with av.open(io.BytesIO(), "w", format=format) as container:
+                    container.add_stream_from_template(stream, opaque=True)
+            except ValueError:
+                continue
+            return suffix
+        codec = stream.codec_context.name
+    raise MediaError(
+        "corrupt", f"{codec} pictures can be copied into neither .mp4 nor .mkv; convert the video to H.264"
+    )
+
+
+def resample(waveform: np.ndarray, rate: int, to: int) -> np.ndarray:
+    """A waveform (samples,) or (samples, channels) at another rate, in a scratch file; see `resampled`."""
+    if rate == to:
+        return waveform
+    columns = waveform if waveform.ndim == 2 else waveform[:, None]
+    result = scratch_array(math.ceil(len(waveform) * to / rate), *waveform.shape[1:])
+    target = result if result.ndim == 2 else result[:, None]
+    for first in range(0, len(target), _BLOCK):
+        count = min(_BLOCK, len(target) - first)
+        for channel in range(columns.shape[1]):
+            target[first : first + count, channel] = resampled(columns[:, channel], rate, to, first, count)
+    return result
+
+
+def resampled(waveform: np.ndarray, rate: int, to: int, first: int, count: int) -> np.ndarray:
+    """Samples `first` to `first + count` of a waveform (samples,) at the rate `to`; silence where it has none.
+
+    Equal to the same part of the whole resampled waveform; only what is needed of it is read.
+    """
+    common = math.gcd(rate, to)
+    up, down = to // common, rate // common
+    width, rolloff = _SINCS["kaiser"]
+    reach = 0 if up == down else math.ceil(width / rolloff * max(1.0, down / up)) + 1
+    lead = first // up - -(-reach // down)  # whole periods of the filter: exactly lead * up samples out
+    begin, end = lead * down, math.ceil((first + count) * down / up) + reach
+    part = np.zeros(end - begin, np.float32)
+    low, high = max(begin, 0), min(end, len(waveform))
+    if high > low:
+        part[low - begin : high - begin] = waveform[low:high]
+    if up != down:
+        part = _resample(part, up, down, "kaiser")
+    return np.ascontiguousarray(part[first - lead * up :][:count])
+
+
+@dataclass(frozen=True)
+class Track:
+    """A whole sound track: `waveform` (samples, channels) float32 from time zero on, in a scratch file.
+
+    `subtype` is what it is written as without loss: 16 bits where it has no more, else 24.
+    """
+
+    waveform: np.ndarray
+    sample_rate: int
+    subtype: Literal["PCM_16", "PCM_24"]
+
+
+def read_track(path: _PathLike) -> Track:
+    """Read the sound of a file, all channels at its own rate; silence before it starts and in its gaps.
+
+    Raises:
+        MediaError: with state "missing", "corrupt" or "no_audio".
+    """
+    with _opened(path) as container, tempfile.TemporaryFile() as file:
+        stream = _first_audio(container)
+        if stream is None:
+            raise MediaError("no_audio", "the file has no sound track")
+        rate, channels, end = _sample_rate(stream), 0, 0
+        for position, frame in _placed_frames(container, stream, 0):
+            planes = _planes(frame)[:, max(0, -position) :]
+            if channels and len(planes) != channels:
+                raise MediaError("corrupt", f"the sound changes from {channels} to {len(planes)} channels")
+            channels = len(planes)
+            file.seek(max(0, position) * channels * 4)
+            file.write(np.ascontiguousarray(planes.T).tobytes())
+            end = max(end, max(0, position) + planes.shape[1])
+            small = frame.format.packed.name in ("u8", "s16")
+        if not end:
+            raise MediaError("corrupt", "no sound of the sound track can be decoded")
+        file.flush()
+        waveform = np.memmap(file, np.float32, "r+", shape=(end, channels))
+    return Track(waveform, rate, "PCM_16" if small else "PCM_24")
+
+
+def scratch_array(*shape: int) -> np.ndarray:
+    """Zeros, float32, in a file without a name: what is as long as a video need not fit into memory."""
+    shape = (max(1, shape[0]), *shape[1:])
+    with tempfile.TemporaryFile() as file:
+        file.truncate(4 * math.prod(shape))
+        return np.memmap(file, np.float32, "r+", shape=shape)
 
 
 # ---- reading ----
@@ -789,6 +953,14 @@ def _fill(wave: np.ndarray, container: Any, stream: Any, begin: int) -> bool:
 
 def _placed(container: Any, stream: Any, begin: int, tally: _Tally | None = None) -> Iterator[tuple[int, np.ndarray]]:
     """Samples (n,) of the stream, by frames, and where each starts, counted from `begin` of the file's clock."""
+    for position, frame in _placed_frames(container, stream, begin, tally):
+        planes = _planes(frame)
+        yield position, planes.mean(axis=0, dtype=np.float32) if len(planes) > 1 else planes[0]
+
+
+def _placed_frames(
+    container: Any, stream: Any, begin: int, tally: _Tally | None = None
+) -> Iterator[tuple[int, av.AudioFrame]]:
     rate = stream.codec_context.sample_rate
     zero = _zero(container)
     position: int | None = None
@@ -800,12 +972,12 @@ def _placed(container: Any, stream: Any, begin: int, tally: _Tally | None = None
             if position is None or abs(stamped - position) > _GAP_S * rate:
                 position = stamped
         position = position or 0
-        samples = _mono(frame)
-        yield position, samples
-        position += len(samples)
+        yield position, frame
+        position += frame.samples
 
 
-def _mono(frame: Any) -> np.ndarray:
+def _planes(frame: Any) -> np.ndarray:
+    """(channels, n) float32."""
     # Not to_ndarray: with 8 planes or more PyAV takes what lies behind them in memory for planes too.
     channels, dtype = frame.layout.nb_channels, _SAMPLES[frame.format.packed.name]
     if frame.format.is_planar:
@@ -816,8 +988,8 @@ def _mono(frame: Any) -> np.ndarray:
         data = (data.astype(np.float32) - 128) / 128
     elif data.dtype.kind == "i":
         data = data.astype(np.float32) / float(-int(np.iinfo(data.dtype).min))
-    mono: np.ndarray = data.mean(axis=0, dtype=np.float32) if len(data) > 1 else data[0].astype(np.float32)
-    return mono
+    planes: np.ndarray = data.astype(np.float32)
+    return planes
 
 
 def _resample(wave: np.ndarray, up: int, down: int, resampling: Resampling) -> np.ndarray:
@@ -851,25 +1023,60 @@ def _encoding(path: _PathLike, temporary: Path) -> Iterator[Any]:
         raise ValueError(f"{path}: cannot be written: {error.strerror}") from None
 
 
-def _add_sound(container: Any, sample_rate: int) -> Any:
-    return container.add_stream("aac", rate=sample_rate, layout="mono", options=_AAC)
+def _add_sound(container: Any, sample_rate: int, channels: int = 1) -> Any:
+    if channels not in _LAYOUTS:
+        raise ValueError(f"sound of {channels} channels cannot be written into a video; expected at most 8")
+    return container.add_stream("aac", rate=sample_rate, layout=_LAYOUTS[channels], options=_AAC)
 
 
-def _encode_sound(container: Any, stream: Any, samples: np.ndarray, sample_rate: int) -> None:
-    if len(samples):
-        frame = av.AudioFrame.from_ndarray(samples[None], format="fltp", layout="mono")
-        frame.sample_rate = sample_rate
-        frame.pts = 0
-        container.mux(stream.encode(frame))
-    container.mux(stream.encode(None))
+def _sound_packets(stream: Any, waveform: np.ndarray, sample_rate: int, length: int) -> Iterator[Any]:
+    """The first `length` samples, padded with silence, as encoded packets."""
+    done = 0
+    while done < length:
+        count = min(_BLOCK, length - done)
+        block = np.zeros((count, *waveform.shape[1:]), np.float32)
+        part = waveform[done : done + count]
+        block[: len(part)] = np.clip(_finite(part), -1, 1)
+        planes = np.ascontiguousarray(block[None] if block.ndim == 1 else block.T)
+        frame = av.AudioFrame.from_ndarray(planes, format="fltp", layout=stream.layout.name)
+        frame.sample_rate, frame.pts, frame.time_base = sample_rate, done, Fraction(1, sample_rate)
+        yield from stream.encode(frame)
+        done += count
+    yield from stream.encode(None)
+
+
+def _seconds(packet: Any) -> Fraction:
+    return Fraction((packet.dts or 0) * packet.time_base)
+
+
+def _mixed(video_path: _PathLike, waveform: np.ndarray, sample_rate: int) -> tuple[np.ndarray, int]:
+    """The video's own sound with the waveform added, and its rate."""
+    own = read_track(video_path)
+    added = resample(waveform, sample_rate, own.sample_rate)
+    added = added if added.ndim == 2 else added[:, None]
+    if added.shape[1] not in (1, own.waveform.shape[1]):
+        added = added.mean(axis=1, keepdims=True)
+    mixed = scratch_array(max(len(own.waveform), len(added)), own.waveform.shape[1])
+    peak = 0.0
+    for first in range(0, len(mixed), _BLOCK):
+        block = slice(first, first + _BLOCK)
+        mixed[: len(own.waveform)][block] += own.waveform[block]
+        mixed[: len(added)][block] += added[block]
+        peak = max(peak, float(np.abs(mixed[block]).max()))
+    if peak > 1.0:
+        mixed /= peak
+    return mixed, own.sample_rate
+
+
+def _blocks(waveform: np.ndarray) -> Iterator[np.ndarray]:
+    for first in range(0, len(waveform), _BLOCK):
+        yield _finite(waveform[first : first + _BLOCK])
 
 
 def _finite(waveform: np.ndarray) -> np.ndarray:
     samples = np.asarray(waveform, np.float32)
-    if samples.ndim != 1 or not np.isfinite(samples).all():
-        raise ValueError(f"a waveform must be finite numbers in one dimension, got shape {samples.shape}")
+    if samples.ndim not in (1, 2) or not np.isfinite(samples).all():
+        raise ValueError(
+            f"a waveform must be finite numbers, (samples,) or (samples, channels); got shape {samples.shape}"
+        )
     return samples
-
-
-def _clipped(waveform: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(np.clip(_finite(waveform), -1, 1))

@@ -1,0 +1,92 @@
+"""From windows of tokens to one sound without seams.
+
+Neighbouring windows decode the tokens that they share to slightly different mels, for the codec normalises over its
+window: their mels are cross-faded over all of the shared columns, so that both are vocoded from the same. Their waves
+still differ in phase: they are joined where they differ least, by a short cross-fade.
+
+Shape letters: F token rows, T token columns of a window, M mel bands, S samples of a window.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from specmaskfoley.generator import Generator
+
+PEAK = 0.98
+FADE_S = 0.02
+
+
+class Renderer:
+    """Writes the sound of windows, one after the other, into `sound` (samples,)."""
+
+    def __init__(self, generator: Generator, sound: np.ndarray) -> None:
+        self._tokenizer, self.sound = generator.tokenizer, sound
+        audio = generator.params.audio
+        self._hop, self._patch = audio.hop_length, audio.patch
+        self._fade, self._edge = round(FADE_S * audio.sample_rate), audio.n_fft // 2
+        self._start, self._end = 0, 0
+        """Of the window that is not vocoded yet, and of the sound that is, in samples."""
+        self._mel: Tensor | None = None
+        self.seams: list[int] = []
+        """In samples: where waves of windows were joined, and where tokens of a later window begin."""
+
+    @torch.inference_mode()
+    def add(self, column: int, tokens: Tensor) -> None:
+        """The next window: tokens (F, T) from `column` on."""
+        mel = self._tokenizer.mel(tokens[None])[0]
+        start = column * self._patch * self._hop
+        if self._mel is not None:
+            shared = self._mel.shape[1] - (start - self._start) // self._hop
+            if shared > 0:
+                ramp = torch.linspace(0.0, 1.0, shared, device=mel.device)
+                blend = torch.lerp(self._mel[:, -shared:], mel[:, :shared], ramp)
+                self._mel[:, -shared:] = blend
+                mel = torch.cat([blend, mel[:, shared:]], dim=1)
+            self._vocode()
+        self._mel, self._start = mel, start
+
+    def finish(self) -> None:
+        """Vocode the last window."""
+        if self._mel is not None:
+            self._vocode()
+            self._mel = None
+
+    @torch.inference_mode()
+    def _vocode(self) -> None:
+        assert self._mel is not None
+        wave = self._tokenizer.vocoder(self._mel[None])[0].float().cpu().numpy()[: len(self.sound) - self._start]
+        old = self.sound[self._start : min(self._end, self._start + len(wave))]
+        at = self._join(old, wave)
+        self.sound[self._start + at : self._start + len(wave)] = wave[at:]
+        self._end = self._start + len(wave)
+
+    def _join(self, old: np.ndarray, new: np.ndarray) -> int:
+        """Fade `new` in where it differs least from what is there; from where on it follows alone."""
+        if len(old) < self._fade + 2 * self._edge:  # the first window, or one behind a gap
+            return 0
+        inner = slice(self._edge, len(old) - self._edge)  # vocoders are unsure at their ends
+        squares = np.concatenate([[0.0], np.cumsum((old[inner] - new[: len(old)][inner]).astype(np.float64) ** 2)])
+        at = self._edge + int(np.argmin(squares[self._fade :] - squares[: -self._fade]))
+        old[at : at + self._fade] = crossfade(old[at : at + self._fade], new[at : at + self._fade])
+        self.seams += [self._start + at + self._fade // 2, self._start + len(old)]
+        return at + self._fade
+
+
+def crossfade(old: np.ndarray, new: np.ndarray) -> np.ndarray:
+    """From `old` to `new`, (samples, ...), at steady power: equal waves fade linearly, unrelated ones by power."""
+    up = np.linspace(0.0, 1.0, len(new) + 2, dtype=np.float32)[1:-1].reshape(-1, *(1,) * (new.ndim - 1))
+    down = 1 - up
+    energy = float(np.sqrt(np.square(old, dtype=np.float64).sum() * np.square(new, dtype=np.float64).sum()))
+    alike = float(np.multiply(old, new, dtype=np.float64).sum()) / energy if energy > 0 else 1.0
+    power = up**2 + down**2 + 2 * up * down * min(1.0, max(0.0, alike))
+    return np.asarray((old * down + new * up) / np.sqrt(power), np.float32)
+
+
+def turn_down(sound: np.ndarray) -> None:
+    """Phase reconstruction overshoots now and then; turning all of it down beats clipping it."""
+    peak = float(max(np.max(sound, initial=0.0), -np.min(sound, initial=0.0)))
+    if peak > PEAK:
+        sound *= PEAK / peak

@@ -1,0 +1,33 @@
+"""Which windows of the token grid are sampled one after the other.
+
+The model knows windows of `width` columns. What lies before a window, and behind it, is kept as it is; the rest of the
+window is in-painted, so that the sound goes on over the seam.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def plan_windows(todo: np.ndarray, width: int, overlap: int) -> list[int]:
+    """First columns of windows that together cover all columns to do, ascending.
+
+    A window that goes on from the one before shares `overlap` columns with it; a short run of columns lies in the
+    middle of its window, with context on both sides.
+
+    Args:
+        todo: (columns,) bool; at least `width` columns.
+    """
+    if not 0 <= overlap < width <= len(todo):
+        raise ValueError(f"width={width} must be above overlap={overlap} and at most the {len(todo)} columns")
+    starts: list[int] = []
+    columns = np.flatnonzero(todo)
+    while len(columns):
+        first = int(columns[0])
+        gaps = np.flatnonzero(np.diff(columns) > 1)
+        run = int(columns[gaps[0]] if len(gaps) else columns[-1]) + 1 - first
+        begin = first - (width - run) // 2 if run <= width - 2 * overlap else first - overlap
+        begin = min(max(0, begin), len(todo) - width)
+        starts.append(begin)
+        columns = columns[columns >= begin + width]
+    return starts

@@ -1,0 +1,55 @@
+"""A look into files that strangers may have made, before anything else opens them; imports no torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from specmaskfoley.config import Prepare
+from specmaskfoley.sources.isolation import IsolatedPool, Lost
+from specmaskfoley.storage.media import MediaError, MediaInfo, examine_sound, probe
+
+_LOOK_S = 1.0
+"""Up to where a file is decoded."""
+
+
+def look_into(paths: Sequence[Path], prepare: Prepare) -> Iterator[MediaInfo | Lost | None]:
+    """What each video is, None for a mere sound, or why it cannot be decoded; in a process that may crash or hang."""
+    with IsolatedPool(1, timeout_s=prepare.clip_timeout_s, memory_gb=prepare.clip_memory_gb) as pool:
+        yield from pool.map(_look, [path.absolute() for path in paths])
+
+
+def check_media(path: Path, prepare: Prepare, max_duration_s: float = math.inf) -> MediaInfo | None:
+    """What `look_into` says of one file.
+
+    Raises:
+        MediaError: it cannot be used; the message says why.
+    """
+    (found,) = look_into([path], prepare)
+    return checked(found, max_duration_s)
+
+
+def checked(found: MediaInfo | Lost | None, max_duration_s: float = math.inf) -> MediaInfo | None:
+    """
+    Raises:
+        MediaError: it cannot be used, or is too long.
+    """
+    if isinstance(found, Lost):
+        raise MediaError(found.state, found.reason)
+    if found is not None and found.duration_s > max_duration_s:
+        raise MediaError("too_long", f"is {found.duration_s:.0f} s long; at most {max_duration_s:g} s are taken")
+    return found
+
+
+def _look(path: Path) -> MediaInfo | Lost | None:
+    try:
+        return probe(path, _LOOK_S)
+    except MediaError as error:
+        if error.state != "no_video":
+            return Lost(error.state, str(error))
+    try:
+        examine_sound(path, _LOOK_S)
+    except MediaError as error:
+        return Lost(error.state, str(error))
+    return None
