@@ -96,7 +96,7 @@ class Variant:
 
 def variants(scale: float) -> dict[str, Variant]:
     multi = {steps: guidance_plan("multi", steps, scale) for steps in (4, 6, 8, 12)}
-    single = {steps: guidance_plan("no_video", steps, 2 * scale) for steps in (6, 8, 12)}
+    single = {steps: guidance_plan("no_video", steps, 2 * scale) for steps in (6, 7, 8, 12)}
     found = {f"{steps} steps": Variant(plan) for steps, plan in multi.items()}
     found |= {
         "12 steps, linear": Variant(multi[12], {"schedule": "linear"}),
@@ -117,12 +117,16 @@ def variants(scale: float) -> dict[str, Variant]:
         "12 steps, int8": Variant(multi[12], int8=True),
         "8 steps, int8": Variant(multi[8], int8=True),
         "8 steps, no_video, twice the scale, int8": Variant(single[8], int8=True),
+        "7 steps, no_video, twice the scale, int8": Variant(single[7], int8=True),
+        "7 steps, no_video, twice the scale, int8, temperature 4.5": Variant(
+            single[7], {"gumbel_temperature": 4.5}, int8=True
+        ),
         "6 steps, no_video, twice the scale, int8": Variant(single[6], int8=True),
     }
     return found
 
 
-def make(variant: Variant, params: Params, device: torch.device, folder: Path) -> tuple[list[Found], float]:
+def make(variant: Variant, params: Params, split: str, device: torch.device, folder: Path) -> tuple[list[Found], float]:
     """Sounds of all takes, and seconds of sampling a clip."""
     chosen = params.sample.model_copy(update={"int8": variant.int8, **variant.settings})
     changed = params.model_copy(
@@ -134,7 +138,7 @@ def make(variant: Variant, params: Params, device: torch.device, folder: Path) -
     if variant.order == "halton":
         sampler.__class__ = HaltonSampler
         sampler.rank = halton_order(params.audio.token_rows, params.audio.token_columns)
-    ids, features = read_arrays(params.paths.features, "test")
+    ids, features = read_arrays(params.paths.features, split)
     inputs = {name: torch.from_numpy(array).float() for name, array in features.items()}
     takes, spent = [], 0.0
     for take in range(TAKES):
@@ -154,9 +158,11 @@ def make(variant: Variant, params: Params, device: torch.device, folder: Path) -
     return takes, spent / (TAKES * len(ids))
 
 
-def score(name: str, takes: Sequence[Found], params: Params, device: torch.device) -> dict[str, list[float]]:
+def score(
+    name: str, takes: Sequence[Found], params: Params, split: str, device: torch.device
+) -> dict[str, list[float]]:
     """Metric -> mean and standard deviation over takes."""
-    rows = ready_clips(params.paths.usable, "test")
+    rows = ready_clips(params.paths.usable, split)
     videos = Found({row.clip_id: Path(row.path) for row in rows}, {})
     entries = Entries(
         reference=videos,
@@ -185,6 +191,7 @@ def main() -> None:
     parser.add_argument("variants", nargs="*")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--table", action="store_true")
+    parser.add_argument("--split", choices=["val", "test"], default="test", help="choose a setting on val")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--list", action="store_true")
     given = parser.parse_args()
@@ -200,8 +207,8 @@ def main() -> None:
         torch.set_num_threads(given.threads or params.run.threads or torch.get_num_threads())
         for name in given.variants or known:
             with tempfile.TemporaryDirectory() as folder:
-                takes, seconds = make(known[name], params, device, Path(folder))
-                results[name] = {**score(name, takes, params, device), "seconds": [seconds, 0.0]}
+                takes, seconds = make(known[name], params, given.split, device, Path(folder))
+                results[name] = {**score(name, takes, params, given.split, device), "seconds": [seconds, 0.0]}
             write_json(given.out, results)
             print(table({name: results[name]}).splitlines()[-1], flush=True)
 
