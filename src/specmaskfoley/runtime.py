@@ -89,12 +89,7 @@ def half_dtype(precision: str, device: torch.device) -> torch.dtype | None:
 
     if precision == "float16":
         return torch.float16
-    return torch.bfloat16 if runs_in_half(precision, device) else None
-
-
-def runs_in_half(precision: str, device: torch.device) -> bool:
-    """Whether `run.precision` means half precision on this device."""
-    return precision in ("bfloat16", "float16") or (precision == "auto" and device.type == "cuda")
+    return torch.bfloat16 if precision == "bfloat16" or (precision == "auto" and device.type == "cuda") else None
 
 
 def fast_bfloat16(device: torch.device) -> bool:

@@ -22,7 +22,7 @@ from specmaskfoley.config import Sample
 from specmaskfoley.models.backbone import Backbone
 from specmaskfoley.models.control import ControlBranch
 from specmaskfoley.models.layers import take
-from specmaskfoley.runtime import fast_bfloat16, runs_in_half
+from specmaskfoley.runtime import fast_bfloat16, half_dtype
 from specmaskfoley.sampling.guidance import UNCONDITIONAL, Condition, Row, aligned_features
 from specmaskfoley.sampling.int8 import quantise, supports_int8
 from specmaskfoley.sampling.noise import draw_ahead
@@ -75,7 +75,8 @@ class Sampler:
         self.backbone, self.control = backbone, control
         self.device = backbone.positions.device
         wide = backbone.settings.width >= _WIDE
-        half = runs_in_half(precision, self.device) or (precision == "auto" and wide and fast_bfloat16(self.device))
+        half = half_dtype(precision, self.device) is not None
+        half = half or (precision == "auto" and wide and fast_bfloat16(self.device))
         self.dtype = torch.bfloat16 if half else torch.float32
         if int8 and not supports_int8(self.device):
             raise ValueError(
