@@ -80,7 +80,7 @@ def spectrogram_strip(path: str | Path, mel: npt.NDArray[np.floating]) -> None:
     with atomic_path(path) as temporary:
         imsave(
             temporary, mel, format="png", origin="lower", cmap="magma", vmin=low, vmax=max(low + 1.0, float(mel.max())),
-            metadata={"Software": None},
+            metadata={"Software": None},  # type: ignore[dict-item]
         )  # fmt: skip
 
 

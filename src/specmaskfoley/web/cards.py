@@ -64,14 +64,15 @@ def seconds(value: float) -> str:
 def title(round: Round) -> str:
     text = f"\N{LEFT DOUBLE QUOTATION MARK}{round.wish.text}\N{RIGHT DOUBLE QUOTATION MARK}"
     text = text if round.wish.text else "Picture alone"
-    if round.only is None or round.of is None:
+    if round.only is None:
         return text
-    return f"{text}, {round.only[0]:.2f} to {round.only[1]:.2f} s of take {round.of[1]} in {round.of[0]}"
+    return f"{text}, {round.only[0]:.2f} to {round.only[1]:.2f} s anew"
 
 
 def _facts(round: Round) -> str:
     takes = "1 take" if len(round.made) == 1 else f"{len(round.made)} takes"
-    return f"{takes} · {round.duration_s:.2f} s · seed {round.wish.seed} · {round.wish.steps} steps"
+    origin = f"from take {round.of[1]} of no. {round.of[0]} · " if round.of else ""
+    return f"{origin}{takes} · {round.duration_s:.2f} s · seed {round.wish.seed} · {round.wish.steps} steps"
 
 
 def _card(round: Round, number: int, made: Made) -> str:
@@ -93,7 +94,8 @@ def _card(round: Round, number: int, made: Made) -> str:
 <footer><button type="button" class="choose">Change a part</button><span class="files">
 <a href="{_url(made.saved.video)}" download="{made.saved.video.name}">Video</a>
 <a href="{_url(made.saved.audio)}" download="{made.saved.audio.name}">Sound</a>
-<a href="{_url(made.saved.record)}" download="{made.saved.record.name}" title="All settings, to make it again">Recipe</a>
+<a href="{_url(made.saved.record)}" download="{made.saved.record.name}"
+ title="JSON: all settings, to make it again">Recipe</a>
 </span></footer></article>"""
 
 
@@ -113,10 +115,10 @@ def _scores(made: Made) -> str:
 
 
 def _axis(duration_s: float) -> str:
-    digits = 1 if duration_s < 20 else 0
-    return "".join(f"<span>{duration_s * part / 4:.{digits}f}</span>" for part in range(5)).replace(
-        f"{duration_s:.{digits}f}</span>", f"{duration_s:.{digits}f} s</span>"
-    )
+    digits = 2 if duration_s < 10 else 1 if duration_s < 60 else 0
+    marks = [f"{duration_s * quarter / 4:.{digits}f}" for quarter in range(5)]
+    marks[-1] += " s"
+    return "".join(f"<span>{mark}</span>" for mark in marks)
 
 
 def _url(path: Path) -> str:

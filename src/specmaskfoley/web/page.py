@@ -57,6 +57,17 @@ def theme() -> gr.themes.Base:
         primary_hue=_EMBER, neutral_hue="stone", font=_FONT, font_mono=_MONO, radius_size="lg", spacing_size="md"
     ).set(
         body_background_fill="*neutral_50",
+        body_text_color_subdued="*neutral_500",  # lighter ones are hard to read
+        body_text_color_subdued_dark="*neutral_400",
+        block_info_text_color="*neutral_500",
+        block_info_text_color_dark="*neutral_400",
+        block_label_text_color="*neutral_700",
+        block_title_text_color="*neutral_700",
+        button_secondary_background_fill="white",
+        button_secondary_background_fill_hover="*neutral_100",
+        button_secondary_background_fill_dark="#2a2420",
+        button_secondary_background_fill_hover_dark="#37302b",
+        button_secondary_text_color_dark="*neutral_100",
         body_background_fill_dark="#14110f",
         block_background_fill_dark="#1e1a17",
         input_background_fill="*neutral_50",
@@ -83,7 +94,7 @@ class _Page:
         with gr.Row(elem_id="bench"):
             with gr.Column(scale=4, min_width=320, elem_id="controls"):
                 self.video = gr.Video(
-                    label="Video", sources=["upload", "webcam"], height=240, buttons=[], elem_id="video"
+                    label="Video", sources=["upload", "webcam"], height=280, buttons=[], elem_id="video"
                 )
                 self.text = gr.Textbox(
                     label="Text: what is heard",
@@ -113,18 +124,22 @@ class _Page:
                         label="Keep the video's own sound", info="Mixed under the new one, in the video.",
                         elem_id="keep",
                     )  # fmt: skip
+                    self.next = gr.Checkbox(
+                        True, label="Another seed after every result", info="So that the same button makes new sounds.",
+                        elem_id="next",
+                    )  # fmt: skip
                 with gr.Row(elem_id="go"):
                     self.make = gr.Button("Make sound", variant="primary", scale=3, min_width=120, elem_id="make")
                     self.cancel = gr.Button("Cancel", interactive=False, scale=1, min_width=80, elem_id="cancel")
                 self.status = gr.HTML(cards.status(_READY), elem_id="status", apply_default_css=False)
                 gr.HTML(
                     f'<p class="quiet">Up to {limits.minutes:g} min and {limits.megabytes:g} MB. Video and sounds are '
-                    "removed when this page is closed.</p>",
+                    "removed when you close the page.</p>",
                     apply_default_css=False,
                 )
             with gr.Column(scale=9, min_width=340, elem_id="results"):
                 self.takes = gr.HTML(cards.EMPTY, js_on_load=_TAKES_JS, elem_id="takes", apply_default_css=False)
-                with gr.Group(visible=False, elem_id="part") as self.part:
+                with gr.Column(visible=False, elem_id="part") as self.part:
                     gr.HTML(
                         "<h3>Change a part</h3><p class='quiet'>Drag over a spectrogram, or type seconds. The rest of "
                         "the take stays as it is, to the sample.</p>",
@@ -143,10 +158,10 @@ class _Page:
         self._wire()
 
     def _wire(self) -> None:
-        wish = [self.text, self.seed, self.candidates, self.steps, self.scale, self.keep]
+        wish = [self.text, self.seed, self.candidates, self.steps, self.scale, self.keep, self.next]
         spot = [self.take, self.begin, self.end]
         shown = [self.takes, self.part, *spot, self.history]
-        running = [self.status, self.make, self.remake, self.cancel, *shown]
+        running = [self.status, self.seed, self.make, self.remake, self.cancel, *shown]
         # The studio has a line of its own, in which every job knows its place: Gradio's must not hold jobs back.
         free: dict[str, Any] = {
             "concurrency_limit": None, "show_progress": "hidden", "api_visibility": "undocumented",
@@ -165,26 +180,29 @@ class _Page:
         gr.on([one.change for one in spot], None, spot, None, js=_MARK_JS)
 
     async def _make(
-        self, video: Any, text: Any, seed: Any, candidates: Any, steps: Any, scale: Any, keep: Any, request: gr.Request
-    ) -> AsyncIterator[Update]:
+        self, video: Any, text: Any, seed: Any, candidates: Any, steps: Any, scale: Any, keep: Any, another: Any,
+        request: gr.Request,
+    ) -> AsyncIterator[Update]:  # fmt: skip
         def begin(session: Session) -> Job:
             return self.studio.make(session, video, Wish.checked(text, seed, candidates, steps, scale, keep))
 
-        async for update in self._follow(request, begin):
+        async for update in self._follow(request, begin, another):
             yield update
 
     async def _remake(
         self, take: Any, first: Any, last: Any, text: Any, seed: Any, candidates: Any, steps: Any, scale: Any,
-        keep: Any, request: gr.Request,
+        keep: Any, another: Any, request: gr.Request,
     ) -> AsyncIterator[Update]:  # fmt: skip
         def begin(session: Session) -> Job:
             wish = Wish.checked(text, seed, candidates, steps, scale, keep)
             return self.studio.remake(session, session.shown, take, first, last, wish)
 
-        async for update in self._follow(request, begin):
+        async for update in self._follow(request, begin, another):
             yield update
 
-    async def _follow(self, request: gr.Request, begin: Callable[[Session], Job]) -> AsyncIterator[Update]:
+    async def _follow(
+        self, request: gr.Request, begin: Callable[[Session], Job], another: bool
+    ) -> AsyncIterator[Update]:
         """Start a job, and tell how it goes until it ends; it is stopped where nobody follows any more."""
         session = self.studio.session(str(request.session_hash))
         try:
@@ -197,11 +215,11 @@ class _Page:
             while not job.future.done():
                 yield {self.status: self._going(job)}
                 await asyncio.sleep(_POLL_S)
-            yield self._buttons(busy=False) | self._ended(session, job)
+            yield self._buttons(busy=False) | self._ended(session, job, another)
         finally:
             job.cancel()
 
-    def _ended(self, session: Session, job: Job) -> Update:
+    def _ended(self, session: Session, job: Job, another: bool) -> Update:
         try:
             made: Round = job.result()
         except Stopped:
@@ -213,7 +231,8 @@ class _Page:
             return {self.status: cards.status("This failed. The terminal of the server says why.", kind="bad")}
         many = f"{len(made.made)} takes" if len(made.made) > 1 else "1 take"
         done = cards.status(f"Done: {many} of {made.duration_s:.2f} s.", kind="good")
-        return self._shown(session, made) | {self.status: done}
+        seed: Update = {self.seed: (made.wish.seed + len(made.made)) % (MOST_SEED + 1)} if another else {}
+        return self._shown(session, made) | {self.status: done} | seed
 
     def _going(self, job: Job) -> str:
         if job.started_s is None:

@@ -138,6 +138,10 @@ class Session:
     def busy(self) -> bool:
         return self.job is not None and not self.job.future.done()
 
+    def idle(self, now_s: float) -> float:
+        """Seconds since anything was asked or worked on."""
+        return 0.0 if self.busy else now_s - self.used_s
+
     def round(self, number: Any) -> Round:
         """
         Raises:
@@ -303,7 +307,7 @@ class Studio:
             pooled = torch.nn.functional.adaptive_max_pool1d(mel, min(each, mel.shape[1]))
             columns.append(pooled.float().cpu().numpy())
         share = take.duration_s * audio.sample_rate / (windows * audio.num_samples)
-        whole = np.concatenate(columns, axis=1)
+        whole: np.ndarray = np.concatenate(columns, axis=1)
         return whole[:, : max(1, round(share * whole.shape[1]))]
 
 
