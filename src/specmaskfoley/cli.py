@@ -24,16 +24,19 @@ def generate(
         list[Path], typer.Argument(metavar="VIDEO|DIR...", help="Videos, or folders of them.", show_default=False)
     ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the results.", show_default=False)],
-    text: Annotated[str, typer.Option(help="What is heard, e.g. 'hammering nail'. Empty: the video alone.")] = "",
-    seed: Annotated[int, typer.Option(help="Another seed gives another take.", min=0)] = 0,
+    text: Annotated[
+        str, typer.Option(metavar="TEXT", help="What is heard: 'hammering nail'.", show_default="the video alone")
+    ] = "",
+    seed: Annotated[int, typer.Option(metavar="N", help="Another seed gives another take.", min=0)] = 0,
     candidates: Annotated[
-        int, typer.Option(metavar="K", help="Draw K takes (seeds N, N+1, ...), ranked by the judges.", min=1, max=64)
+        int, typer.Option(metavar="K", help="Draw takes of K seeds from N on, ranked by judges.", min=1, max=64)
     ] = 1,
     steps: Annotated[
-        int | None, typer.Option(help="Decoding steps. Default: sample.steps.", min=1, max=1000, show_default=False)
+        int | None,
+        typer.Option(metavar="N", help="Decoding steps.", min=1, max=1000, show_default="sample.steps"),
     ] = None,
     cfg_scale: Annotated[
-        float | None, typer.Option(help="Guidance scale. Default: cfg.scale.", min=0, show_default=False)
+        float | None, typer.Option(metavar="X", help="Scale of the guidance.", min=0, show_default="cfg.scale")
     ] = None,
     keep_original_audio: Annotated[
         Literal["mix", "replace"], typer.Option(help="The video's own sound, in the new video.")
@@ -41,36 +44,44 @@ def generate(
     format: Annotated[Literal["flac", "wav"], typer.Option(help="Of the sound file.")] = "flac",
     only: Annotated[
         list[str] | None,
-        typer.Option(metavar="A-B", help="Edit: make these seconds anew, e.g. 3.2-5.0; may be repeated."),
+        typer.Option(
+            metavar="A-B", help="Make these seconds anew, such as 3.2-5.0. May be repeated.", rich_help_panel="Editing"
+        ),
     ] = None,
     from_audio: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="Edit this sound. Without --only: fill its silent holes and go on where it ends."
+            metavar="FILE",
+            help="Edit this sound, not the video's own. Without --only: fill silent holes, and go on where it ends.",
+            rich_help_panel="Editing",
         ),
     ] = None,
     extend_band: Annotated[
-        float | None, typer.Option(metavar="HZ", help="Edit: add what a sound that ends at HZ lacks above.", min=1)
+        float | None,
+        typer.Option(metavar="HZ", help="Add what a sound lacks above HZ.", min=1, rich_help_panel="Editing"),
     ] = None,
-    max_duration: Annotated[float, typer.Option(metavar="S", help="Refuse longer videos.", min=0)] = 14400.0,
+    max_duration: Annotated[
+        float, typer.Option(metavar="S", help="Refuse videos longer than S seconds.", min=0)
+    ] = 14400,
     model: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="A model that `specmaskfoley export` wrote.", show_default=False),
+        typer.Option(
+            metavar="DIR", help="A folder that `specmaskfoley export` wrote.", show_default="that of this project"
+        ),
     ] = None,
-    params_file: Annotated[Path, typer.Option("--params", help="Settings of the project, without --model.")] = Path(
-        "params.yaml"
-    ),
+    params_file: Annotated[
+        Path, typer.Option("--params", metavar="FILE", help="Settings of the project, without --model.")
+    ] = Path("params.yaml"),
 ) -> None:
     """Make sound for videos of any length, or edit the sound they have.
 
-    Writes <name>.flac (the sound), <name>.mp4 (the picture copied as it is, with the sound; .mkv where the picture's
-    codec needs it) and <name>.json (everything needed to make it again) into the folder. Of several candidates the best
-    gets the plain name, the others <name>.2, <name>.3, ...
+    For every video the folder gets <name>.flac (the sound), <name>.mp4 (with the picture as it is; .mkv where its
+    codec needs that) and <name>.json (how to make it again). The best of several candidates has the plain name, the
+    others are <name>.2, <name>.3 and so on.
 
-    Edits keep all other samples to the bit, but for cross-fades of 20 ms; they work on the video's own sound, or on
-    that of --from-audio.
+    Editing keeps every other sample to the bit; cross-fades of 20 ms lie inside the seconds that are made anew.
 
-    Exit codes: 0 all made, 1 some videos failed (the others are made), 2 a mistake in the arguments.
+    Exit codes: 0 all made; 1 some videos failed, the others are made; 2 a mistake in the arguments.
     """
     try:
         # torch takes seconds to import: `--help` and mistakes in the arguments should not wait for it.

@@ -53,35 +53,38 @@ def generate_all(videos: Sequence[Path], out: Path, wishes: Wishes, source: Path
     if wishes.cfg_scale is not None and not math.isfinite(wishes.cfg_scale):
         raise ValueError(f"--cfg-scale {wishes.cfg_scale} is no number to go by")
     from specmaskfoley.foley import Foley
-    from specmaskfoley.sources.looking import check_media
+    from specmaskfoley.sources.looking import check_media, checked, look_into
+    from specmaskfoley.storage.media import muxed_suffix
 
     foley = Foley.load(source)
-    failed = 0
-    for path, target in zip(videos, name_targets(videos, out), strict=True):
+    prepare = foley.params.prepare
+    if wishes.from_audio is not None:
         try:
-            if check_media(path, foley.params.prepare, wishes.max_duration_s) is None:
+            check_media(wishes.from_audio, prepare)
+        except ValueError as error:
+            raise ValueError(f"--from-audio {wishes.from_audio}: {error}") from None
+    failed = 0
+    looks = look_into(videos, prepare)
+    for path, target, look in zip(videos, name_targets(videos, out, wishes.candidates), looks, strict=True):
+        try:
+            if checked(look, wishes.max_duration_s) is None:
                 raise ValueError("there is no video in this file")
-            if wishes.from_audio is not None:
-                check_media(wishes.from_audio, foley.params.prepare)
+            muxed_suffix(path)  # whether the picture can be copied is better known before the work
             with tqdm(total=100, desc=path.name[:40], unit="%", bar_format=_BAR, disable=None) as bar:
                 takes = make(foley, path, wishes, bar)
             saved = [
-                take.save(
-                    target if number == 1 else target.with_name(f"{target.name}.{number}"),
-                    format=wishes.format,
-                    keep_original_audio=wishes.keep_original_audio,
-                )
-                for number, take in enumerate(takes, start=1)
+                take.save(name, format=wishes.format, keep_original_audio=wishes.keep_original_audio)
+                for name, take in zip(_numbered(target, len(takes)), takes, strict=True)
             ]
         except (ValueError, OSError) as error:
             failed += 1
-            print(f"error: {_shown(path.name)}: {error}", file=sys.stderr)
+            print(f"error: {_shown(path.name)}: {' '.join(str(error).split())}", file=sys.stderr)
             continue
-        print(f"{_shown(path.name)}: {takes[0].duration_s:.2f} s -> {saved[0].video}")
+        print(f"{_shown(path.name)}: {takes[0].duration_s:.2f} s -> {_shown(str(saved[0].video))}")
         for number, (take, files) in enumerate(zip(takes, saved, strict=True), start=1):
             if take.scores is not None:
                 told = ", ".join(f"{name} {value:.3f}" for name, value in take.scores.items())
-                print(f"  {number}. seed {take.seed}: {told} -> {files.audio.name}")
+                print(f"  {number}. seed {take.seed}: {told} -> {_shown(files.audio.name)}")
     return failed
 
 
@@ -145,16 +148,25 @@ def find_videos(paths: Sequence[Path]) -> list[Path]:
     return found
 
 
-def name_targets(videos: Sequence[Path], out: Path) -> list[Path]:
-    """Output names without ending: the video's stem, numbered where two videos share it."""
+def name_targets(videos: Sequence[Path], out: Path, candidates: int = 1) -> list[Path]:
+    """Output names without ending: the video's stem, with -2, -3, ... where files of two videos would share a name."""
     targets: list[Path] = []
+    taken: set[Path] = set()
     for path in videos:
-        stem, number = path.resolve().stem if path.name in ("", "..") else path.stem, 2
-        name = stem
-        while out / name in targets:
-            name, number = f"{stem}-{number}", number + 1
-        targets.append(out / name)
+        stem, number = path.stem, 2
+        if not stem.strip(". "):  # "...mp4" would lead out of the folder
+            stem = "video"
+        target = out / stem
+        while not taken.isdisjoint(_numbered(target, candidates)):
+            target, number = out / f"{stem}-{number}", number + 1
+        targets.append(target)
+        taken.update(_numbered(target, candidates))
     return targets
+
+
+def _numbered(target: Path, candidates: int) -> list[Path]:
+    """The best gets the plain name."""
+    return [target, *(target.with_name(f"{target.name}.{number}") for number in range(2, candidates + 1))]
 
 
 def _shown(name: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from specmaskfoley.storage.files import write_json
-from specmaskfoley.storage.media import MediaError, mux, write_audio
+from specmaskfoley.storage.media import mux, muxed_suffix, write_audio
 
 
 @dataclass(frozen=True)
@@ -66,17 +66,11 @@ class Take:
             MediaError: the video cannot be read.
         """
         target = Path(target)
-        saved = Saved(_named(target, f".{format}"), _named(target, ".mp4"), _named(target, ".json"))
-        for path in (saved.video, _named(target, ".mkv")):
-            if path.exists() and path.samefile(self.video):
-                raise ValueError(f"{path}: would take the place of the video itself; choose another folder or name")
-        try:
-            mux(self.video, self.waveform, self.sample_rate, saved.video, keep_original_audio)
-        except MediaError:
-            raise
-        except ValueError:  # the picture's codec fits in no .mp4; Matroska takes any
-            saved = Saved(saved.audio, _named(target, ".mkv"), saved.record)
-            mux(self.video, self.waveform, self.sample_rate, saved.video, keep_original_audio)
+        video = _named(target, muxed_suffix(self.video))
+        saved = Saved(_named(target, f".{format}"), video, _named(target, ".json"))
+        if video.exists() and video.samefile(self.video):
+            raise ValueError(f"{video}: would take the place of the video itself; choose another folder or name")
+        mux(self.video, self.waveform, self.sample_rate, video, keep_original_audio)
         write_audio(saved.audio, self.waveform, self.sample_rate, self.subtype)
         files = {"audio": saved.audio.name, "video": saved.video.name, "keep_original_audio": keep_original_audio}
         write_json(saved.record, {**self.record, "files": files})

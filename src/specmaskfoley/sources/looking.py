@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from specmaskfoley.config import Prepare
@@ -13,14 +14,27 @@ _LOOK_S = 1.0
 """Up to where a file is decoded."""
 
 
+def look_into(paths: Sequence[Path], prepare: Prepare) -> Iterator[MediaInfo | Lost | None]:
+    """What each video is, None for a mere sound, or why it cannot be decoded; in a process that may crash or hang."""
+    with IsolatedPool(1, timeout_s=prepare.clip_timeout_s, memory_gb=prepare.clip_memory_gb) as pool:
+        yield from pool.map(_look, [path.absolute() for path in paths])
+
+
 def check_media(path: Path, prepare: Prepare, max_duration_s: float = math.inf) -> MediaInfo | None:
-    """Whether a file is a video, or a sound (then None), that can be decoded; in a process that may crash or hang.
+    """What `look_into` says of one file.
 
     Raises:
         MediaError: it cannot be used; the message says why.
     """
-    with IsolatedPool(1, timeout_s=prepare.clip_timeout_s, memory_gb=prepare.clip_memory_gb) as pool:
-        (found,) = pool.map(_look, [path.absolute()])
+    (found,) = look_into([path], prepare)
+    return checked(found, max_duration_s)
+
+
+def checked(found: MediaInfo | Lost | None, max_duration_s: float = math.inf) -> MediaInfo | None:
+    """
+    Raises:
+        MediaError: it cannot be used, or is too long.
+    """
     if isinstance(found, Lost):
         raise MediaError(found.state, found.reason)
     if found is not None and found.duration_s > max_duration_s:

@@ -15,6 +15,7 @@ three ways are those of the official feature extractors, to the byte. h, w: heig
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import stat
@@ -425,7 +426,7 @@ def mux(
         zero = round(_zero(source) / stream.time_base)
         with atomic_path(out_path) as temporary, _encoding(out_path, temporary) as container:
             try:
-                copy = container.add_stream_from_template(stream)
+                copy = container.add_stream_from_template(stream, opaque=True)
                 sound = _add_sound(container, sample_rate, channels)
                 container.start_encoding()
             except (av.error.FFmpegError, ValueError):
@@ -449,6 +450,27 @@ def mux(
             while heard is not None:
                 container.mux(heard)
                 heard = next(packets, None)
+
+
+def muxed_suffix(video_path: _PathLike) -> str:
+    """.mp4, or .mkv where the codec of the picture does not fit in it: what `mux` can copy a video into.
+
+    Raises:
+        MediaError: neither, or the video cannot be read.
+    """
+    with _opened(video_path) as source:
+        stream = _video(source)
+        for suffix, format in ((".mp4", "mp4"), (".mkv", "matroska")):
+            try:
+                with av.open(io.BytesIO(), "w", format=format) as container:
+                    container.add_stream_from_template(stream, opaque=True)
+            except ValueError:
+                continue
+            return suffix
+        codec = stream.codec_context.name
+    raise MediaError(
+        "corrupt", f"{codec} pictures can be copied into neither .mp4 nor .mkv; convert the video to H.264"
+    )
 
 
 def resample(waveform: np.ndarray, rate: int, to: int) -> np.ndarray:

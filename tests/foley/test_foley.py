@@ -1,0 +1,196 @@
+"""The Python API: load, generate, save, edit."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from scipy import signal
+from untrained import write_noise
+
+from specmaskfoley.foley import Foley, Stopped, Take
+from specmaskfoley.storage.media import probe, read_track, resample, write_audio
+
+
+def same(first: np.ndarray, second: np.ndarray) -> bool:
+    return np.array_equal(np.asarray(first), np.asarray(second))
+
+
+@pytest.fixture(scope="module")
+def take(foley: Foley, video: Path) -> Take:
+    return foley.generate(video, text="playing drum", seed=3)[0]
+
+
+def test_three_lines(model: Path, video: Path, tmp_path: Path):
+    foley = Foley.load(model)
+    take = foley.generate(video, text="playing drum")[0]
+    saved = take.save(tmp_path / "out" / "clip v1.0")
+    assert saved.audio.name == "clip v1.0.flac"
+    wave, rate = soundfile.read(saved.audio)
+    assert len(wave) / rate == pytest.approx(6.0, abs=1 / rate)
+    assert 0 < np.abs(wave).max() < 1
+    assert probe(saved.video).duration_s == pytest.approx(6.0, abs=0.001)
+    assert not same(foley.generate(video, text="playing drum", seed=1)[0].waveform, take.waveform)
+
+
+def test_the_record_makes_it_again_to_the_bit(model: Path, video: Path, take: Take, foley: Foley, tmp_path: Path):
+    edited = foley.regenerate(take, only=(1.0, 2.5), text="door", seed=9)[0]
+    record = json.loads(edited.save(tmp_path / "a").record.read_text(encoding="utf-8"))
+    again = Foley.load(model)
+    first, second = record["history"]
+    chosen = ("text", "seed", "steps", "cfg_scale")
+    made = again.generate(video, **{name: first[name] for name in chosen})[0]
+    made = again.regenerate(made, only=second["only"], **{name: second[name] for name in chosen})[0]
+    assert same(made.waveform, edited.waveform)
+    assert made.record == edited.record
+    for kind in ("video", "model", "versions"):
+        assert record[kind], kind
+    assert {len(digest) for digest in record["model"].values()} == {64}
+
+
+def test_a_copy_of_the_video_elsewhere_gets_the_same_sound(foley: Foley, video: Path, take: Take, tmp_path: Path):
+    copy = Path(shutil.copy(video, tmp_path / "other name.mp4"))
+    assert same(foley.generate(copy, text="playing drum", seed=3)[0].waveform, take.waveform)
+
+
+def test_candidates_are_the_takes_of_their_seeds_the_best_first(foley: Foley, video: Path, take: Take):
+    takes = foley.generate(video, text="playing drum", seed=2, candidates=3)
+    assert sorted(one.seed for one in takes) == [2, 3, 4]
+    scores = [one.scores["overall"] for one in takes if one.scores]
+    assert scores == sorted(scores, reverse=True)
+    assert same(next(one for one in takes if one.seed == 3).waveform, take.waveform)
+    for one in takes:
+        assert [entry["seed"] for entry in one.record["candidates"]] == [other.seed for other in takes]
+
+
+def test_regenerating_keeps_every_other_sample(foley: Foley, take: Take):
+    new = foley.regenerate(take, only=(1.0, 2.0), seed=5)[0]
+    changed = np.flatnonzero(np.asarray(new.waveform) != np.asarray(take.waveform))
+    assert 1.0 * take.sample_rate <= changed.min()
+    assert changed.max() < 2.0 * take.sample_rate
+    assert len(changed) > 0.9 * take.sample_rate
+    width_s = foley.params.audio.patch * foley.params.audio.hop_length / take.sample_rate
+    outside = [column for column in range(take.tokens.shape[1]) if not 1.0 - width_s < column * width_s < 2.0]
+    np.testing.assert_array_equal(new.tokens[:, outside], take.tokens[:, outside])
+
+
+def test_the_same_range_with_the_same_seed_is_the_same(foley: Foley, take: Take):
+    new = [foley.regenerate(take, only=[(1.0, 2.0), (4.0, 4.5)], seed=5)[0].waveform for _ in range(2)]
+    assert same(*new)
+
+
+def test_the_videos_own_sound_is_edited_at_its_own_rate(foley: Foley, video: Path, tmp_path: Path):
+    own = foley.listen(video)
+    assert own.sample_rate == 16000
+    new = foley.regenerate(own, only=(2.0, 3.0))[0]
+    saved = new.save(tmp_path / "a", format="wav")
+    wave, rate = soundfile.read(saved.audio, dtype="float32")
+    assert rate == 16000
+    before = np.clip(np.rint(np.asarray(own.waveform, np.float64) * 2**23), -(2**23), 2**23 - 1) / 2**23
+    np.testing.assert_array_equal(wave[: 2 * rate], before[: 2 * rate])
+    np.testing.assert_array_equal(wave[3 * rate :], before[3 * rate :])
+
+
+def test_a_given_stereo_file_keeps_its_bits_and_goes_on(foley: Foley, video: Path, tmp_path: Path):
+    stereo = np.random.default_rng(0).uniform(-0.3, 0.3, (4 * 44100, 2)).astype(np.float32)
+    stereo[44100:66150] = 0
+    write_audio(tmp_path / "given.wav", stereo, 44100)
+    pcm = soundfile.read(tmp_path / "given.wav", dtype="int16")[0]
+    new = foley.regenerate(foley.listen(video, tmp_path / "given.wav"))[0]
+    made, rate = soundfile.read(new.save(tmp_path / "a").audio, dtype="int16")
+    assert (rate, len(made)) == (44100, 6 * 44100)
+    fade = round(0.02 * 44100)
+    np.testing.assert_array_equal(made[:44100], pcm[:44100])
+    np.testing.assert_array_equal(made[66150 : 4 * 44100 - fade], pcm[66150:-fade])
+    assert np.abs(made[44100 + fade : 66150 - fade].astype(int)).max() > 0, "the hole is filled"
+    assert np.abs(made[4 * 44100 :].astype(int)).max() > 0, "it goes on"
+
+
+def test_a_sound_without_holes_needs_a_range(foley: Foley, video: Path, tmp_path: Path):
+    write_audio(tmp_path / "whole.wav", np.full(6 * 16000, 0.1, np.float32), 16000)
+    with pytest.raises(ValueError, match="no silent hole"):
+        foley.regenerate(foley.listen(video, tmp_path / "whole.wav"))
+
+
+def test_bands_are_added_above_and_nothing_else(foley: Foley, video: Path):
+    own = foley.listen(video)
+    new = foley.extend_band(own, 3000.0, seed=1)[0]
+    assert new.sample_rate == 22050
+    old = np.asarray(resample(own.waveform, own.sample_rate, 22050))
+    gain = np.dot(old, new.waveform) / np.dot(old, old)  # all of it is turned down where the sum would clip
+    frequencies, added = signal.welch(np.asarray(new.waveform) - gain * old, 22050, nperseg=2048)
+    assert added[frequencies > 3500].sum() > 100 * added[frequencies < 2500].sum()
+
+
+def test_progress_rises_to_the_end_and_stop_stops(foley: Foley, video: Path, tmp_path: Path):
+    told: list[tuple[float, str]] = []
+    foley.generate(video, candidates=2, progress=lambda share, message: told.append((share, message)))
+    shares = [share for share, _ in told]
+    assert shares == sorted(shares)
+    assert (shares[0], shares[-1]) == (0.0, 1.0)
+    assert len(shares) > 10
+    told.clear()
+    with pytest.raises(Stopped):
+        foley.generate(video, progress=lambda *what: told.append(what), stop=lambda: len(told) >= 3)
+    assert len(told) == 3
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="Linux")
+def test_takes_leave_no_open_files(foley: Foley, video: Path):
+    gc.collect()
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        foley.generate(video)
+    gc.collect()
+    assert len(os.listdir("/proc/self/fd")) <= before
+
+
+def test_the_original_sound_can_stay_under_the_new(foley: Foley, video: Path, take: Take, tmp_path: Path):
+    mixed = read_track(take.save(tmp_path / "mix", keep_original_audio="mix").video)
+    plain = read_track(take.save(tmp_path / "plain").video)
+    assert (mixed.sample_rate, plain.sample_rate) == (16000, 22050)
+    tone = np.exp(-1j * np.arange(16000) * 0.3)
+    own, new = (
+        abs(np.vdot(tone[: len(part)], part))
+        for part in (mixed.waveform[16000:32000, 0], read_track(video).waveform[16000:32000, 0])
+    )
+    assert own > 0.3 * new
+
+
+def test_the_video_is_never_overwritten(foley: Foley, take: Take, tmp_path: Path):
+    own = write_noise(tmp_path / "clip.mp4", 1.0)
+    before = own.read_bytes()
+    made = foley.generate(own)[0]
+    with pytest.raises(ValueError, match="take the place of the video"):
+        made.save(tmp_path / "clip")
+    assert own.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"candidates": 0}, {"seed": -1}, {"steps": 0}, {"cfg_scale": float("nan")}, {"cfg_scale": -1.0}]
+)
+def test_wrong_values_are_named(foley: Foley, video: Path, wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        foley.generate(video, **wrong)
+
+
+def test_an_hour_of_tokens_takes_no_memory_of_its_length(foley: Foley, tmp_path: Path):
+    psutil = pytest.importorskip("psutil")
+    short, long = write_noise(tmp_path / "short.mp4", 6, fps=2), write_noise(tmp_path / "long.mp4", 180, fps=2)
+    peaks = []
+    for path in (short, long):
+        process, most = psutil.Process(), [0]
+
+        def watch(share: float, message: str, process=process, most=most) -> None:
+            most[0] = max(most[0], process.memory_full_info().uss - process.memory_info().shared)
+
+        take = foley.generate(path, progress=watch)[0]
+        assert take.duration_s == pytest.approx(probe(path).duration_s, abs=0.001)
+        peaks.append(most[0])
+    assert peaks[1] < peaks[0] + 60e6
