@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import requests
 from page_server import Server
+from test_report_browser import browser  # noqa: F401, a fixture
 from untrained import write_untrained
 
 

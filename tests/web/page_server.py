@@ -34,24 +34,15 @@ class Server:
             "OMP_NUM_THREADS": "1",
             **dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), nowhere),
         }
-        command = [
-            sys.executable,
-            "-m",
-            "specmaskfoley.cli",
-            "web",
-            "--model",
-            str(model),
-            "--port",
-            str(port),
-            *options,
-        ]
+        command = [sys.executable, "-m", "specmaskfoley.cli", "web", "--model", str(model), "--port", str(port)]
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 [*command, *options], cwd=home, env=env, stdout=log, stderr=subprocess.STDOUT
             )
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 240
         while self.url not in self.output:
             if self.process.poll() is not None or time.monotonic() > deadline:
+                self.process.kill()
                 raise AssertionError(f"the server did not start:\n{self.output}")
             time.sleep(0.1)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import requests
 
-TIMEOUT_S = 60
+TIMEOUT_S = 240
 
 
 @dataclass
