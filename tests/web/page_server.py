@@ -30,7 +30,6 @@ class Server:
         env = os.environ | {
             "PYTHONPATH": str(ROOT / "src"),
             "TMPDIR": str(self.temporary),
-            "HOME": str(home),
             "OMP_NUM_THREADS": "1",
             **dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), nowhere),
         }
