@@ -50,6 +50,11 @@ class Server:
         return self.log.read_text(encoding="utf-8", errors="replace")
 
     @property
+    def faults(self) -> list[str]:
+        """Lines of tracebacks that lead through our own code; Gradio writes some of its own on bad requests."""
+        return [line for line in self.output.splitlines() if "specmaskfoley/" in line and "File" in line]
+
+    @property
     def folder(self) -> Path:
         """Where it keeps its files."""
         (found,) = self.temporary.glob("specmaskfoley-web-*")

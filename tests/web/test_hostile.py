@@ -233,7 +233,7 @@ def watched(server: Server, tmp_path: Path, good: bytes) -> Iterator[Path]:
     assert client.make(client.uploaded(good)).startswith("Done: 1 take of 1.00 s")
     children = psutil.Process(server.process.pid).children(recursive=True)
     assert all("multiprocessing" in " ".join(child.cmdline()) for child in children), children
-    assert "Traceback" not in server.output, server.output
+    assert server.faults == [], server.output
 
 
 def outside(server: Server) -> set[Path]:

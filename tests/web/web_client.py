@@ -37,7 +37,9 @@ class Client:
 
     def join(self, function: str, *data: Any) -> requests.Response:
         body = {"data": list(data), "fn_index": self._functions[function], "session_hash": self.key}
-        return requests.post(f"{self.url}/gradio_api/queue/join", json=body, timeout=TIMEOUT_S)
+        text = json.dumps(body)  # with NaN and infinity, which requests would refuse
+        headers = {"Content-Type": "application/json"}
+        return requests.post(f"{self.url}/gradio_api/queue/join", data=text, headers=headers, timeout=TIMEOUT_S)
 
     def events(self) -> Iterator[dict[str, Any]]:
         """What the server tells this session."""

@@ -175,8 +175,8 @@ class _Page:
             [self.video.upload, self.video.stop_recording], self._look, self.video, [self.video, self.status],
             api_name="look", **free,
         )  # fmt: skip
-        self.takes.choose(self._choose, None, spot, queue=False, api_name=False, **free)
-        self.history.open(self._open, None, [*shown, self.status], queue=False, api_name=False, **free)
+        self.takes.choose(self._choose, None, spot, queue=False, api_name="choose", **free)
+        self.history.open(self._open, None, [*shown, self.status], queue=False, api_name="open", **free)
         gr.on([one.change for one in spot], None, spot, None, js=_MARK_JS)
 
     async def _make(
