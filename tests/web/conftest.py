@@ -21,7 +21,7 @@ def server(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
     running = Server(model, tmp_path_factory.mktemp("web-server"), "--max-minutes", "0.5", "--max-mb", "3")
     yield running
     running.stop()
-    assert list(running.temporary.iterdir()) == [], "files are left"
+    assert list(running.temporary.glob("specmaskfoley*")) == [], "files are left"
     assert running.process.returncode == 0, running.output
     assert running.faults == []
     with pytest.raises(requests.ConnectionError):

@@ -238,9 +238,8 @@ def watched(server: Server, tmp_path: Path, good: bytes) -> Iterator[Path]:
 
 def outside(server: Server) -> set[Path]:
     """Files near the server, but for those where it may write."""
-    places = (server.home, server.home.parent)
-    found = {path for place in places for path in place.rglob("*") if server.folder not in (path, *path.parents)}
-    return {path for path in found if path != server.log and path.is_file()}
+    near = [*server.home.rglob("*"), *server.home.parent.glob("*"), *Path.cwd().glob("*")]
+    return {path for path in near if path.is_file() and server.folder not in path.parents and path != server.log}
 
 
 def test_names_of_files(server: Server, watched: Path, good: bytes) -> None:
