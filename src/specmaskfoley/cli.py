@@ -122,6 +122,40 @@ def export(
 
 
 @app.command()
+def web(
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0: all of this machine's.")] = "127.0.0.1",
+    port: Annotated[
+        int | None, typer.Option(help="Default: the first free one from 7860 on.", min=1, max=65535, show_default=False)
+    ] = None,
+    share: Annotated[
+        bool, typer.Option("--share", help="Also through a public link of gradio.live, for anyone who has it.")
+    ] = False,
+    max_minutes: Annotated[float, typer.Option(help="Refuse longer videos.", min=0.01)] = 3.0,
+    max_mb: Annotated[float, typer.Option(help="Refuse larger files.", min=0.01)] = 200.0,
+    model: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="A model that `specmaskfoley export` wrote.", show_default=False),
+    ] = None,
+    params_file: Annotated[Path, typer.Option("--params", help="Settings of the project, without --model.")] = Path(
+        "params.yaml"
+    ),
+) -> None:
+    """Serve a page to make sound for videos in the browser: choose among takes, change parts, download.
+
+    Only this machine is asked and can ask. Needs pip install 'specmaskfoley[web]'.
+    """
+    try:
+        from specmaskfoley.web.command import serve  # imports torch, which takes seconds
+        from specmaskfoley.web.studio import Limits
+
+        limits = Limits(minutes=max_minutes, megabytes=max_mb)
+        serve(model or params_file, host=host, port=port, share=share, limits=limits)
+    except (ValueError, OSError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from None
+
+
+@app.command()
 def plan(
     profile: Annotated[
         str | None, typer.Option(help="Another profile than the active one.", show_default=False)

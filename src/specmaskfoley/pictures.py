@@ -14,6 +14,7 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg, RendererAgg
 from matplotlib.figure import Figure
+from matplotlib.image import imsave
 from matplotlib.path import Path as Outline
 from matplotlib.patheffects import withStroke
 from matplotlib.text import Annotation, Text
@@ -71,6 +72,16 @@ def spectrogram_pair(
     bar.set_label("log magnitude", fontsize=8)
     bar.ax.tick_params(labelsize=8)
     _save(figure, path)
+
+
+def spectrogram_strip(path: str | Path, mel: npt.NDArray[np.floating]) -> None:
+    """A log-mel spectrogram (num_mels, frames) alone, one pixel a value: its left and right edge are its time's."""
+    low = float(np.percentile(mel, QUIET_PERCENTILE))
+    with atomic_path(path) as temporary:
+        imsave(
+            temporary, mel, format="png", origin="lower", cmap="magma", vmin=low, vmax=max(low + 1.0, float(mel.max())),
+            metadata={"Software": None},  # type: ignore[dict-item]
+        )  # fmt: skip
 
 
 def training_curves(path: str | Path, curves: Mapping[str, Sequence[tuple[float, float]]], title: str) -> None:

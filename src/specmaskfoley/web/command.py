@@ -1,0 +1,83 @@
+"""The console command `specmaskfoley web`: the page, served until it is interrupted."""
+
+from __future__ import annotations
+
+import os
+import signal
+import tempfile
+import threading
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from specmaskfoley.foley import Foley
+from specmaskfoley.web.gate import Gate
+from specmaskfoley.web.studio import Limits, Studio
+
+_LOCAL = ("127.0.0.1", "localhost")
+
+
+def serve(source: Path, *, host: str, port: int | None, share: bool, limits: Limits) -> None:
+    """Load a model, and serve the page until SIGINT or SIGTERM; all files of it are then removed.
+
+    Args:
+        source: a folder with a model, or a project's params.yaml.
+        port: None: the first free one from 7860 on.
+
+    Raises:
+        ValueError: the model cannot be loaded, or gradio is not installed.
+        OSError: the port is taken.
+    """
+    if find_spec("gradio") is None:
+        raise ValueError("gradio is not installed; run: pip install 'specmaskfoley[web]'")
+    foley = Foley.load(source)
+    with tempfile.TemporaryDirectory(prefix="specmaskfoley-web-") as folder:
+        home = Path(folder).resolve()
+        studio = Studio(foley, home / "sessions", limits)
+        # Gradio reads it when it is imported: what it keeps lies in this folder, too, and goes with it.
+        os.environ["GRADIO_TEMP_DIR"] = str(home / "uploads")
+        # Gradio asks its own server whether it is up, and a proxy could not know.
+        os.environ["NO_PROXY"] = ",".join(filter(None, [os.environ.get("NO_PROXY"), *_LOCAL]))
+        try:
+            _serve(studio, host, port, share)
+        finally:
+            studio.close()
+
+
+def _serve(studio: Studio, host: str, port: int | None, share: bool) -> None:
+    from starlette.middleware import Middleware
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+    from specmaskfoley.web.page import CSS, build, theme
+
+    max_upload = round(studio.limits.megabytes * 1e6)
+    guards: list[Any] = [Middleware(Gate, max_upload=max_upload)]
+    if host in _LOCAL and not share:  # or a foreign site could lead the browser here under its own name
+        guards.insert(0, Middleware(TrustedHostMiddleware, allowed_hosts=list(_LOCAL)))
+    page = build(studio)
+    ended = threading.Event()
+    for name in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(name, lambda *_: ended.set())
+    try:
+        page.launch(
+            server_name=host,
+            server_port=port,
+            share=share,
+            prevent_thread_lock=True,
+            quiet=True,
+            ssr_mode=False,
+            pwa=False,
+            mcp_server=False,
+            enable_monitoring=False,
+            run_history=False,
+            footer_links=[],
+            max_file_size=max_upload,
+            allowed_paths=[str(studio.folder)],
+            app_kwargs={"middleware": guards, "docs_url": None, "redoc_url": None, "openapi_url": None},
+            theme=theme(),
+            css=CSS,
+        )
+        print(f"{page.share_url or page.local_url} (Ctrl+C ends it)", flush=True)
+        ended.wait()
+    finally:
+        page.close(verbose=False)

@@ -1,0 +1,314 @@
+"""The page: its layout, and what its controls ask of the studio."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import AsyncIterator, Callable
+from importlib.resources import files
+from typing import Any
+
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
+
+import gradio as gr
+
+from specmaskfoley.foley import Stopped
+from specmaskfoley.web import cards
+from specmaskfoley.web.desk import Job
+from specmaskfoley.web.studio import (
+    LONGEST_TEXT,
+    MOST_CANDIDATES,
+    MOST_SCALE,
+    MOST_SEED,
+    MOST_STEPS,
+    Round,
+    Session,
+    Studio,
+    Wish,
+)
+
+Update = dict[Any, Any]
+"""New values of some components."""
+
+CSS = files(__package__).joinpath("page.css").read_text(encoding="utf-8")
+_TAKES_JS = files(__package__).joinpath("page.js").read_text(encoding="utf-8")
+_HISTORY_JS = """element.addEventListener("click", (event) => {
+  const chosen = event.target.closest("button[data-round]");
+  if (chosen) trigger("open", { round: Number(chosen.dataset.round) });
+});"""
+_MARK_JS = "(take, begin, end) => { window.foleyMark?.(take, begin ?? 0, end ?? 0); }"
+_HEAD = """<header class="head"><svg viewBox="0 0 32 32" aria-hidden="true"><rect width="32" height="32" rx="8"/>
+<path d="M5 17v-2M9 20v-8M13 25V7M17 21V11M21 27V5M25 19v-6M28 17v-2"/></svg>
+<div><h1>SpecMaskFoley</h1><p>Sound for silent video</p></div></header>"""
+_POLL_S = 0.2
+_READY = "Ready."
+_FONT = ["ui-sans-serif", "system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
+_MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"]
+_EMBER = gr.themes.Color(
+    "#fff4ed", "#ffe5d3", "#ffc7a5", "#ffa06d", "#fb7a3c", "#d9541a", "#bd4412", "#9a3512", "#7c2e14", "#652913",
+    "#371207",
+)  # fmt: skip
+
+
+def theme() -> gr.themes.Base:
+    """Fonts of the system alone: others would come from another host."""
+    return gr.themes.Base(
+        primary_hue=_EMBER, neutral_hue="stone", font=_FONT, font_mono=_MONO, radius_size="lg", spacing_size="md"
+    ).set(
+        body_background_fill="*neutral_50",
+        body_text_color_subdued="*neutral_500",  # lighter ones are hard to read
+        body_text_color_subdued_dark="*neutral_400",
+        block_info_text_color="*neutral_500",
+        block_info_text_color_dark="*neutral_400",
+        block_label_text_color="*neutral_700",
+        block_title_text_color="*neutral_700",
+        button_secondary_background_fill="white",
+        button_secondary_background_fill_hover="*neutral_100",
+        button_secondary_background_fill_dark="#2a2420",
+        button_secondary_background_fill_hover_dark="#37302b",
+        button_secondary_text_color_dark="*neutral_100",
+        body_background_fill_dark="#14110f",
+        block_background_fill_dark="#1e1a17",
+        input_background_fill="*neutral_50",
+        input_background_fill_dark="#14110f",
+        block_border_color_dark="#37302b",
+        border_color_primary_dark="#37302b",
+        button_primary_background_fill="*primary_600",
+        button_primary_background_fill_hover="*primary_700",
+        button_primary_background_fill_dark="*primary_600",
+        button_primary_background_fill_hover_dark="*primary_500",
+        button_primary_text_color="white",
+        slider_color="*primary_600",
+        slider_color_dark="*primary_500",
+    )
+
+
+class _Page:
+    """Components that are filled in later, and the handlers that fill them in."""
+
+    def __init__(self, studio: Studio) -> None:
+        self.studio = studio
+        limits, defaults = studio.limits, studio.defaults
+        gr.HTML(_HEAD, elem_id="head", apply_default_css=False)
+        with gr.Row(elem_id="bench"):
+            with gr.Column(scale=4, min_width=320, elem_id="controls"):
+                self.video = gr.Video(
+                    label="Video", sources=["upload", "webcam"], height=280, buttons=[], elem_id="video"
+                )
+                self.text = gr.Textbox(
+                    label="Text: what is heard",
+                    info="A few words, as in a sound library. Empty: the picture alone decides.",
+                    placeholder="hammering nail",
+                    max_length=LONGEST_TEXT,
+                    elem_id="text",
+                )
+                self.candidates = gr.Slider(
+                    1, MOST_CANDIDATES, value=2, step=1, label="Takes", elem_id="candidates",
+                    info="Several are judged by how well they fit; the best comes first.",
+                )  # fmt: skip
+                with gr.Accordion("More settings", open=False, elem_id="more"):
+                    self.seed = gr.Slider(
+                        0, MOST_SEED, value=0, step=1, label="Seed", elem_id="seed",
+                        info="Another seed, another sound; the same one again, the same sound.",
+                    )  # fmt: skip
+                    self.steps = gr.Slider(
+                        1, MOST_STEPS, value=defaults.steps, step=1, label="Steps", elem_id="steps",
+                        info="Passes in which a sound takes shape; more take longer.",
+                    )  # fmt: skip
+                    self.scale = gr.Slider(
+                        0, MOST_SCALE, value=defaults.cfg_scale, step=0.1, label="Guidance", elem_id="scale",
+                        info="How strictly picture and text are followed.",
+                    )  # fmt: skip
+                    self.keep = gr.Checkbox(
+                        label="Keep the video's own sound", info="Mixed under the new one, in the video.",
+                        elem_id="keep",
+                    )  # fmt: skip
+                    self.next = gr.Checkbox(
+                        True, label="Another seed after every result", info="So that the same button makes new sounds.",
+                        elem_id="next",
+                    )  # fmt: skip
+                with gr.Row(elem_id="go"):
+                    self.make = gr.Button("Make sound", variant="primary", scale=3, min_width=120, elem_id="make")
+                    self.cancel = gr.Button("Cancel", interactive=False, scale=1, min_width=80, elem_id="cancel")
+                self.status = gr.HTML(cards.status(_READY), elem_id="status", apply_default_css=False)
+                gr.HTML(
+                    f'<p class="quiet">Up to {limits.minutes:g} min and {limits.megabytes:g} MB. Video and sounds are '
+                    "removed when you close the page.</p>",
+                    apply_default_css=False,
+                )
+            with gr.Column(scale=9, min_width=340, elem_id="results"):
+                self.takes = gr.HTML(cards.EMPTY, js_on_load=_TAKES_JS, elem_id="takes", apply_default_css=False)
+                with gr.Column(visible=False, elem_id="part") as self.part:
+                    gr.HTML(
+                        "<h3>Change a part</h3><p class='quiet'>Drag over a spectrogram, or type seconds. The rest of "
+                        "the take stays as it is, to the sample.</p>",
+                        elem_id="parthead", apply_default_css=False,
+                    )  # fmt: skip
+                    with gr.Row(elem_id="range"):
+                        self.take = gr.Number(1, label="Take", precision=0, minimum=1, min_width=70, elem_id="take")
+                        self.begin = gr.Number(None, label="From (s)", minimum=0, min_width=90, step=0.05,
+                                               elem_id="begin")  # fmt: skip
+                        self.end = gr.Number(None, label="To (s)", minimum=0, min_width=90, step=0.05, elem_id="end")
+                        self.remake = gr.Button("Make this part anew", min_width=170, elem_id="remake")
+                gr.HTML("<h3>History</h3>", elem_id="historyhead", apply_default_css=False)
+                self.history = gr.HTML(
+                    cards.NO_HISTORY, js_on_load=_HISTORY_JS, elem_id="history", apply_default_css=False
+                )
+        self._wire()
+
+    def _wire(self) -> None:
+        wish = [self.text, self.seed, self.candidates, self.steps, self.scale, self.keep, self.next]
+        spot = [self.take, self.begin, self.end]
+        shown = [self.takes, self.part, *spot, self.history]
+        running = [self.status, self.seed, self.make, self.remake, self.cancel, *shown]
+        # The studio has a line of its own, in which every job knows its place: Gradio's must not hold jobs back.
+        free: dict[str, Any] = {
+            "concurrency_limit": None, "show_progress": "hidden", "api_visibility": "undocumented",
+        }  # fmt: skip
+        gr.on(
+            [self.make.click, self.text.submit], self._make, [self.video, *wish], running, api_name="make", **free
+        )  # fmt: skip
+        self.remake.click(self._remake, [*spot, *wish], running, api_name="remake", **free)
+        self.cancel.click(self._cancel, None, self.status, queue=False, api_name="cancel", **free)
+        gr.on(
+            [self.video.upload, self.video.stop_recording], self._look, self.video, [self.video, self.status],
+            api_name="look", **free,
+        )  # fmt: skip
+        self.takes.choose(self._choose, None, spot, queue=False, api_name="choose", **free)
+        self.history.open(self._open, None, [*shown, self.status], queue=False, api_name="open", **free)
+        gr.on([one.change for one in spot], None, spot, None, js=_MARK_JS)
+
+    async def _make(
+        self, video: Any, text: Any, seed: Any, candidates: Any, steps: Any, scale: Any, keep: Any, another: Any,
+        request: gr.Request,
+    ) -> AsyncIterator[Update]:  # fmt: skip
+        def begin(session: Session) -> Job:
+            return self.studio.make(session, video, Wish.checked(text, seed, candidates, steps, scale, keep))
+
+        async for update in self._follow(request, begin, another):
+            yield update
+
+    async def _remake(
+        self, take: Any, first: Any, last: Any, text: Any, seed: Any, candidates: Any, steps: Any, scale: Any,
+        keep: Any, another: Any, request: gr.Request,
+    ) -> AsyncIterator[Update]:  # fmt: skip
+        def begin(session: Session) -> Job:
+            wish = Wish.checked(text, seed, candidates, steps, scale, keep)
+            return self.studio.remake(session, session.shown, take, first, last, wish)
+
+        async for update in self._follow(request, begin, another):
+            yield update
+
+    async def _follow(
+        self, request: gr.Request, begin: Callable[[Session], Job], another: bool
+    ) -> AsyncIterator[Update]:
+        """Start a job, and tell how it goes until it ends; it is stopped where nobody follows any more."""
+        session = self.studio.session(str(request.session_hash))
+        try:
+            job = begin(session)
+        except (ValueError, OSError) as error:
+            yield {self.status: cards.status(_told(error), kind="bad")}
+            return
+        try:
+            yield self._buttons(busy=True)
+            while not job.future.done():
+                yield {self.status: self._going(job)}
+                await asyncio.sleep(_POLL_S)
+            yield self._buttons(busy=False) | self._ended(session, job, another)
+        finally:
+            job.cancel()
+
+    def _ended(self, session: Session, job: Job, another: bool) -> Update:
+        try:
+            made: Round = job.result()
+        except Stopped:
+            return {self.status: cards.status("Cancelled. Nothing was changed.")}
+        except (ValueError, OSError) as error:
+            return {self.status: cards.status(_told(error), kind="bad")}
+        except Exception:  # the page must say so, and go on
+            logging.getLogger(__name__).exception("a job failed")
+            return {self.status: cards.status("This failed. The terminal of the server says why.", kind="bad")}
+        many = f"{len(made.made)} takes" if len(made.made) > 1 else "1 take"
+        done = cards.status(f"Done: {many} of {made.duration_s:.2f} s.", kind="good")
+        seed: Update = {self.seed: (made.wish.seed + len(made.made)) % (MOST_SEED + 1)} if another else {}
+        return self._shown(session, made) | {self.status: done} | seed
+
+    def _going(self, job: Job) -> str:
+        if job.started_s is None:
+            before = self.studio.desk.before(job)
+            jobs = "1 job comes" if before == 1 else f"{before} jobs come"
+            return cards.status(f"In line: {jobs} before yours", kind="busy")
+        message = job.message[:1].upper() + job.message[1:] or "Starting"
+        return cards.status(message, kind="busy", share=job.share, left_s=job.left_s)
+
+    def _shown(self, session: Session, round: Round) -> Update:
+        session.shown = round.number
+        return {
+            self.takes: cards.takes(round),
+            self.history: cards.history(session.rounds, round.number),
+            self.part: gr.update(visible=True),
+            self.take: gr.update(value=1, maximum=len(round.made)),
+            self.begin: None,
+            self.end: None,
+        }
+
+    def _buttons(self, *, busy: bool) -> Update:
+        return {
+            self.make: gr.update(interactive=not busy),
+            self.remake: gr.update(interactive=not busy),
+            self.cancel: gr.update(interactive=busy),
+        }
+
+    def _cancel(self, request: gr.Request) -> Any:
+        job = self.studio.session(str(request.session_hash)).job
+        if job is None or job.future.done():
+            return gr.skip()
+        job.cancel()
+        return cards.status("Stopping", kind="busy")
+
+    async def _look(self, video: str | None, request: gr.Request) -> Update:
+        session = self.studio.session(str(request.session_hash))
+        try:
+            info = (await asyncio.to_thread(self.studio.accept, session, video)).info
+        except (ValueError, OSError) as error:
+            return {self.video: None, self.status: cards.status(_told(error), kind="bad")}
+        sound = "with sound" if info.audio_rate else "silent"
+        facts = f"{info.duration_s:.2f} s, {info.width} x {info.height}, {info.fps:.4g} fps, {sound}"
+        return {self.status: cards.status(f"Video: {facts}.")}
+
+    def _choose(self, event: gr.EventData) -> Update:
+        take, begin, end = (_finite(event._data.get(name)) for name in ("take", "begin", "end"))
+        chosen: Update = {self.take: take}
+        return chosen if begin is None else chosen | {self.begin: begin, self.end: end}
+
+    def _open(self, event: gr.EventData, request: gr.Request) -> Update:
+        session = self.studio.session(str(request.session_hash))
+        try:
+            return self._shown(session, session.round(event._data.get("round")))
+        except ValueError as error:
+            return {self.status: cards.status(_told(error), kind="bad")}
+
+
+def build(studio: Studio) -> gr.Blocks:
+    """The page of a studio."""
+    with gr.Blocks(title="SpecMaskFoley", analytics_enabled=False, delete_cache=(600, 3600)) as page:
+        _Page(studio)
+
+        def leave(request: gr.Request) -> None:
+            studio.leave(str(request.session_hash))
+
+        page.unload(leave)
+    return page.queue(default_concurrency_limit=None, max_size=64)
+
+
+def _finite(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) and abs(value) < 1e6 else None
+
+
+def _told(error: Exception) -> str:
+    """One sentence without paths of this machine."""
+    if isinstance(error, OSError):
+        return f"A file could not be read or written: {error.strerror or type(error).__name__}."
+    text = str(error)
+    return text if text.endswith(".") else f"{text[:1].upper()}{text[1:]}."
