@@ -34,18 +34,23 @@ class Tokenizer:
             self.vocoder = build_vocoder(params.audio, params.vocoder).to(device).eval()
 
     @torch.inference_mode()
-    def encode(self, waveform: Tensor) -> Tensor:
-        """(B, S) -> tokens (B, F, T)."""
-        return self._codec.encode(self._mel.normalize(self._mel(waveform.to(self.device)))[:, None]).tokens
+    def mel(self, waveform: Tensor) -> Tensor:
+        """(B, S) -> (B, M, L)."""
+        return self._mel(waveform.to(self.device))  # type: ignore[no-any-return]
 
     @torch.inference_mode()
-    def mel(self, tokens: Tensor) -> Tensor:
+    def encode(self, waveform: Tensor) -> Tensor:
+        """(B, S) -> tokens (B, F, T)."""
+        return self._codec.encode(self._mel.normalize(self.mel(waveform))[:, None]).tokens
+
+    @torch.inference_mode()
+    def decode_mel(self, tokens: Tensor) -> Tensor:
         """(B, F, T) -> (B, M, L), as the vocoder reads it."""
         return self._mel.denormalize(self._codec.decode(tokens.to(self.device))[:, 0])
 
     @torch.inference_mode()
     def decode(self, tokens: Tensor) -> Tensor:
         """(B, F, T) -> waveform (B, S) on the CPU."""
-        waveform = self.vocoder(self.mel(tokens)).cpu()
+        waveform = self.vocoder(self.decode_mel(tokens)).cpu()
         # Phase reconstruction overshoots now and then; turning the clip down beats clipping it.
         return waveform / (waveform.abs().amax(1, keepdim=True) / _PEAK).clamp(min=1.0)  # type: ignore[no-any-return]

@@ -36,7 +36,7 @@ class Renderer:
     @torch.inference_mode()
     def add(self, column: int, tokens: Tensor) -> None:
         """The next window: tokens (F, T) from `column` on."""
-        mel = self._tokenizer.mel(tokens[None])[0]
+        mel = self._tokenizer.decode_mel(tokens[None])[0]
         start = column * self._patch * self._hop
         if self._mel is not None:
             shared = self._mel.shape[1] - (start - self._start) // self._hop

@@ -63,8 +63,8 @@ class Listener:
             precision=params.run.precision,
         ).cpu()
         grid = (count, params.audio.token_rows, params.audio.token_columns)
-        made = self._tokenizer.mel(tokens.view(grid))
-        true = self._tokenizer.mel(self._clips.tokens[:count].long().view(grid))
+        made = self._tokenizer.decode_mel(tokens.view(grid))
+        true = self._tokenizer.decode_mel(self._clips.tokens[:count].long().view(grid))
         waves = self._tokenizer.decode(tokens.view(grid))
         out = self._here.folder / f"heard-{step:08d}"
         for clip_id, generated, coded, wave in zip(self._clips.ids, made, true, waves, strict=False):

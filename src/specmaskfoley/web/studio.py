@@ -296,14 +296,14 @@ class Studio:
     @torch.inference_mode()
     def _mel(self, take: Take) -> np.ndarray:
         """(M, columns) of a whole sound, some columns a window of the model, so that length is no matter."""
-        audio, generator = self.foley.params.audio, self.foley.generator
+        audio, tokenizer = self.foley.params.audio, self.foley.generator.tokenizer
         windows = math.ceil(take.duration_s * audio.sample_rate / audio.num_samples)
         each = max(1, _PICTURE_COLUMNS // windows)
         columns = []
         for window in range(windows):
             start_s = window * audio.num_samples / audio.sample_rate
             heard = heard_by(take.waveform, take.sample_rate, audio.sample_rate, start_s, audio.num_samples)
-            mel = generator.mel(torch.from_numpy(heard)[None].to(generator.device))[0]
+            mel = tokenizer.mel(torch.from_numpy(heard)[None])[0]
             pooled = torch.nn.functional.adaptive_max_pool1d(mel, min(each, mel.shape[1]))
             columns.append(pooled.float().cpu().numpy())
         share = take.duration_s * audio.sample_rate / (windows * audio.num_samples)
