@@ -187,7 +187,7 @@ def test_cancel_and_the_line(page: Page, browser: Any, server: Server, tmp_path:
 def test_bad_files_are_one_sentence(page: Page, clip: Path, tmp_path: Path) -> None:
     (tmp_path / "page.mp4").write_text("<script>alert(1)</script>")
     page.tab.set_input_files("#video input[type=file]", str(tmp_path / "page.mp4"))
-    said = page.status("This file cannot be used")
+    said = page.status("This file cannot be decoded")
     assert len(said.splitlines()) == 1
     page.shot("bad")
     assert page.tab.locator("#video input[type=file]").count() == 1, "another can be chosen at once"
