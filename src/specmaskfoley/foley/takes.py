@@ -32,7 +32,7 @@ class Take:
     scores: what the judges say, where there were several candidates; see `choosing`.
     tokens: int64 (F, columns), -1 where a given sound was never read as tokens; those that the model sees.
     record: everything that is needed to make it again.
-    seams_s: seconds at which windows of the model meet.
+    seams_s: seconds at which windows of the model met when it was generated.
     """
 
     video: Path
