@@ -142,7 +142,7 @@ def web(
 ) -> None:
     """Serve a page to make sound for videos in the browser: choose among takes, change parts, download.
 
-    Only this machine is asked and can ask. Needs pip install 'specmaskfoley[web]'.
+    Only this machine is asked and can ask, unless told otherwise. Needs gradio (the extra `web`).
     """
     try:
         from specmaskfoley.web.command import serve  # imports torch, which takes seconds

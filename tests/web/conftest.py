@@ -1,13 +1,31 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
 from page_server import Server
-from test_report_browser import browser  # noqa: F401, a fixture
+from test_report_browser import BROWSER, FLAGS
 from untrained import write_untrained
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """With a camera that films a test picture."""
+    if not BROWSER.exists():
+        if os.environ.get("SPECMASKFOLEY_BROWSER_REQUIRED"):
+            pytest.fail(f"{BROWSER}: no such browser, and SPECMASKFOLEY_BROWSER_REQUIRED is set")
+        pytest.skip(f"no browser at {BROWSER}; name one in SPECMASKFOLEY_BROWSER")
+    from playwright.sync_api import sync_playwright
+
+    camera = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=str(BROWSER), args=[*FLAGS, *camera])
+        yield launched
+        launched.close()
 
 
 @pytest.fixture(scope="session")

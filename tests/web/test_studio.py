@@ -187,7 +187,11 @@ def test_uploads_are_looked_into(studio: Studio, tmp_path: Path) -> None:
     large = tmp_path / "large.mp4"
     large.write_bytes(bytes(1_000_001))
     long = write_noise(tmp_path / "long.mp4", 7.0, fps=2)
-    for path, said in ((tmp_path / "text.mp4", "cannot be used"), (large, "at most 1 MB"), (long, "at most 6 s")):
+    for path, said in (
+        (tmp_path / "text.mp4", "This file cannot be decoded"),
+        (large, "at most 1 MB"),
+        (long, "is 7 s long; at most 6 s"),
+    ):
         with pytest.raises(ValueError, match=said):
             studio.accept(session, str(path))
     with pytest.raises(ValueError, match="Choose a video first"):

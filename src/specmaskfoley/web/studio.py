@@ -320,7 +320,9 @@ def look(path: Path, prepare: Prepare, minutes: float) -> MediaInfo:
     try:
         info = check_media(path, prepare, minutes * 60)
     except ValueError as error:
-        raise ValueError(f"This file cannot be used: {error}.") from None
+        reason = str(error)
+        told = reason if reason.startswith(("is ", "cannot ")) else f"cannot be used: {reason}"
+        raise ValueError(f"This file {told}.") from None
     if info is None:
         raise ValueError("There is only sound in this file. Choose a video.")
     if info.width * info.height > _MOST_PIXELS:
