@@ -163,6 +163,7 @@ def test_cancel_and_the_line(page: Page, browser: Any, server: Server, tmp_path:
         one.tab.click("#more button")
         one.set("steps", 64)
         one.set("candidates", 4)
+    for one in (page, other):
         one.tab.click("#make")
         one.tab.wait_for_selector("#status .busy")
     page.status("Window")
@@ -187,7 +188,7 @@ def test_cancel_and_the_line(page: Page, browser: Any, server: Server, tmp_path:
 def test_bad_files_are_one_sentence(page: Page, clip: Path, tmp_path: Path) -> None:
     (tmp_path / "page.mp4").write_text("<script>alert(1)</script>")
     page.tab.set_input_files("#video input[type=file]", str(tmp_path / "page.mp4"))
-    said = page.status("This file cannot be decoded")
+    said = page.status("This file cannot be")
     assert len(said.splitlines()) == 1
     page.shot("bad")
     assert page.tab.locator("#video input[type=file]").count() == 1, "another can be chosen at once"
