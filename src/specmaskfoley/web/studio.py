@@ -318,7 +318,7 @@ def look(path: Path, prepare: Prepare, minutes: float) -> MediaInfo:
         ValueError: it is not; the message says why.
     """
     try:
-        info = check_media(path, prepare, minutes * 60)
+        info = check_media(path, prepare, minutes * 60, whole=True)
     except ValueError as error:
         reason = str(error)
         told = reason if reason.startswith(("is ", "cannot ")) else f"cannot be used: {reason}"
