@@ -92,12 +92,15 @@ def test_features_have_the_papers_shapes(extracted: Project, split: str) -> None
     assert {name: array.shape[1:] for name, array in arrays.items()} == {
         "sync": (240, 768),
         "semantic": (SEMANTIC_FRAMES, 1024),
+        "semantic_mean": (1024,),
         "audio_prompt": (512,),
         "text_prompt": (512,),
     }
-    for array in arrays.values():
-        assert array.dtype == np.float16
+    for name, array in arrays.items():
+        assert array.dtype == (np.float32 if name == "semantic_mean" else np.float16)
         assert np.isfinite(array).all()
+    mean = arrays["semantic"].astype(np.float32).mean(1)
+    np.testing.assert_allclose(arrays["semantic_mean"], mean, atol=1e-6)
     for name in ("semantic", "audio_prompt", "text_prompt"):
         np.testing.assert_allclose(np.linalg.norm(arrays[name].astype(np.float32), axis=-1), 1.0, atol=2e-3)
     # Frames differ, and so do their features.

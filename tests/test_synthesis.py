@@ -94,12 +94,19 @@ with Overlap() as later:
 
 
 def test_cancelled_in_the_middle_no_partial_file_is_left(tmp_path: Path):
-    process = subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)], stderr=subprocess.PIPE)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored, and inherited, where tests run behind
+    try:
+        process = subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)], stderr=subprocess.PIPE)
+    finally:
+        signal.signal(signal.SIGINT, before)
     deadline = time.monotonic() + 60
     while len(list(tmp_path.glob("*.flac"))) < 30 and time.monotonic() < deadline:
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
-    _, told = process.communicate(timeout=60)
+    try:
+        _, told = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert b"KeyboardInterrupt" in told
     assert [path.name for path in tmp_path.iterdir() if path.suffix != ".flac" or path.name.startswith(".")] == []
     for path in tmp_path.iterdir():

@@ -46,9 +46,10 @@ def row(path, **columns):
 
 
 class Memory:
-    """The most that any child of this process holds while it runs, in megabytes."""
+    """The most that any child which this process starts meanwhile holds, in megabytes."""
 
     def __enter__(self):
+        self._others = set(psutil.Process().children(recursive=True))
         self.peak_mb, self._ended = 0.0, threading.Event()
         self._thread = threading.Thread(target=self._watch)
         self._thread.start()
@@ -60,7 +61,7 @@ class Memory:
 
     def _watch(self):
         while not self._ended.wait(0.02):
-            for child in psutil.Process().children(recursive=True):
+            for child in set(psutil.Process().children(recursive=True)) - self._others:
                 try:
                     self.peak_mb = max(self.peak_mb, child.memory_info().rss / 1e6)
                 except psutil.NoSuchProcess:

@@ -33,7 +33,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_untrained(tmp_path_factory.mktemp("web") / "model")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def server(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Takes videos of half a minute and 3 MB."""
     running = Server(model, tmp_path_factory.mktemp("web-server"), "--max-minutes", "0.5", "--max-mb", "3")
