@@ -6,6 +6,7 @@ Shape letters: n clips, N tokens a clip.
 from __future__ import annotations
 
 import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from fitting import fit_on_cpu
+from fitting import RUN, fit_on_cpu
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
@@ -159,7 +160,7 @@ class Killed(BaseException):
     pass
 
 
-def run(made: BackboneObjective, scratch: Path, **changes: Any) -> Any:
+def run(made: BackboneObjective, scratch: Path, compiles: str = "never", **changes: Any) -> Any:
     settings = {
         "steps": 12,
         "batch_size": 4,
@@ -170,7 +171,8 @@ def run(made: BackboneObjective, scratch: Path, **changes: Any) -> Any:
         "checkpoint_every": 5,
         "validate_every": 4,
     }
-    return fit_on_cpu(made, made.valid.rows(), Training(**(settings | changes)), name="model", scratch=scratch)
+    rows, run = made.valid.rows(), RUN.model_copy(update={"compile": compiles})
+    return fit_on_cpu(made, rows, Training(**(settings | changes)), name="model", scratch=scratch, run=run)
 
 
 @pytest.mark.parametrize("make", [objective, control_objective])
@@ -193,6 +195,16 @@ def test_resume_equals_uninterrupted(tmp_path, make):
     assert run(resumed, tmp_path / "killed").curves == history.curves
     for name, value in straight.modules.state_dict().items():
         assert torch.equal(value, resumed.modules.state_dict()[name]), name
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")
+@pytest.mark.parametrize("make", [objective, control_objective])
+def test_compiled_networks_learn_the_same(tmp_path, make):
+    plain = run(make(clips()), tmp_path / "plain")
+    compiled = run(make(clips()), tmp_path / "compiled", compiles="always")
+    for name, points in plain.curves.items():
+        assert compiled.curves[name] == [(step, pytest.approx(value, rel=1e-4)) for step, value in points], name
 
 
 def test_the_backbone_learns_clips_by_heart(tmp_path):
