@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import shutil
 import threading
 import time
@@ -18,6 +19,7 @@ from untrained import write_noise
 
 from specmaskfoley.foley import Foley, Stopped
 from specmaskfoley.web import cards
+from specmaskfoley.web.command import sweep
 from specmaskfoley.web.desk import Desk, Job
 from specmaskfoley.web.studio import Limits, Round, Session, Studio, Wish
 
@@ -282,3 +284,15 @@ def test_threads_get_one_session_for_one_key(studio: Studio) -> None:
     for thread in threads:
         thread.join()
     assert len({id(session) for session in found}) == 1
+
+
+def test_what_broken_uploads_leave_is_swept(tmp_path: Path) -> None:
+    sweep(tmp_path / "before the first upload", 60)
+    for name in ("old", "new", "a/old", "a/new"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+        if path.name == "old":
+            os.utime(path, (time.time() - 61,) * 2)
+    sweep(tmp_path, 60)
+    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")) == ["a", "a/new", "new"]

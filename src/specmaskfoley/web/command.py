@@ -6,6 +6,7 @@ import os
 import signal
 import tempfile
 import threading
+import time
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from specmaskfoley.web.gate import Gate
 from specmaskfoley.web.studio import Limits, Studio
 
 _LOCAL = ("127.0.0.1", "localhost")
+_SWEEP_EVERY_S = 60.0
 
 
 def serve(source: Path, *, host: str, port: int | None, share: bool, limits: Limits) -> None:
@@ -39,12 +41,22 @@ def serve(source: Path, *, host: str, port: int | None, share: bool, limits: Lim
         # Gradio asks its own server whether it is up, and a proxy could not know.
         os.environ["NO_PROXY"] = ",".join(filter(None, [os.environ.get("NO_PROXY"), *_LOCAL]))
         try:
-            _serve(studio, host, port, share)
+            _serve(studio, home / "uploads", host, port, share)
         finally:
             studio.close()
 
 
-def _serve(studio: Studio, host: str, port: int | None, share: bool) -> None:
+def sweep(folder: Path, age_s: float) -> None:
+    """Remove the files in a folder that nobody wrote to for so long: Gradio keeps what a broken upload leaves."""
+    for path in folder.rglob("*"):
+        try:
+            if path.is_file() and time.time() - path.stat().st_mtime > age_s:
+                path.unlink()
+        except FileNotFoundError:  # Gradio moved it meanwhile
+            continue
+
+
+def _serve(studio: Studio, uploads: Path, host: str, port: int | None, share: bool) -> None:
     from starlette.middleware import Middleware
     from starlette.middleware.trustedhost import TrustedHostMiddleware
 
@@ -78,6 +90,7 @@ def _serve(studio: Studio, host: str, port: int | None, share: bool) -> None:
             css=CSS,
         )
         print(f"{page.share_url or page.local_url} (Ctrl+C ends it)", flush=True)
-        ended.wait()
+        while not ended.wait(_SWEEP_EVERY_S):
+            sweep(uploads, studio.limits.idle_s)
     finally:
         page.close(verbose=False)

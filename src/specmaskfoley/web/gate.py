@@ -6,6 +6,8 @@ import json
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
+from starlette.requests import ClientDisconnect
+
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -38,6 +40,7 @@ _HEADERS = [
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
 ]
+_CLOSE = (b"connection", b"close")
 
 
 class Gate:
@@ -55,10 +58,19 @@ class Gate:
             await self._app(scope, receive, send)
             return
         path = str(scope["path"])
+        unread = True
+
+        async def receive_watched() -> MutableMapping[str, Any]:
+            nonlocal unread
+            message = await receive()
+            unread = bool(message.get("more_body", False))
+            return message
 
         async def send_guarded(message: MutableMapping[str, Any]) -> None:
             if message["type"] == "http.response.start":
-                message = {**message, "headers": [*message["headers"], *_HEADERS]}
+                # Answered before its end: on a line that stays open the rest would be taken, were it without end.
+                close = [_CLOSE] if unread else []
+                message = {**message, "headers": [*message["headers"], *_HEADERS, *close]}
             await send(message)
 
         if "/file=http" in path.lower() or "/proxy=" in path:  # the server would fetch it
@@ -70,15 +82,19 @@ class Gate:
             await _refuse(send_guarded, 413, f"At most {most} bytes are taken.")
             return
         if path.endswith("/upload"):
-            await self._app(scope, _bounded(receive, most), send_guarded)
+            try:
+                await self._app(scope, _bounded(receive_watched, most), send_guarded)
+            except ClientDisconnect:
+                if unread:  # not the client: `_bounded` had enough
+                    await _refuse(send_guarded, 413, f"At most {most} bytes are taken.")
             return
-        body = await _body(receive, most)
+        body = await _body(receive_watched, most)
         if body is None:
             await _refuse(send_guarded, 413, f"At most {most} bytes are taken.")
         elif _asks_elsewhere(body):
             await _refuse(send_guarded, 403, "This server fetches nothing.")
         else:
-            await self._app(scope, _again(body, receive), send_guarded)
+            await self._app(scope, _again(body, receive_watched), send_guarded)
 
 
 def _bounded(receive: Receive, most: int) -> Receive:
@@ -137,6 +153,6 @@ def _asks_elsewhere(body: bytes) -> bool:
 
 
 async def _refuse(send: Send, status: int, reason: str) -> None:
-    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"connection", b"close")]
+    headers = [(b"content-type", b"text/plain; charset=utf-8")]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": reason.encode()})
