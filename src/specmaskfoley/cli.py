@@ -130,6 +130,12 @@ def web(
     share: Annotated[
         bool, typer.Option("--share", help="Also through a public link of gradio.live, for anyone who has it.")
     ] = False,
+    password: Annotated[
+        str | None,
+        typer.Option(
+            envvar="SPECMASKFOLEY_PASSWORD", help="Let in only who knows it (under any name).", show_default=False
+        ),
+    ] = None,
     max_minutes: Annotated[float, typer.Option(help="Refuse longer videos.", min=0.01)] = 3.0,
     max_mb: Annotated[float, typer.Option(help="Refuse larger files.", min=0.01)] = 200.0,
     model: Annotated[
@@ -149,7 +155,7 @@ def web(
         from specmaskfoley.web.studio import Limits
 
         limits = Limits(minutes=max_minutes, megabytes=max_mb)
-        serve(model or params_file, host=host, port=port, share=share, limits=limits)
+        serve(model or params_file, host=host, port=port, share=share, password=password, limits=limits)
     except (ValueError, OSError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from None

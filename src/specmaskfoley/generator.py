@@ -7,7 +7,7 @@ width, P prompt width.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -47,6 +47,7 @@ class Generator:
         known: tuple[Tensor, Tensor] | None = None,
         steps: int | None = None,
         scale: float | None = None,
+        before_step: Callable[[int], None] | None = None,
     ) -> Tensor:
         """Sample the tokens of a batch of clips.
 
@@ -55,6 +56,7 @@ class Generator:
             seeds: one a clip.
             known: tokens (B, F, T) and a bool mask (B, F, T) of those to keep as they are.
             mode, steps, scale: in place of cfg.mode, sample.steps, cfg.scale.
+            before_step: see `Sampler.sample`.
 
         Returns:
             (B, F, T) int64.
@@ -75,6 +77,7 @@ class Generator:
             settings=params.sample,
             seeds=seeds,
             known=None if known is None else (_flat(known[0], self.device), _flat(known[1], self.device)),
+            before_step=before_step,
         )
         return flat.view(len(seeds), params.audio.token_rows, params.audio.token_columns)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -130,11 +131,12 @@ def test_bands_are_added_above_and_nothing_else(foley: Foley, video: Path):
 
 def test_progress_rises_to_the_end_and_stop_stops(foley: Foley, video: Path, tmp_path: Path):
     told: list[tuple[float, str]] = []
-    foley.generate(video, candidates=2, progress=lambda share, message: told.append((share, message)))
+    foley.generate(video, candidates=2, steps=20, progress=lambda share, message: told.append((share, message)))
     shares = [share for share, _ in told]
     assert shares == sorted(shares)
     assert (shares[0], shares[-1]) == (0.0, 1.0)
-    assert len(shares) > 10
+    (first,) = {message for _, message in told if re.match(r"window 1 of \d+, candidate 1 of 2", message)}
+    assert sum(message == first for _, message in told) == 20 + 2  # steps, drawn, heard
     told.clear()
     with pytest.raises(Stopped):
         foley.generate(video, progress=lambda *what: told.append(what), stop=lambda: len(told) >= 3)

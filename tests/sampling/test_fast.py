@@ -63,6 +63,21 @@ def sample(sampler: Sampler, clips: int = 2, mode: str = "multi", scale: float =
     )
 
 
+def test_sampling_can_be_ended_at_every_step():
+    begun: list[int] = []
+
+    def before_step(step: int) -> None:
+        begun.append(step)
+        if step == 3:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        SAMPLERS[0].sample(
+            conditions(1), plan=guidance_plan("multi", 6, 3.0), settings=STEPS, seeds=[0], before_step=before_step
+        )
+    assert begun == [0, 1, 2, 3]
+
+
 def test_noise_drawn_ahead_is_the_same_stream():
     draw, order = draw_ahead([3, 8], 4, N, CODES, CPU)
     for clip, seed in enumerate([3, 8]):

@@ -9,7 +9,7 @@ import contextlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,8 @@ Progress = Callable[[float, str], None]
 
 _OVERLAP_S = 1.2
 """What a window is given of the one before; at most a third of a window."""
+_SAMPLING = 0.6
+"""The part of a window's time that drawing its tokens takes; the rest goes to its sound."""
 
 
 class Stopped(Exception):  # noqa: N818, nothing went wrong
@@ -285,6 +287,8 @@ class Foley:
         for start, (sync, semantic) in zip(starts, self._watch_video(video, starts), strict=True):
             window = slice(start, start + width)
             for number, (how, (grid, fixed), renderer) in enumerate(zip(hows, grids, renderers, strict=True)):
+                what = f"window {starts.index(start) + 1} of {len(starts)}"
+                what += f", candidate {number + 1} of {len(hows)}" if len(hows) > 1 else ""
                 drawn = self.generator.tokens(
                     prompt=prompt,
                     sync=sync,
@@ -297,14 +301,13 @@ class Foley:
                     ),
                     steps=how.steps,
                     scale=how.cfg_scale,
+                    before_step=partial(watch.step, what, how.steps, done, total),
                 )[0]
                 grid[:, window], fixed[:, window] = drawn.cpu().numpy(), True
-                what = f"window {starts.index(start) + 1} of {len(starts)}"
-                take = f", candidate {number + 1} of {len(hows)}" if len(hows) > 1 else ""
-                watch.tell((done + 0.6) / total, what + take)
+                watch.tell((done + _SAMPLING) / total, what)
                 renderer.add(start, drawn)
                 done += 1
-                watch.tell(done / total, what + take)
+                watch.tell(done / total, what)
         for renderer in renderers:
             renderer.finish()
             watch.tell(1.0, "finishing")
@@ -374,6 +377,10 @@ class _Watch:
 
     def __init__(self, progress: Progress | None, stop: Callable[[], bool] | None) -> None:
         self._progress, self._stop = progress, stop
+
+    def step(self, message: str, steps: int, done: int, total: int, number: int) -> None:
+        """A step of a window's sampling is about to begin; `done` of `total` windows are made."""
+        self.tell((done + _SAMPLING * number / steps) / total, message)
 
     def tell(self, share: float, message: str) -> None:
         """

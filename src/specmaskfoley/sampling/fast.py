@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -99,6 +99,7 @@ class Sampler:
         settings: Sample,
         seeds: Sequence[int],
         known: tuple[Tensor, Tensor] | None = None,
+        before_step: Callable[[int], None] | None = None,
     ) -> Tensor:
         """Decode all masked tokens.
 
@@ -107,6 +108,8 @@ class Sampler:
             settings: schedule and temperature; the number of steps is the plan's.
             seeds: one a clip.
             known: tokens (B, N) and a bool mask (B, N) of those to keep as they are.
+            before_step: called with the number of every step; what it raises ends the sampling. A CUDA graph, which
+                runs all steps as one (without `known`), does not call it.
 
         Returns:
             (B, N) int64.
@@ -150,7 +153,7 @@ class Sampler:
         if fresh and self._first is None:
             self._first = self._first_logits()
         if self.device.type != "cuda" or known is not None:
-            return self._decode(given, steps, fresh)
+            return self._decode(given, steps, fresh, before_step)
         return self._graph(given, steps, fresh)(given)
 
     def _first_logits(self) -> Tensor:
@@ -172,12 +175,16 @@ class Sampler:
         self._graphs.move_to_end(key)
         return self._graphs[key]
 
-    def _decode(self, given: _Given, steps: Sequence[_Step], fresh: bool) -> Tensor:
+    def _decode(
+        self, given: _Given, steps: Sequence[_Step], fresh: bool, before_step: Callable[[int], None] | None = None
+    ) -> Tensor:
         """The loop. `fresh`: the first step's logits are the constant ones."""
         tokens, masked = given.tokens, given.masked
         for index, step in enumerate(steps):
             if step.count == 0:
                 break
+            if before_step is not None:
+                before_step(index)
             # Masked positions first, in their order; of a clip with fewer than the most, some settled ones too.
             at = (~masked).byte().argsort(dim=1, stable=True)[:, : step.count]
             open_, before = masked.gather(1, at), tokens.gather(1, at)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import tempfile
 import threading
@@ -19,19 +20,24 @@ _LOCAL = ("127.0.0.1", "localhost")
 _SWEEP_EVERY_S = 60.0
 
 
-def serve(source: Path, *, host: str, port: int | None, share: bool, limits: Limits) -> None:
+def serve(
+    source: Path, *, host: str, port: int | None, share: bool, password: str | None = None, limits: Limits
+) -> None:
     """Load a model, and serve the page until SIGINT or SIGTERM; all files of it are then removed.
 
     Args:
         source: a folder with a model, or a project's params.yaml.
         port: None: the first free one from 7860 on.
+        password: None: whoever reaches the page may use it.
 
     Raises:
-        ValueError: the model cannot be loaded, or gradio is not installed.
+        ValueError: the model cannot be loaded, the password is empty, or gradio is not installed.
         OSError: the port is taken.
     """
     if find_spec("gradio") is None:
         raise ValueError("gradio is not installed; run: pip install 'specmaskfoley[web]'")
+    if password is not None and not password.strip():
+        raise ValueError("--password is empty; leave it out to let in everyone who reaches the page")
     foley = Foley.load(source)
     with tempfile.TemporaryDirectory(prefix="specmaskfoley-web-") as folder:
         home = Path(folder).resolve()
@@ -41,7 +47,7 @@ def serve(source: Path, *, host: str, port: int | None, share: bool, limits: Lim
         # Gradio asks its own server whether it is up, and a proxy could not know.
         os.environ["NO_PROXY"] = ",".join(filter(None, [os.environ.get("NO_PROXY"), *_LOCAL]))
         try:
-            _serve(studio, home / "uploads", host, port, share)
+            _serve(studio, home / "uploads", host, port, share, password)
         finally:
             studio.close()
 
@@ -56,7 +62,7 @@ def sweep(folder: Path, age_s: float) -> None:
             continue
 
 
-def _serve(studio: Studio, uploads: Path, host: str, port: int | None, share: bool) -> None:
+def _serve(studio: Studio, uploads: Path, host: str, port: int | None, share: bool, password: str | None) -> None:
     from starlette.middleware import Middleware
     from starlette.middleware.trustedhost import TrustedHostMiddleware
 
@@ -64,8 +70,16 @@ def _serve(studio: Studio, uploads: Path, host: str, port: int | None, share: bo
 
     max_upload = round(studio.limits.megabytes * 1e6)
     guards: list[Any] = [Middleware(Gate, max_upload=max_upload)]
-    if host in _LOCAL and not share:  # or a foreign site could lead the browser here under its own name
+    local = host in _LOCAL and not share
+    if local:  # or a foreign site could lead the browser here under its own name
         guards.insert(0, Middleware(TrustedHostMiddleware, allowed_hosts=list(_LOCAL)))
+    login: dict[str, Any] = {}
+    if password is not None:
+        expected = password.encode()
+        login = {
+            "auth": lambda _, given: secrets.compare_digest(str(given).encode(), expected),
+            "auth_message": "Any user name, and the password of whoever serves this page.",
+        }
     page = build(studio)
     ended = threading.Event()
     for name in (signal.SIGINT, signal.SIGTERM):
@@ -88,7 +102,10 @@ def _serve(studio: Studio, uploads: Path, host: str, port: int | None, share: bo
             app_kwargs={"middleware": guards, "docs_url": None, "redoc_url": None, "openapi_url": None},
             theme=theme(),
             css=CSS,
+            **login,
         )
+        if not local and password is None:
+            print("whoever reaches this page may use it; --password lets in only who knows it", flush=True)
         print(f"{page.share_url or page.local_url} (Ctrl+C ends it)", flush=True)
         while not ended.wait(_SWEEP_EVERY_S):
             sweep(uploads, studio.limits.idle_s)
