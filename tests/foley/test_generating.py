@@ -9,6 +9,7 @@ import time
 import zipfile
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import soundfile
@@ -78,8 +79,8 @@ def test_a_zoo_of_files_gives_sounds_of_the_same_length_or_one_line(model: Path,
         ("half_second.mp4", (*H264, *AAC, "-t", "0.5")),
         (
             "hdr.mp4",
-            ("-c:v", "libx265", "-preset", "ultrafast", "-pix_fmt", "yuv420p10le", "-color_primaries", "bt2020",
-             "-color_trc", "smpte2084", "-colorspace", "bt2020nc", "-x265-params", "log-level=none", *AAC),
+            ("-c:v", "libx265", "-preset", "ultrafast", "-pix_fmt", "yuv420p10le", "-x265-params",
+             "log-level=none:colorprim=bt2020:transfer=smpte2084:colormatrix=bt2020nc:max-cll=1000,400", *AAC),
         ),
         ("vp9.webm", ("-c:v", "libvpx-vp9", "-cpu-used", "8", "-c:a", "libopus")),
     ],
@@ -89,6 +90,15 @@ def test_variants(model: Path, tmp_path: Path, name: str, options: tuple[str, ..
     result = generate(model, tmp_path / name, "--out", tmp_path / "out", "--keep-original-audio", "mix")
     assert result.exit_code == 0, result.output
     check_result(tmp_path / name, tmp_path / "out", Path(name).stem)
+    if name == "hdr.mp4":
+        assert colours(tmp_path / "out" / name) == colours(tmp_path / name) == (9, 16, 9)
+
+
+def colours(video: Path) -> tuple[int, int, int]:
+    """Primaries, transfer and matrix, as their standard (H.273) numbers them."""
+    with av.open(str(video)) as container:
+        context = container.streams.video[0].codec_context
+        return int(context.color_primaries), int(context.color_trc), int(context.colorspace)
 
 
 def test_three_minutes(model: Path, tmp_path: Path):
