@@ -129,7 +129,7 @@ def _stored(params: Params, clips: Mapping[str, int] | None) -> Iterator[str]:
     audio, encoders, frames = params.audio, params.encoders, params.num_sync_frames
     num_sync = SynchformerEncoder.num_features(frames) if isinstance(encoders.sync, Synchformer) else frames
     widths = num_sync * encoders.sync.width + params.num_semantic_frames * encoders.semantic.width
-    features = _HALF * (widths + 2 * encoders.prompt.width)
+    features = _HALF * (widths + 2 * encoders.prompt.width) + _SINGLE * encoders.semantic.width  # and their mean
     tokens = _TOKEN * audio.token_rows * audio.token_columns
     yield "computed and stored:"
     yield (
