@@ -3,6 +3,7 @@
 import hashlib
 import os
 import struct
+import tracemalloc
 from fractions import Fraction
 
 import av
@@ -23,6 +24,7 @@ from specmaskfoley.storage.media import (
     read_audio,
     read_frames,
     read_views,
+    stream_views,
     write_audio,
     write_video,
 )
@@ -338,6 +340,24 @@ def test_views_of_one_decoding_are_those_of_many(tmp_path):
         np.testing.assert_array_equal(frames, alone)
     assert together[3].shape == (0, 48, 64, 3)
     assert read_views(path, []) == []
+
+
+def test_windows_are_read_as_if_alone_and_memory_holds_those_that_are_begun(tmp_path):
+    path = make(tmp_path / "a.mp4", range(0, 20_000, 40))
+    windows = [
+        [
+            View(times=frame_times(25, 50, start_s=start_s), size=128),
+            View(times=frame_times(4, 8, rule="timestamp", start_s=start_s), size=64, fit="crop", rule="timestamp"),
+            View(times=np.empty(0), size=8),
+        ]
+        for start_s in np.arange(0.0, 20.0, 0.5)
+    ]
+    tracemalloc.start()
+    checksums = [[hash(frames.tobytes()) for frames in arrays] for arrays in stream_views(path, windows)]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 10 * 50 * 128 * 128 * 3  # five windows overlap, and one is copied by the test
+    assert checksums == [[hash(frames.tobytes()) for frames in read_views(path, views)] for views in windows]
 
 
 def test_views_name_what_is_wrong():

@@ -235,7 +235,7 @@ def stream_views(path: _PathLike, windows: Iterable[Sequence[View]]) -> Iterator
         picture = previous = None
         for frame, start in _timed(container, stream, _zero(container)):
             picture = _Picture(frame, convert)
-            while coming and min((float(view.times.min(initial=start)) for view in coming[0]), default=start) <= start:
+            while coming and _begins(coming[0]) <= start:
                 begun.append([_Reel(view, picture.shape) for view in coming.popleft()])
             for reel in (reel for reels in begun for reel in reels):
                 reel.advance(previous, picture, start)
@@ -251,6 +251,11 @@ def stream_views(path: _PathLike, windows: Iterable[Sequence[View]]) -> Iterator
             for reel in reels:
                 reel.finish(picture)
             yield [reel.frames for reel in reels]
+
+
+def _begins(views: Sequence[View]) -> float:
+    """The first time that any of the views shows."""
+    return min((float(view.times.min()) for view in views if len(view.times)), default=-math.inf)
 
 
 def fit_picture(picture: np.ndarray, *, size: int, fit: Fit) -> np.ndarray:
