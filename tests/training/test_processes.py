@@ -139,11 +139,12 @@ def test_parts_of_a_batch_train_as_the_whole(tmp_path):
 
 
 def children(process: subprocess.Popen[str], count: int) -> list[psutil.Process]:
+    """The launched processes by their rank; just forked, one still is what its launcher is."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
-        found = [c for c in psutil.Process(process.pid).children() if "training.py" in " ".join(c.cmdline())]
-        if len(found) == count:
-            return sorted(found, key=lambda child: child.environ()["RANK"])
+        found = {c.environ().get("RANK"): c for c in psutil.Process(process.pid).children()}
+        if all(str(rank) in found for rank in range(count)):
+            return [found[str(rank)] for rank in range(count)]
         time.sleep(0.05)
     raise AssertionError("the processes did not start")
 
