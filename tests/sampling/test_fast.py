@@ -40,19 +40,22 @@ def random_known(clips: int, seed: int, share: float) -> tuple[Tensor, Tensor]:
     mode=st.sampled_from(GUIDANCE_MODES),
     steps=st.integers(1, 20),
     scale=st.sampled_from([0.0, 0.5, 1.0, 1.5, 3.0]),
+    start=st.sampled_from([0.0, 0.4, 1.0]),
     clips=st.integers(1, 3),
     temperature=st.sampled_from([0.0, 9.0]),
     schedule=st.sampled_from(["cosine", "linear"]),
     share=st.none() | st.floats(0, 1),
     seed=st.integers(0, 2**31),
 )
-def test_tokens_are_the_references(which, mode, steps, scale, clips, temperature, schedule, share, seed):
+def test_tokens_are_the_references(which, mode, steps, scale, start, clips, temperature, schedule, share, seed):
     changed = STEPS.model_copy(update={"steps": steps, "gumbel_temperature": temperature, "schedule": schedule})
     known = None if share is None else random_known(clips, seed, share)
     seeds = list(range(seed, seed + clips))
-    expected = NETWORKS[which].sample(conditions(clips), seeds, mode=mode, scale=scale, settings=changed, known=known)
+    expected = NETWORKS[which].sample(
+        conditions(clips), seeds, mode=mode, scale=scale, start=start, settings=changed, known=known
+    )
     found = SAMPLERS[which].sample(
-        conditions(clips), plan=guidance_plan(mode, steps, scale), settings=changed, seeds=seeds, known=known
+        conditions(clips), plan=guidance_plan(mode, steps, scale, start), settings=changed, seeds=seeds, known=known
     )
     assert torch.equal(found, expected)
 

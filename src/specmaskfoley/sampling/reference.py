@@ -30,6 +30,7 @@ def sample_tokens(
     *,
     mode: GuidanceMode,
     scale: float,
+    start: float = 0.0,
     settings: Sample,
     seeds: Sequence[int],
     precision: str = "float32",
@@ -39,7 +40,7 @@ def sample_tokens(
 
     Args:
         control: needed by modes with video.
-        scale: final Multi-CFG scale.
+        scale, start: final Multi-CFG scale, and where it sets in; see `guidance_plan`.
         seeds: one a clip.
         known: tokens (B, N) and a bool mask (B, N) of those to keep as they are.
 
@@ -57,7 +58,7 @@ def sample_tokens(
     share_left = mask_counts(num_tokens, settings.steps, settings.schedule)
     aligned = aligned_features(control, condition) if needs_video(mode) else None
 
-    for step, weights in enumerate(guidance_plan(mode, settings.steps, scale)):
+    for step, weights in enumerate(guidance_plan(mode, settings.steps, scale, start)):
         with autocast(precision, device):
             logits = guided_logits(backbone, control, tokens, masked, condition.prompt, aligned, weights)
         log_probs = logits.float().log_softmax(-1)
