@@ -107,10 +107,13 @@ def variants(scale: float) -> dict[str, Variant]:
         "12 steps, temperature 4.5": Variant(multi[12], {"gumbel_temperature": 4.5}),
         "12 steps, temperature 18": Variant(multi[12], {"gumbel_temperature": 18.0}),
         "8 steps, temperature 18": Variant(multi[8], {"gumbel_temperature": 18.0}),
-        "12 steps, unguided first third": Variant(unguided(multi[12], lambda p: p < 1 / 3)),
+        "12 steps, unguided first third": Variant(guidance_plan("multi", 12, scale, 0.34)),
         "12 steps, unguided last third": Variant(unguided(multi[12], lambda p: p > 2 / 3)),
         "12 steps, guided middle third": Variant(unguided(multi[12], lambda p: p < 1 / 3 or p > 2 / 3)),
-        "8 steps, unguided first third": Variant(unguided(multi[8], lambda p: p < 1 / 3)),
+        "12 steps, unguided first third, temperature 4.5": Variant(
+            guidance_plan("multi", 12, scale, 0.34), {"gumbel_temperature": 4.5}
+        ),
+        "8 steps, unguided first third": Variant(guidance_plan("multi", 8, scale, 0.34)),
         "8 steps, unguided last third": Variant(unguided(multi[8], lambda p: p > 2 / 3)),
         **{f"{steps} steps, no_video, twice the scale": Variant(plan) for steps, plan in single.items()},
         "12 steps, bfloat16": Variant(multi[12], precision="bfloat16"),

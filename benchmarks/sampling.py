@@ -92,6 +92,7 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--steps", type=int)
     parser.add_argument("--mode")
+    parser.add_argument("--start", type=float)
     parser.add_argument("--only", nargs="*", help="kinds to run; default: all that the device has")
     parser.add_argument("--vocoders", action="store_true", help="time codec and vocoders instead")
     parser.add_argument("--out", type=Path)
@@ -115,13 +116,14 @@ def main() -> None:
     )
     settings = params.sample.model_copy(update={"steps": given.steps or params.sample.steps})
     mode = given.mode or params.cfg.mode
-    plan = guidance_plan(mode, settings.steps, params.cfg.scale)
+    start = params.cfg.start if given.start is None else given.start
+    plan = guidance_plan(mode, settings.steps, params.cfg.scale, start)
     seeds = list(range(given.batch))
 
     def plain(precision: str) -> Callable[[], Tensor]:
         return lambda: sample_tokens(
-            backbone, control, condition, mode=mode, scale=params.cfg.scale, settings=settings, seeds=seeds,
-            precision=precision,
+            backbone, control, condition, mode=mode, scale=params.cfg.scale, start=start, settings=settings,
+            seeds=seeds, precision=precision,
         )  # fmt: skip
 
     def fast(precision: str, int8: bool = False) -> Callable[[], Tensor]:

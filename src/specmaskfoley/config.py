@@ -127,10 +127,11 @@ class Weights(Settings):
 
 
 class Guidance(Settings):
-    """Multi-CFG, eq. 1 of the paper; `mode` picks a row of its Table 2."""
+    """Multi-CFG, eq. 1 of the paper; `mode` picks a row of its Table 2, `start` is `sampling.guidance_plan`'s."""
 
     scale: NonNegative
     mode: GuidanceMode
+    start: Fraction = 0.0
 
 
 class Sample(Settings):

@@ -72,7 +72,10 @@ class Generator:
         flat = self.sampler.sample(
             condition,
             plan=guidance_plan(
-                mode, params.sample.steps if steps is None else steps, params.cfg.scale if scale is None else scale
+                mode,
+                params.sample.steps if steps is None else steps,
+                params.cfg.scale if scale is None else scale,
+                params.cfg.start,
             ),
             settings=params.sample,
             seeds=seeds,

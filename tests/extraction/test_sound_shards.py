@@ -171,6 +171,17 @@ def test_a_killed_run_goes_on_and_gives_the_same_bytes(untrained: Project, alone
     assert files(mine) == files(alone)
 
 
+@pytest.mark.slow
+def test_a_cluster_gives_the_same_bytes(untrained: Project, alone: Project, tmp_path: Path) -> None:
+    """Ray on this machine alone."""
+    pytest.importorskip("ray")
+    mine = untrained.copy(tmp_path / "project")
+    mine.change(lambda params: params["run"].update(engine="ray", workers=1))
+    code, output = mine.stage("audio")
+    assert code == 0, output
+    assert files(mine) == files(alone)
+
+
 def test_a_larger_folder_costs_its_new_files(alone: Project, tmp_path: Path) -> None:
     mine = alone.copy(tmp_path / "project")
     another = noise(5, 50)

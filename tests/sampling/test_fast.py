@@ -6,6 +6,7 @@ Shape letters: N tokens a clip.
 from __future__ import annotations
 
 import copy
+import math
 
 import pytest
 import torch
@@ -18,7 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from specmaskfoley.config import GUIDANCE_MODES
 from specmaskfoley.sampling import Sampler, fast, guidance_plan
 from specmaskfoley.sampling.int8 import Int8Linear, supports_int8
-from specmaskfoley.sampling.noise import Noise, draw_ahead
+from specmaskfoley.sampling.noise import draw_noise
 
 CPU = torch.device("cpu")
 needs_vnni = pytest.mark.skipif(not supports_int8(CPU), reason="this processor has no AVX512-VNNI")
@@ -40,19 +41,22 @@ def random_known(clips: int, seed: int, share: float) -> tuple[Tensor, Tensor]:
     mode=st.sampled_from(GUIDANCE_MODES),
     steps=st.integers(1, 20),
     scale=st.sampled_from([0.0, 0.5, 1.0, 1.5, 3.0]),
+    start=st.sampled_from([0.0, 0.4, 1.0]),
     clips=st.integers(1, 3),
     temperature=st.sampled_from([0.0, 9.0]),
     schedule=st.sampled_from(["cosine", "linear"]),
     share=st.none() | st.floats(0, 1),
     seed=st.integers(0, 2**31),
 )
-def test_tokens_are_the_references(which, mode, steps, scale, clips, temperature, schedule, share, seed):
+def test_tokens_are_the_references(which, mode, steps, scale, start, clips, temperature, schedule, share, seed):
     changed = STEPS.model_copy(update={"steps": steps, "gumbel_temperature": temperature, "schedule": schedule})
     known = None if share is None else random_known(clips, seed, share)
     seeds = list(range(seed, seed + clips))
-    expected = NETWORKS[which].sample(conditions(clips), seeds, mode=mode, scale=scale, settings=changed, known=known)
+    expected = NETWORKS[which].sample(
+        conditions(clips), seeds, mode=mode, scale=scale, start=start, settings=changed, known=known
+    )
     found = SAMPLERS[which].sample(
-        conditions(clips), plan=guidance_plan(mode, steps, scale), settings=changed, seeds=seeds, known=known
+        conditions(clips), plan=guidance_plan(mode, steps, scale, start), settings=changed, seeds=seeds, known=known
     )
     assert torch.equal(found, expected)
 
@@ -78,13 +82,20 @@ def test_sampling_can_be_ended_at_every_step():
     assert begun == [0, 1, 2, 3]
 
 
-def test_noise_drawn_ahead_is_the_same_stream():
-    draw, order = draw_ahead([3, 8], 4, N, CODES, CPU)
+def test_each_clip_has_gumbel_noise_of_its_own():
+    draw, order = draw_noise([3, 8], 40, N, CODES, CPU)
+    assert draw.shape == (40, 2, N, CODES)
+    assert order.shape == (40, 2, N)
     for clip, seed in enumerate([3, 8]):
-        noise = Noise(seed, CPU)
-        for step in range(4):
-            assert torch.equal(draw[step, clip], noise.gumbel(N, CODES))
-            assert torch.equal(order[step, clip], noise.gumbel(N))
+        alone = draw_noise([seed], 40, N, CODES, CPU)
+        assert torch.equal(draw[:, [clip]], alone[0])
+        assert torch.equal(order[:, [clip]], alone[1])
+    assert not torch.equal(draw[:, 0], draw[:, 1])
+    for noise in (draw, order):
+        assert noise.isfinite().all()
+        error = 6 * noise.numel() ** -0.5
+        assert noise.mean() == pytest.approx(0.5772, abs=1.3 * error)  # Euler's constant; deviation pi / sqrt(6)
+        assert (noise < 0).float().mean() == pytest.approx(math.exp(-1), abs=0.5 * error)
 
 
 def test_a_clip_has_the_same_tokens_alone_and_in_a_batch():

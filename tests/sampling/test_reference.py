@@ -27,6 +27,7 @@ from specmaskfoley.sampling import (
     VIDEO,
     Condition,
     Row,
+    guidance_plan,
     guidance_scale,
     guidance_weights,
     guided_logits,
@@ -81,6 +82,20 @@ def test_only_the_text_modes_do_without_video():
 def test_guidance_scale_rises_linearly_from_zero():
     assert [guidance_scale(step, 5, 3.0) for step in range(5)] == pytest.approx([0.0, 0.75, 1.5, 2.25, 3.0])
     assert guidance_scale(0, 1, 3.0) == 3.0
+
+
+@pytest.mark.parametrize("mode", GUIDANCE_MODES)
+def test_before_its_start_guidance_is_one_pass_with_all_conditions(mode):
+    whole = guidance_plan(mode, 12, 3.0)
+    late = guidance_plan(mode, 12, 3.0, start=0.34)
+    assert late[4:] == whole[4:]
+    assert late[0] == late[1] == late[2] == late[3]
+    ((row, weight),) = late[0].items()
+    assert weight == 1.0
+    assert row == (TEXT_VIDEO if mode == "multi" else next(one for one in whole[-1] if one != UNCONDITIONAL))
+    assert guidance_plan(mode, 12, 3.0, start=0.0) == whole
+    assert guidance_plan(mode, 12, 3.0, start=1.0)[10:] == [late[0], whole[11]]
+    assert guidance_plan(mode, 1, 3.0, start=1.0) == guidance_plan(mode, 1, 3.0)
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from specmaskfoley.models.layers import take
 from specmaskfoley.runtime import fast_bfloat16, half_dtype
 from specmaskfoley.sampling.guidance import UNCONDITIONAL, Condition, Row, aligned_features
 from specmaskfoley.sampling.int8 import quantise, supports_int8
-from specmaskfoley.sampling.noise import draw_ahead
+from specmaskfoley.sampling.noise import draw_noise
 from specmaskfoley.sampling.schedule import mask_counts
 
 _WIDE = 512
@@ -131,7 +131,7 @@ class Sampler:
             [fill * left // num_tokens for fill in to_fill]
             for left in mask_counts(num_tokens, length, settings.schedule)
         ]
-        draw, order = draw_ahead(seeds, length, num_tokens, codes, self.device)
+        draw, order = draw_noise(seeds, length, num_tokens, codes, self.device)
         given = _Given(
             prompt=backbone.prompt(condition.prompt),
             aligned=aligned_features(self.control, condition) if with_video else torch.empty(0, device=self.device),

@@ -51,9 +51,18 @@ def guidance_scale(step: int, steps: int, final: float) -> float:
     return final * step / (steps - 1) if steps > 1 else final
 
 
-def guidance_plan(mode: GuidanceMode, steps: int, final: float) -> list[dict[Row, float]]:
-    """Weights of the passes of every step."""
-    return [guidance_weights(mode, guidance_scale(step, steps, final)) for step in range(steps)]
+def guidance_plan(mode: GuidanceMode, steps: int, final: float, start: float = 0.0) -> list[dict[Row, float]]:
+    """Weights of the passes of every step.
+
+    Args:
+        start: where guidance sets in, on the way from the first step (0) to the last (1). A step before it is the
+            mode's first pass alone, with all that conditions it; t of eq. 1 is small there, and would hardly condition.
+    """
+    alone = {_GUIDED[mode][0]: 1.0}
+    return [
+        alone if step < start * (steps - 1) else guidance_weights(mode, guidance_scale(step, steps, final))
+        for step in range(steps)
+    ]
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from specmaskfoley.models.backbone import Backbone
 from specmaskfoley.models.control import ControlBranch
 from specmaskfoley.runtime import autocast
 from specmaskfoley.sampling.guidance import Condition, Row, aligned_features, guidance_plan, needs_video
-from specmaskfoley.sampling.noise import Noise
+from specmaskfoley.sampling.noise import draw_noise
 from specmaskfoley.sampling.schedule import mask_counts
 
 
@@ -30,6 +30,7 @@ def sample_tokens(
     *,
     mode: GuidanceMode,
     scale: float,
+    start: float = 0.0,
     settings: Sample,
     seeds: Sequence[int],
     precision: str = "float32",
@@ -39,7 +40,7 @@ def sample_tokens(
 
     Args:
         control: needed by modes with video.
-        scale: final Multi-CFG scale.
+        scale, start: final Multi-CFG scale, and where it sets in; see `guidance_plan`.
         seeds: one a clip.
         known: tokens (B, N) and a bool mask (B, N) of those to keep as they are.
 
@@ -48,7 +49,8 @@ def sample_tokens(
     """
     device = condition.prompt.device
     batch, num_tokens = len(seeds), backbone.positions.shape[0]
-    noise = [Noise(seed, device) for seed in seeds]
+    codes = backbone.tokens.num_embeddings
+    draw, order = draw_noise(seeds, settings.steps, num_tokens, codes, device)
     tokens = torch.zeros(batch, num_tokens, dtype=torch.int64, device=device)
     masked = torch.ones(batch, num_tokens, dtype=torch.bool, device=device)
     if known is not None:
@@ -57,17 +59,17 @@ def sample_tokens(
     share_left = mask_counts(num_tokens, settings.steps, settings.schedule)
     aligned = aligned_features(control, condition) if needs_video(mode) else None
 
-    for step, weights in enumerate(guidance_plan(mode, settings.steps, scale)):
+    for step, weights in enumerate(guidance_plan(mode, settings.steps, scale, start)):
         with autocast(precision, device):
             logits = guided_logits(backbone, control, tokens, masked, condition.prompt, aligned, weights)
         log_probs = logits.float().log_softmax(-1)
         # Gumbel-max: an exact draw from the categorical distribution.
-        drawn = (log_probs + torch.stack([n.gumbel(num_tokens, log_probs.shape[-1]) for n in noise])).argmax(-1)
+        drawn = (log_probs + draw[step]).argmax(-1)
         tokens = torch.where(masked, drawn, tokens)
 
         confidence = log_probs.gather(-1, tokens[..., None])[..., 0]
         temperature = settings.gumbel_temperature * (1.0 - (step + 1) / settings.steps)
-        confidence = confidence + temperature * torch.stack([n.gumbel(num_tokens) for n in noise])
+        confidence = confidence + temperature * order[step]
         confidence = confidence.masked_fill(~masked, math.inf)
         # The least confident go back under the mask. With known tokens the schedule shrinks in proportion.
         keep_masked = torch.div(to_fill * share_left[step], num_tokens, rounding_mode="floor")

@@ -58,6 +58,7 @@ class Listener:
             condition,
             mode=self._mode,
             scale=params.cfg.scale,
+            start=params.cfg.start,
             settings=params.sample,
             seeds=range(count),
             precision=params.run.precision,
