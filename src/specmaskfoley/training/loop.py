@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -127,6 +128,7 @@ def fit(
     """Train to the last step, going on from the newest good checkpoint in `scratch` if there is one.
 
     SIGTERM, by which clusters take machines back, ends the step at hand, writes a checkpoint and exits with code 143.
+    Where another process of the training is lost, a checkpoint is written, too, and the exit code is 1.
 
     Args:
         listen: called by the first process after each validation with the steps done, modules in eval mode.
@@ -134,7 +136,7 @@ def fit(
 
     Raises:
         ValueError: the loss is no longer finite (named: the step, its clips, the last good checkpoint), a checkpoint
-            cannot be written, none can be read, the disk is too small, or another process was lost.
+            cannot be written, none can be read, or the disk is too small.
     """
     if not objective.splits and accelerator.num_processes > 1:
         raise ValueError(f"{name}: its loss cannot be spread over {accelerator.num_processes} processes; use one")
@@ -264,10 +266,14 @@ class _Fitting:
         self._check_finite()
         if self.accelerator.is_main_process and step > 0:
             self._keep(step)
-        raise ValueError(
-            f"{self.name}: another process of this training is gone at step {step} ({str(error).splitlines()[0]}); the "
-            f"checkpoint of step {step} is kept, `dvc repro` goes on from there"
-        ) from error
+        # Told here, for the launcher is about to end this process: what is raised may find nobody to tell it.
+        print(
+            f"error: {self.name}: another process of this training is gone at step {step} "
+            f"({str(error).splitlines()[0]}); the checkpoint of step {step} is kept, `dvc repro` goes on from there",
+            file=sys.stderr,
+            flush=True,
+        )
+        raise SystemExit(1) from error
 
     # ------------------------------------------------------------------ what is looked at now and then
 
