@@ -42,6 +42,7 @@ def test_without_it_nothing_is_told_taken_or_done(locked: Server) -> None:
 
 def test_with_it_the_page_opens(browser: Any, locked: Server) -> None:
     tab = browser.new_page()
+    tab.set_default_timeout(240_000)
     tab.goto(locked.url)
     for password, opens in (("wrong", False), (PASSWORD, True)):
         tab.fill("input[type=text]", "anyone")
