@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from specmaskfoley.foley import Foley
-from specmaskfoley.web.gate import Gate
 from specmaskfoley.web.studio import Limits, Studio
 
 _LOCAL = ("127.0.0.1", "localhost")
@@ -66,6 +65,7 @@ def _serve(studio: Studio, uploads: Path, host: str, port: int | None, share: bo
     from starlette.middleware import Middleware
     from starlette.middleware.trustedhost import TrustedHostMiddleware
 
+    from specmaskfoley.web.gate import Gate
     from specmaskfoley.web.page import CSS, build, theme
 
     max_upload = round(studio.limits.megabytes * 1e6)
