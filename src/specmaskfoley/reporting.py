@@ -108,6 +108,7 @@ def _settings(params: Params, this: Experiment | None) -> dict[str, object]:
     settings: dict[str, object] = {
         "cfg.scale": params.cfg.scale,
         "cfg.mode": params.cfg.mode,
+        "cfg.start": params.cfg.start,
         "sample.steps": params.sample.steps,
         "sample.gumbel_temperature": params.sample.gumbel_temperature,
         "evaluate.seeds": params.evaluate.seeds,
