@@ -30,9 +30,10 @@ import yaml
 from av.video.reformatter import VideoReformatter
 from torchvision.transforms.v2 import functional
 
-from specmaskfoley.config import Params
-from specmaskfoley.sources.folder import find_videos
-from specmaskfoley.storage import clips, media
+from specmaskfoley.clips.folder import find_videos
+from specmaskfoley.media import clips
+from specmaskfoley.media import files as media
+from specmaskfoley.settings import Params
 
 PARAMS = Params.from_mapping(yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8")) | {"profile": "vggsound"})
 VIEWS = (clips.sync_view(PARAMS), clips.semantic_view(PARAMS))

@@ -21,16 +21,16 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from specmaskfoley.config import Params
+from specmaskfoley.device import start
 from specmaskfoley.evaluation.agreement import Found
 from specmaskfoley.evaluation.compare import Entries, compare
 from specmaskfoley.evaluation.judging import judging
 from specmaskfoley.evaluation.loading import load_panel
-from specmaskfoley.generator import Generator, clip_seed
-from specmaskfoley.runtime import start
+from specmaskfoley.media.files import write_audio
 from specmaskfoley.sampling import TEXT_VIDEO, Condition, Row, fast, guidance_plan, mask_counts
+from specmaskfoley.sampling.generator import Generator, clip_seed
+from specmaskfoley.settings import Params
 from specmaskfoley.storage.files import write_json
-from specmaskfoley.storage.media import write_audio
 from specmaskfoley.storage.tables import read_arrays, ready_clips
 
 TAKES = 3

@@ -20,13 +20,13 @@ import numpy as np
 import torch
 from decoding import render
 
-from specmaskfoley.config import Params
+from specmaskfoley.clips.folder import find_videos
+from specmaskfoley.device import worker_count
 from specmaskfoley.extraction.decoding import ClipReader
 from specmaskfoley.extraction.worker import Clip, Unit, Worker
-from specmaskfoley.runtime import worker_count
-from specmaskfoley.sources.folder import find_videos
-from specmaskfoley.sources.isolation import IsolatedPool
-from specmaskfoley.storage.clips import Media, Sound, read_clip, semantic_view, sync_view
+from specmaskfoley.media.clips import Media, Sound, read_clip, semantic_view, sync_view
+from specmaskfoley.processes.isolation import IsolatedPool
+from specmaskfoley.settings import Params
 from specmaskfoley.storage.tables import read_shard
 
 SOUND = Sound(48_000, 480_000)  # CLAP's

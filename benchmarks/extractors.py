@@ -20,17 +20,17 @@ import yaml
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from specmaskfoley.audio.bigvgan import BigVGAN
-from specmaskfoley.audio.hifigan import HiFiGAN
-from specmaskfoley.audio.melgan import MelGAN
-from specmaskfoley.config import Params
+from specmaskfoley.codec.network import Codec
 from specmaskfoley.encoders.clap import ClapEncoder
 from specmaskfoley.encoders.clip import ClipEncoder
 from specmaskfoley.encoders.synchformer import Synchformer, SynchformerEncoder
-from specmaskfoley.evaluation.imagebind import ImageBind
-from specmaskfoley.evaluation.passt import PaSST
-from specmaskfoley.evaluation.vggish import VGGish
-from specmaskfoley.models.codec import Codec
+from specmaskfoley.judges.imagebind import ImageBind
+from specmaskfoley.judges.passt import PaSST
+from specmaskfoley.judges.vggish import VGGish
+from specmaskfoley.settings import Params
+from specmaskfoley.vocoders.bigvgan import BigVGAN
+from specmaskfoley.vocoders.hifigan import HiFiGAN
+from specmaskfoley.vocoders.melgan import MelGAN
 
 PARAMS = Params.from_mapping(yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8")) | {"profile": "vggsound"})
 CEILING_SIDE = {"cpu": 2048, "cuda": 8192}

@@ -22,13 +22,14 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from specmaskfoley.audio.vocoder import build_vocoder
-from specmaskfoley.config import GriffinLim, NeuralVocoder, Params
-from specmaskfoley.models.codec import Codec
-from specmaskfoley.networks import build_backbone, build_control
-from specmaskfoley.runtime import fast_bfloat16, pick_device
+from specmaskfoley.backbone.trained import build_backbone
+from specmaskfoley.codec.network import Codec
+from specmaskfoley.control.trained import build_control
+from specmaskfoley.device import fast_bfloat16, pick_device
 from specmaskfoley.sampling import Condition, Sampler, guidance_plan, sample_tokens
 from specmaskfoley.sampling.int8 import supports_int8
+from specmaskfoley.settings import GriffinLim, NeuralVocoder, Params
+from specmaskfoley.vocoders.vocoder import build_vocoder
 
 
 def timed(run: Callable[[], Tensor], runs: int, device: torch.device) -> tuple[list[float], Tensor]:

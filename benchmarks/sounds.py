@@ -18,9 +18,9 @@ from pathlib import Path
 import av
 import numpy as np
 
-from specmaskfoley.config import Params
-from specmaskfoley.sources import inspection, sounds
-from specmaskfoley.storage.clips import Sound, model_sound, read_clip
+from specmaskfoley.clips import inspection, sounds
+from specmaskfoley.media.clips import Sound, model_sound, read_clip
+from specmaskfoley.settings import Params
 from specmaskfoley.storage.journal import Journal
 from specmaskfoley.storage.tables import LEDGER_SCHEMA, write_table
 

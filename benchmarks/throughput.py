@@ -15,11 +15,11 @@ from pathlib import Path
 
 import psutil
 
-from specmaskfoley.config import Params
-from specmaskfoley.generator import Generator
-from specmaskfoley.runtime import start
-from specmaskfoley.storage.media import write_audio
-from specmaskfoley.synthesis import Overlap, Sounds, synthesise
+from specmaskfoley.device import start
+from specmaskfoley.media.files import write_audio
+from specmaskfoley.sampling.generator import Generator
+from specmaskfoley.sampling.synthesis import Overlap, Sounds, synthesise
+from specmaskfoley.settings import Params
 
 
 def write(sounds: Sounds, folder: Path, rate: int) -> None:

@@ -21,10 +21,12 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from torch.utils.flop_counter import FlopCounterMode
 
-from specmaskfoley.config import Params, Run
-from specmaskfoley.networks import build_backbone, build_control
+from specmaskfoley.backbone.objective import TokenClips, random_mask
+from specmaskfoley.backbone.trained import build_backbone
+from specmaskfoley.control.objective import ControlObjective
+from specmaskfoley.control.trained import build_control
+from specmaskfoley.settings import Params, Run
 from specmaskfoley.training import loop
-from specmaskfoley.training.masked import ControlObjective, TokenClips, random_mask
 
 
 def main() -> None:

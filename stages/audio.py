@@ -2,9 +2,9 @@
 
 import own_code  # noqa: F401
 
-from specmaskfoley.config import Params
+from specmaskfoley.device import stage_main
 from specmaskfoley.extraction.sounds import extract_sounds
-from specmaskfoley.runtime import stage_main
+from specmaskfoley.settings import Params
 
 
 def main(params_file: str = "params.yaml") -> None:

@@ -2,14 +2,14 @@
 
 import own_code  # noqa: F401
 
-from specmaskfoley.config import Params, matters
-from specmaskfoley.loading import load_token_clips, token_rows
-from specmaskfoley.networks import backbone_description, build_backbone
-from specmaskfoley.runtime import stage_main
+from specmaskfoley.backbone.data import load_token_clips, token_rows
+from specmaskfoley.backbone.objective import BackboneObjective
+from specmaskfoley.backbone.trained import backbone_description, build_backbone
+from specmaskfoley.device import stage_main
+from specmaskfoley.sampling.listening import Listener
+from specmaskfoley.settings import Params, matters
 from specmaskfoley.storage.checkpoint import save_model
 from specmaskfoley.storage.curves import write_curves
-from specmaskfoley.training.listening import Listener
-from specmaskfoley.training.masked import BackboneObjective
 from specmaskfoley.training.session import session
 
 

@@ -2,9 +2,9 @@
 
 import own_code  # noqa: F401
 
-from specmaskfoley.config import Params
-from specmaskfoley.runtime import stage_main
-from specmaskfoley.sources.listing import list_clips
+from specmaskfoley.clips.listing import list_clips
+from specmaskfoley.device import stage_main
+from specmaskfoley.settings import Params
 from specmaskfoley.storage import tables
 
 

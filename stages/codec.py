@@ -2,15 +2,15 @@
 
 import own_code  # noqa: F401
 
-from specmaskfoley.config import Params, TrainCodec, matters
+from specmaskfoley.codec.data import load_mels, mel_rows
+from specmaskfoley.codec.network import Codec
+from specmaskfoley.codec.objective import CodecObjective
+from specmaskfoley.codec.trained import codec_description
+from specmaskfoley.device import stage_main
 from specmaskfoley.encoders import load_prompt
-from specmaskfoley.loading import load_mels, mel_rows
-from specmaskfoley.models.codec import Codec
-from specmaskfoley.networks import codec_description
-from specmaskfoley.runtime import stage_main
+from specmaskfoley.settings import Params, TrainCodec, matters
 from specmaskfoley.storage.checkpoint import save_model
 from specmaskfoley.storage.curves import write_curves
-from specmaskfoley.training.codec import CodecObjective
 from specmaskfoley.training.loop import Curves
 from specmaskfoley.training.session import session
 from specmaskfoley.weights.loading import load_weights

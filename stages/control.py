@@ -2,14 +2,15 @@
 
 import own_code  # noqa: F401
 
-from specmaskfoley.config import Params, matters
-from specmaskfoley.loading import load_token_clips, token_rows
-from specmaskfoley.networks import build_control, control_description, load_backbone
-from specmaskfoley.runtime import stage_main
+from specmaskfoley.backbone.data import load_token_clips, token_rows
+from specmaskfoley.backbone.trained import load_backbone
+from specmaskfoley.control.objective import ControlObjective
+from specmaskfoley.control.trained import build_control, control_description
+from specmaskfoley.device import stage_main
+from specmaskfoley.sampling.listening import Listener
+from specmaskfoley.settings import Params, matters
 from specmaskfoley.storage.checkpoint import save_model
 from specmaskfoley.storage.curves import write_curves
-from specmaskfoley.training.listening import Listener
-from specmaskfoley.training.masked import ControlObjective
 from specmaskfoley.training.session import session
 
 

@@ -4,14 +4,14 @@ from pathlib import Path
 
 import own_code  # noqa: F401
 
-from specmaskfoley.config import Params, matters
+from specmaskfoley.device import stage_main
 from specmaskfoley.encoders import ROLES, encoder_description, encoder_file
-from specmaskfoley.loading import load_audio_visual
-from specmaskfoley.runtime import stage_main
+from specmaskfoley.encoders.data import load_audio_visual
+from specmaskfoley.encoders.objectives import encoder_objectives
+from specmaskfoley.settings import Params, matters
 from specmaskfoley.storage.checkpoint import save_model
 from specmaskfoley.storage.curves import write_curves
 from specmaskfoley.training.batches import InMemory
-from specmaskfoley.training.encoders import encoder_objectives
 from specmaskfoley.training.session import session
 
 

@@ -5,17 +5,18 @@ from pathlib import Path
 import own_code  # noqa: F401
 import torch
 
-from specmaskfoley import pictures, tracking
-from specmaskfoley.audio.mel import MelSpectrogram
-from specmaskfoley.config import Params
+from specmaskfoley import tracking
+from specmaskfoley.device import stage_main, start
 from specmaskfoley.evaluation.compare import compare
 from specmaskfoley.evaluation.judging import judging
 from specmaskfoley.evaluation.loading import load_entries, load_panel, subsets
-from specmaskfoley.runtime import stage_main, start
-from specmaskfoley.storage.clips import model_sound, read_media
+from specmaskfoley.media.clips import model_sound, read_media
+from specmaskfoley.media.mel import MelSpectrogram
+from specmaskfoley.report import pictures
+from specmaskfoley.settings import Params
 from specmaskfoley.storage.files import write_json
 from specmaskfoley.storage.tables import SCORES_SCHEMA, ready_clips, write_table
-from specmaskfoley.synthesis import take_folder
+from specmaskfoley.systems import take_folder
 
 SHOWN = {"specmaskfoley": "SpecMaskFoley", "backbone_text": "backbone, text"}
 

@@ -2,10 +2,10 @@
 
 import own_code  # noqa: F401
 
-from specmaskfoley.config import Params
+from specmaskfoley.device import stage_main
 from specmaskfoley.extraction.extract import extract
 from specmaskfoley.extraction.features import FeatureExtractor
-from specmaskfoley.runtime import stage_main
+from specmaskfoley.settings import Params
 
 
 def main(params_file: str = "params.yaml") -> None:

@@ -2,8 +2,8 @@
 
 import own_code  # noqa: F401
 
-from specmaskfoley.config import Params
-from specmaskfoley.runtime import stage_main
+from specmaskfoley.device import stage_main
+from specmaskfoley.settings import Params
 from specmaskfoley.storage.files import write_json
 from specmaskfoley.weights.fetching import describe, fetch, restrictions, transfer_of
 from specmaskfoley.weights.lock import read_lock

@@ -3,14 +3,14 @@
 import own_code  # noqa: F401
 from torch import nn
 
-from specmaskfoley.config import MiniJudges, Params, matters
-from specmaskfoley.evaluation.mini_panel import MiniPanel
-from specmaskfoley.loading import load_audio_visual
-from specmaskfoley.runtime import stage_main
+from specmaskfoley.device import stage_main
+from specmaskfoley.encoders.data import load_audio_visual
+from specmaskfoley.judges.mini_panel import MiniPanel
+from specmaskfoley.judges.objectives import JUDGES, judge_objectives
+from specmaskfoley.settings import MiniJudges, Params, matters
 from specmaskfoley.storage.checkpoint import save_model
 from specmaskfoley.storage.curves import write_curves
 from specmaskfoley.training.batches import InMemory
-from specmaskfoley.training.judges import JUDGES, judge_objectives
 from specmaskfoley.training.session import session
 
 

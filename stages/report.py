@@ -4,10 +4,11 @@ from pathlib import Path
 
 import own_code  # noqa: F401
 
-from specmaskfoley import reporting, tracking
-from specmaskfoley.config import Params
-from specmaskfoley.runtime import stage_main
-from specmaskfoley.storage.score_tables import read_evaluation
+from specmaskfoley import tracking
+from specmaskfoley.device import stage_main
+from specmaskfoley.report import report as reporting
+from specmaskfoley.report.tables import read_evaluation
+from specmaskfoley.settings import Params
 
 
 def main(params_file: str = "params.yaml") -> None:

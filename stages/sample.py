@@ -6,13 +6,14 @@ from pathlib import Path
 import own_code  # noqa: F401
 import torch
 
-from specmaskfoley.config import Params
-from specmaskfoley.generator import Generator
-from specmaskfoley.runtime import stage_main, start
+from specmaskfoley.device import stage_main, start
+from specmaskfoley.media.files import mux, read_audio, write_audio
+from specmaskfoley.sampling.generator import Generator
+from specmaskfoley.sampling.synthesis import Overlap, Sounds, synthesise
+from specmaskfoley.settings import Params
 from specmaskfoley.storage.files import write_json
-from specmaskfoley.storage.media import mux, read_audio, write_audio
 from specmaskfoley.storage.tables import ShardWriter, ready_clips
-from specmaskfoley.synthesis import SYSTEMS, Overlap, Sounds, synthesise, take_folder, takes_of
+from specmaskfoley.systems import SYSTEMS, take_folder, takes_of
 
 
 def main(params_file: str = "params.yaml") -> None:

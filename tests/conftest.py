@@ -6,8 +6,8 @@ from pathlib import Path
 
 import hypothesis
 import pytest
-from golden_rule import ERRORS, Golden
-from tiny import Project
+from helpers.golden_rule import ERRORS, Golden
+from helpers.tiny import Project
 
 # A busy machine is no fault of the code: the time limit a test is pytest's.
 hypothesis.settings.register_profile("patient", deadline=None)

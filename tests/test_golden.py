@@ -17,25 +17,25 @@ import pytest
 import torch
 import torch.nn.functional as F
 import torchaudio
-from golden_rule import Golden, assert_golden, assert_summary, golden_input, golden_tensor
-from official_files import SPECVQGAN
+from helpers.golden_rule import Golden, assert_golden, assert_summary, golden_input, golden_tensor
+from helpers.official_files import SPECVQGAN
 from torch import Tensor
 
-from specmaskfoley.audio.hifigan import HiFiGAN
-from specmaskfoley.audio.mel import MelSpectrogram, SpecVQGANMel
-from specmaskfoley.config import HIFIGAN_RECIPE, SPECVQGAN_RECIPE, Audio
+from specmaskfoley.codec.network import Codec
 from specmaskfoley.encoders.clip import ClipEncoder, normalize
 from specmaskfoley.encoders.synchformer import Synchformer, SynchformerEncoder
-from specmaskfoley.evaluation.desync import desync, offset_grid
-from specmaskfoley.evaluation.frechet import frechet_distance
-from specmaskfoley.evaluation.ib import ib_score
-from specmaskfoley.evaluation.imagebind import ImageBind, clip_starts, log_mel_clips
-from specmaskfoley.evaluation.inception import inception_score
-from specmaskfoley.evaluation.kl import kl_divergence
-from specmaskfoley.evaluation.passt import PaSST
-from specmaskfoley.evaluation.vggish import VGGish
-from specmaskfoley.models.codec import Codec
-from specmaskfoley.storage.media import View, fit_picture, frame_times, probe, read_frames, read_views
+from specmaskfoley.evaluation.metrics.frechet import frechet_distance
+from specmaskfoley.evaluation.metrics.ib import ib_score
+from specmaskfoley.evaluation.metrics.inception import inception_score
+from specmaskfoley.evaluation.metrics.kl import kl_divergence
+from specmaskfoley.judges.imagebind import ImageBind, clip_starts, log_mel_clips
+from specmaskfoley.judges.offsets import desync, offset_grid
+from specmaskfoley.judges.passt import PaSST
+from specmaskfoley.judges.vggish import VGGish
+from specmaskfoley.media.files import View, fit_picture, frame_times, probe, read_frames, read_views
+from specmaskfoley.media.mel import MelSpectrogram, SpecVQGANMel
+from specmaskfoley.settings import HIFIGAN_RECIPE, SPECVQGAN_RECIPE, Audio
+from specmaskfoley.vocoders.hifigan import HiFiGAN
 
 
 def test_deterministic_weights_have_the_recorded_values(golden: Golden) -> None:

@@ -10,8 +10,12 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from helpers import ROOT
 
-from specmaskfoley.config import Params
+from specmaskfoley.backbone.trained import backbone_description, build_backbone, load_backbone
+from specmaskfoley.codec.network import Codec
+from specmaskfoley.codec.trained import codec_description, load_codec
+from specmaskfoley.control.trained import build_control, control_description, load_control
 from specmaskfoley.encoders import (
     build_prompt,
     build_semantic,
@@ -20,20 +24,10 @@ from specmaskfoley.encoders import (
     encoder_file,
     load_encoders,
 )
-from specmaskfoley.models.codec import Codec
-from specmaskfoley.networks import (
-    backbone_description,
-    build_backbone,
-    build_control,
-    codec_description,
-    control_description,
-    load_backbone,
-    load_codec,
-    load_control,
-)
+from specmaskfoley.settings import Params
 from specmaskfoley.storage.checkpoint import save_model
 
-RAW: dict[str, Any] = yaml.safe_load((Path(__file__).parents[1] / "params.yaml").read_text(encoding="utf-8"))
+RAW: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
 CPU = torch.device("cpu")
 
 Load = Callable[[Params], object]

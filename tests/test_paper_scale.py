@@ -1,16 +1,14 @@
 """The vggsound profile has the paper's sizes."""
 
-from pathlib import Path
-
 import pytest
 import torch
 import yaml
+from helpers import ROOT
 
-from specmaskfoley.config import Params
-from specmaskfoley.models.codec import Codec
-from specmaskfoley.networks import build_backbone, build_control
-
-ROOT = Path(__file__).parents[1]
+from specmaskfoley.backbone.trained import build_backbone
+from specmaskfoley.codec.network import Codec
+from specmaskfoley.control.trained import build_control
+from specmaskfoley.settings import Params
 
 
 @pytest.fixture(scope="module")

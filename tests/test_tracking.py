@@ -14,11 +14,12 @@ from typing import Any
 
 import pytest
 import yaml
+from helpers import ROOT
 
 from specmaskfoley import tracking
-from specmaskfoley.config import Params
+from specmaskfoley.settings import Params
 
-PARAMS = Path(__file__).parents[1] / "params.yaml"
+PARAMS = ROOT / "params.yaml"
 
 
 def load(**changes: Any) -> Params:
@@ -156,7 +157,7 @@ def test_a_failed_stage_goes_on_in_its_run(store: Path) -> None:
 def test_two_processes_may_create_the_database_at_once(store: Path) -> None:
     shutil.rmtree(store / ".mlflow")
     code = (
-        "import sys; from specmaskfoley import tracking; from specmaskfoley.config import Params\n"
+        "import sys; from specmaskfoley import tracking; from specmaskfoley.settings import Params\n"
         "with tracking.stage_run(sys.argv[2], Params.load(sys.argv[1])) as log: log.metrics({'loss': 1.0}, 1)"
     )
     started = [

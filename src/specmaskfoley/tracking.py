@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 from specmaskfoley.storage.files import atomic_path
 
 if TYPE_CHECKING:
-    from specmaskfoley.config import Params
+    from specmaskfoley.settings import Params
 
 EXPERIMENT = "specmaskfoley"
 FLUSH_EVERY = 50  # metric values; one log_batch costs as much as a few single calls

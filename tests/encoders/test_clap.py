@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from golden_rule import golden_tensor
+from helpers.golden_rule import golden_tensor
 from torch import Tensor
 
 from specmaskfoley.encoders.clap import TOKENIZER_FILES, ClapEncoder

@@ -10,7 +10,7 @@ import sys
 
 import pytest
 import torch
-from golden_rule import Golden, golden_tensor
+from helpers.golden_rule import Golden, golden_tensor
 from torch import Tensor
 
 from specmaskfoley.encoders.clip import ARCHITECTURE, ClipEncoder, normalize

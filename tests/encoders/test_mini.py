@@ -11,15 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from specmaskfoley.config import Audio, MiniPromptEncoder, MiniVideoEncoder
-from specmaskfoley.encoders.mini import (
-    PromptEncoder,
-    SemanticEncoder,
-    SyncEncoder,
-    scale_frames,
-    scale_mel,
-    trigrams,
-)
+from specmaskfoley.encoders.mini import PromptEncoder, SemanticEncoder, SyncEncoder, scale_frames, scale_mel, trigrams
+from specmaskfoley.settings import Audio, MiniPromptEncoder, MiniVideoEncoder
 
 SETTINGS = MiniVideoEncoder(kind="mini", width=12, channels=(4, 6))
 PROMPT = MiniPromptEncoder(kind="mini", width=12, blocks=2)

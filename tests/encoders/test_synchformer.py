@@ -11,7 +11,7 @@ import math
 
 import pytest
 import torch
-from golden_rule import golden_tensor
+from helpers.golden_rule import golden_tensor
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 

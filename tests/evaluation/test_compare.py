@@ -10,13 +10,13 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from small_judges import make_place, write_clip, write_sound
+from helpers.small_judges import make_place, write_clip, write_sound
 
-from specmaskfoley.config import Evaluate, Params
 from specmaskfoley.evaluation.agreement import Found
 from specmaskfoley.evaluation.compare import Entries, compare, compare_as_published, derangement
 from specmaskfoley.evaluation.judging import judging
 from specmaskfoley.evaluation.loading import load_panel
+from specmaskfoley.settings import Evaluate, Params
 
 CLIPS = [f"clip{number:02d}" for number in range(21)]  # more than one batch, and a bit
 SETTINGS = Evaluate(seeds=1, resamples=20, min_coverage=0.9, onset_tolerance_s=0.1, pictures=0)

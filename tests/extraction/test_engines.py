@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny import Project
+from helpers.tiny import Project
 
 from specmaskfoley.storage.tables import read_keys, read_shard
 

@@ -14,16 +14,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny import Project, shrink
+from helpers.tiny import Project, shrink
 
-from specmaskfoley.config import Params
+from specmaskfoley.clips.sounds import inspect_sounds
+from specmaskfoley.codec.network import Codec
+from specmaskfoley.codec.trained import codec_description
 from specmaskfoley.encoders import build_prompt, build_semantic, build_sync, encoder_description, encoder_file
-from specmaskfoley.models.codec import Codec
-from specmaskfoley.networks import codec_description
-from specmaskfoley.sources.sounds import inspect_sounds
+from specmaskfoley.media.files import write_audio, write_video
+from specmaskfoley.settings import Params
 from specmaskfoley.storage.checkpoint import save_model
 from specmaskfoley.storage.files import write_json
-from specmaskfoley.storage.media import write_audio, write_video
 from specmaskfoley.storage.tables import LEDGER_SCHEMA, USABLE_SCHEMA, read_arrays, read_keys, read_table, write_table
 
 RATE = 22050

@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from untrained import write_noise, write_untrained
+from helpers.untrained import write_noise, write_untrained
 
 from specmaskfoley.foley import Foley
 

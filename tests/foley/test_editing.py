@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from specmaskfoley.config import Params
 from specmaskfoley.foley.editing import check_spans, columns_of, extended, find_holes, replaced, rows_above
+from specmaskfoley.settings import Params
 
 AUDIO = Params.load("params.yaml").audio
 RATE = 8000

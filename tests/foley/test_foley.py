@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from helpers.untrained import write_noise
 from scipy import signal
-from untrained import write_noise
 
 from specmaskfoley.foley import Foley, Stopped, Take
-from specmaskfoley.storage.media import probe, read_track, resample, write_audio
+from specmaskfoley.media.files import probe, read_track, resample, write_audio
 
 
 def same(first: np.ndarray, second: np.ndarray) -> bool:

@@ -10,16 +10,16 @@ import math
 
 import pytest
 import torch
+from helpers.small_networks import CODES, STEPS, N, Networks, conditions, of_clip
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_networks import CODES, STEPS, N, Networks, conditions, of_clip
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from specmaskfoley.config import GUIDANCE_MODES
 from specmaskfoley.sampling import Sampler, fast, guidance_plan
 from specmaskfoley.sampling.int8 import Int8Linear, supports_int8
 from specmaskfoley.sampling.noise import draw_noise
+from specmaskfoley.settings import GUIDANCE_MODES
 
 CPU = torch.device("cpu")
 needs_vnni = pytest.mark.skipif(not supports_int8(CPU), reason="this processor has no AVX512-VNNI")

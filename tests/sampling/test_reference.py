@@ -12,14 +12,12 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.small_networks import CODES, STEPS, N, Networks, conditions, of_clip
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_networks import CODES, STEPS, N, Networks, conditions, of_clip
 from torch import Tensor
 
-from specmaskfoley.config import GUIDANCE_MODES, Sample
-from specmaskfoley.config import Backbone as BackboneSettings
-from specmaskfoley.models.backbone import Backbone
+from specmaskfoley.backbone.network import Backbone
 from specmaskfoley.sampling import (
     PROMPT,
     TEXT_VIDEO,
@@ -35,6 +33,8 @@ from specmaskfoley.sampling import (
     needs_video,
     sample_tokens,
 )
+from specmaskfoley.settings import GUIDANCE_MODES, Sample
+from specmaskfoley.settings import Backbone as BackboneSettings
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import nn
 
-from specmaskfoley.config import Backbone as BackboneSettings
-from specmaskfoley.config import Control as ControlSettings
+from specmaskfoley.settings import Backbone as BackboneSettings
+from specmaskfoley.settings import Control as ControlSettings
 from specmaskfoley.storage import checkpoint
 from specmaskfoley.storage.checkpoint import TrainingStates, load_model, save_model
 

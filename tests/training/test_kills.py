@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers import ROOT
 
-HERE = Path(__file__).parent
 KILLS, STEPS = 20, 400
 
 # A small backbone on tokens made up; `python script FOLDER` trains it and leaves its weights in FOLDER/done.pt.
@@ -20,11 +20,11 @@ TRAINING = f"""
 import sys
 from pathlib import Path
 import torch
-sys.path.insert(0, {str(HERE)!r})
-from specmaskfoley.config import Backbone as Settings, Training
-from specmaskfoley.models.backbone import Backbone
-from fitting import fit_on_cpu
-from specmaskfoley.training.masked import BackboneObjective, TokenClips
+sys.path.insert(0, {str(ROOT / "tests")!r})
+from specmaskfoley.settings import Backbone as Settings, Training
+from specmaskfoley.backbone.network import Backbone
+from helpers.fitting import fit_on_cpu
+from specmaskfoley.backbone.objective import BackboneObjective, TokenClips
 
 def clips(count, seed):
     generator = torch.Generator().manual_seed(seed)

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from fitting import RUN, fit_on_cpu
+from helpers.fitting import RUN, fit_on_cpu
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from specmaskfoley.config import Training
+from specmaskfoley.settings import Training
 from specmaskfoley.training.batches import InMemory, RowOrder
 from specmaskfoley.training.loop import learning_rate, step_generator
 

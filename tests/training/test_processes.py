@@ -12,8 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
+from helpers import ROOT
 
-HERE = Path(__file__).parent
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="torchrun with gloo")
 
 # A small control branch (and, with "codec", a codec) on rows made up; `torchrun script FOLDER KIND STEPS PAUSE_S`.
@@ -21,18 +21,19 @@ TRAINING = f"""
 import sys, time
 from pathlib import Path
 import torch
-sys.path.insert(0, {str(HERE)!r})
+sys.path.insert(0, {str(ROOT / "tests")!r})
 import numpy as np
 from accelerate import Accelerator
-from fitting import fit_on_cpu, RUN
-from specmaskfoley.config import Backbone as Settings, Control, Training
-from specmaskfoley.models.backbone import Backbone
-from specmaskfoley.models.codec import Codec
-from specmaskfoley.models.control import ControlBranch
-from specmaskfoley.runtime import stage_main
+from helpers.fitting import fit_on_cpu, RUN
+from specmaskfoley.settings import Backbone as Settings, Control, Training
+from specmaskfoley.backbone.network import Backbone
+from specmaskfoley.codec.network import Codec
+from specmaskfoley.control.network import ControlBranch
+from specmaskfoley.device import stage_main
 from specmaskfoley.training.batches import InMemory
-from specmaskfoley.training.codec import CodecObjective
-from specmaskfoley.training.masked import ControlObjective, TokenClips
+from specmaskfoley.codec.objective import CodecObjective
+from specmaskfoley.backbone.objective import TokenClips
+from specmaskfoley.control.objective import ControlObjective
 
 folder, kind, steps, pause = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), float(sys.argv[4])
 micro_batch = int(sys.argv[5]) if len(sys.argv) > 5 else 0

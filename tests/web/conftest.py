@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import requests
-from page_server import Server
-from test_report_browser import BROWSER, FLAGS
-from untrained import write_untrained
+from helpers.browser import BROWSER, FLAGS
+from helpers.page_server import Server
+from helpers.untrained import write_untrained
 
 
 @pytest.fixture(scope="module")

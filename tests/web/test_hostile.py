@@ -21,9 +21,9 @@ import psutil
 import pytest
 import requests
 import soundfile
-from page_server import Server
-from untrained import write_noise
-from web_client import Client, as_file
+from helpers.page_server import Server
+from helpers.untrained import write_noise
+from helpers.web_client import Client, as_file
 
 SHELL = [
     "$(touch {mark})",

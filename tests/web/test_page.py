@@ -12,9 +12,9 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
+from helpers.page_server import Server
+from helpers.untrained import write_noise
 from matplotlib.image import imread
-from page_server import Server
-from untrained import write_noise
 
 pytestmark = pytest.mark.slow
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import requests
-from page_server import Server
+from helpers.page_server import Server
 
 pytestmark = pytest.mark.slow
 PASSWORD = "pässword $(x)"

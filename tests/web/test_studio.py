@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from helpers.untrained import write_noise
 from matplotlib.image import imread
-from untrained import write_noise
 
+from specmaskfoley.commands.web import sweep
 from specmaskfoley.foley import Foley, Stopped
 from specmaskfoley.web import cards
-from specmaskfoley.web.command import sweep
 from specmaskfoley.web.desk import Desk, Job
 from specmaskfoley.web.studio import Limits, Round, Session, Studio, Wish
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from web_server import Web
+from helpers.web_server import Web
 
 
 @pytest.fixture

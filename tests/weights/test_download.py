@@ -11,9 +11,9 @@ import time
 from pathlib import Path
 
 import pytest
+from helpers.web_server import Answer
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from web_server import Answer
 
 from specmaskfoley.weights.download import Transfer, _authorization, discard, download, version_path
 from specmaskfoley.weights.records import WrongFileError

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from web_server import Answer
+from helpers.web_server import Answer
 
 from specmaskfoley.weights import records
 from specmaskfoley.weights.download import Transfer

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from helpers import ROOT
 
-from specmaskfoley.config import Params
+from specmaskfoley.settings import Params
 from specmaskfoley.weights.lock import locked, read_lock
 
-ROOT = Path(__file__).parents[2]
 ENTRY = {"role": "r", "file": "x.pth", "url": "https://x", "licence": "MIT", "commercial": "allowed", "page": "p"}
 
 

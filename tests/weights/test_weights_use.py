@@ -16,14 +16,14 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from helpers import ROOT
+from helpers.web_server import Answer, Web
 from typer.testing import CliRunner
-from web_server import Answer, Web
 
-from specmaskfoley.cli import app
-from specmaskfoley.config import Params
+from specmaskfoley.commands.main import app
+from specmaskfoley.settings import Params
 from specmaskfoley.weights.loading import find_weights, load_weights, weights_folder
 
-ROOT = Path(__file__).parents[2]
 ABOUT = {"role": "a test", "licence": "MIT", "commercial": "allowed", "page": "https://x"}
 RUNNER = CliRunner()
 

@@ -17,11 +17,11 @@ from typing import Protocol, cast
 import torch
 from torch import Tensor, nn
 
-from specmaskfoley.config import Clap, DFN5BClip, MiniPromptEncoder, MiniVideoEncoder, Params, Synchformer
 from specmaskfoley.encoders.clap import ClapEncoder
 from specmaskfoley.encoders.clip import ClipEncoder
 from specmaskfoley.encoders.mini import PromptEncoder, SemanticEncoder, SyncEncoder
 from specmaskfoley.encoders.synchformer import SynchformerEncoder
+from specmaskfoley.settings import Clap, DFN5BClip, MiniPromptEncoder, MiniVideoEncoder, Params, Synchformer
 from specmaskfoley.storage.checkpoint import Described, load_model
 from specmaskfoley.weights.loading import load_weights, weights_folder
 

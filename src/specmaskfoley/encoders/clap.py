@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from specmaskfoley.storage.files import read_json
-from specmaskfoley.storage.foreign import load_strictly
+from specmaskfoley.weights.reading import load_strictly
 
 TOKENIZER_FILES = ("vocab.json", "merges.txt", "config.json")
 """What is read of roberta-base; its weights are part of CLAP's file."""

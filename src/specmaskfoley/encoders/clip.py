@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from specmaskfoley.storage.foreign import load_strictly
+from specmaskfoley.weights.reading import load_strictly
 
 ARCHITECTURE = "ViT-H-14-378-quickgelu"
 """open_clip's name. Its 27 x 27 patches of 14 pixels cover 378 x 378: the last 6 rows and columns are never read."""

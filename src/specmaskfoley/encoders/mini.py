@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from specmaskfoley.audio.mel import MelSpectrogram
-from specmaskfoley.config import Audio, MiniPromptEncoder, MiniVideoEncoder
+from specmaskfoley.media.mel import MelSpectrogram
+from specmaskfoley.settings import Audio, MiniPromptEncoder, MiniVideoEncoder
 
 _TEXT_BUCKETS = 4096
 

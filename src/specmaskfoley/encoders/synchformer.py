@@ -21,8 +21,8 @@ import torch.nn.functional as F
 import torchaudio
 from torch import Tensor, nn
 
-from specmaskfoley.evaluation.desync import offset_grid
-from specmaskfoley.storage.foreign import load_strictly
+from specmaskfoley.judges.offsets import offset_grid
+from specmaskfoley.weights.reading import load_strictly
 
 WIDTH, HEADS, HIDDEN = 768, 12, 3072
 FPS, FRAME_SIZE = 25.0, 224

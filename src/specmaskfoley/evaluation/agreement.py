@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from specmaskfoley.ledger import ready_hash
-from specmaskfoley.sources.isolation import Lost
-from specmaskfoley.storage.media import MediaError, SoundFacts, examine_sound
+from specmaskfoley.clips.ledger import ready_hash
+from specmaskfoley.media.files import MediaError, SoundFacts, examine_sound
+from specmaskfoley.processes.isolation import Lost
 
 SOUND_SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".aac")
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".mov", ".avi")

@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from specmaskfoley.config import Evaluate
 from specmaskfoley.evaluation.agreement import Agreement, Found, agree
-from specmaskfoley.evaluation.frechet import frechet_distance
 from specmaskfoley.evaluation.judging import Judging, Listened
-from specmaskfoley.evaluation.onsets import onset_f1
+from specmaskfoley.evaluation.metrics.frechet import frechet_distance
+from specmaskfoley.evaluation.metrics.onsets import onset_f1
 from specmaskfoley.evaluation.scoring import Sounds, deviations, intervals, scores, sounds_of
+from specmaskfoley.settings import Evaluate
 
 TRUE = "ground_truth"
 SHUFFLED = "shuffled"

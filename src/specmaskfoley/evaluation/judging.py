@@ -18,19 +18,21 @@ from typing import Any
 import numpy as np
 import torch
 
-from specmaskfoley.audio import mel
-from specmaskfoley.config import MiniJudges, Params
+from specmaskfoley.device import half_dtype, pick_device, worker_count
 from specmaskfoley.encoders import mini, synchformer
-from specmaskfoley.evaluation import imagebind, judges, mini_panel, onsets, panel, paper_panel, passt, vggish
 from specmaskfoley.evaluation.agreement import sound_facts
-from specmaskfoley.evaluation.onsets import detect_onsets
-from specmaskfoley.evaluation.panel import Panel
-from specmaskfoley.runtime import half_dtype, pick_device, worker_count
-from specmaskfoley.sources.isolation import IsolatedPool, Lost
-from specmaskfoley.storage import clips, media
-from specmaskfoley.storage.clips import model_sound, stream_media
+from specmaskfoley.evaluation.metrics import onsets
+from specmaskfoley.evaluation.metrics.onsets import detect_onsets
+from specmaskfoley.judges import imagebind, mini_panel, panel, paper_panel, passt, vggish
+from specmaskfoley.judges import mini as judges
+from specmaskfoley.judges.panel import Panel
+from specmaskfoley.media import clips, mel
+from specmaskfoley.media import files as media
+from specmaskfoley.media.clips import model_sound, stream_media
+from specmaskfoley.media.files import SoundFacts
+from specmaskfoley.processes.isolation import IsolatedPool, Lost
+from specmaskfoley.settings import MiniJudges, Params
 from specmaskfoley.storage.feature_cache import FeatureCache, content_key
-from specmaskfoley.storage.media import SoundFacts
 from specmaskfoley.storage.scratch import pool
 from specmaskfoley.weights.loading import find_weights
 from specmaskfoley.weights.records import recorded

@@ -6,17 +6,17 @@ from pathlib import Path
 
 import torch
 
-from specmaskfoley.config import PaperJudges, Params
 from specmaskfoley.evaluation.agreement import Found
 from specmaskfoley.evaluation.compare import Entries
-from specmaskfoley.evaluation.mini_panel import MiniPanel
-from specmaskfoley.evaluation.panel import Panel
-from specmaskfoley.evaluation.paper_panel import PaperPanel
 from specmaskfoley.evaluation.subsets import vggsounder_clips
+from specmaskfoley.judges.mini_panel import MiniPanel
+from specmaskfoley.judges.panel import Panel
+from specmaskfoley.judges.paper_panel import PaperPanel
+from specmaskfoley.settings import PaperJudges, Params
 from specmaskfoley.storage.checkpoint import load_model, read_setting
 from specmaskfoley.storage.files import read_json
 from specmaskfoley.storage.tables import LedgerRow, ready_clips
-from specmaskfoley.synthesis import SYSTEMS, take_folder, takes_of
+from specmaskfoley.systems import SYSTEMS, take_folder, takes_of
 from specmaskfoley.weights.loading import load_weights
 
 

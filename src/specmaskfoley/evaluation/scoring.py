@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from specmaskfoley.evaluation.desync import desync_per_clip
-from specmaskfoley.evaluation.frechet import frechet_distance
-from specmaskfoley.evaluation.ib import ib_per_clip
-from specmaskfoley.evaluation.inception import SPLITS, inception_score
 from specmaskfoley.evaluation.judging import Listened
-from specmaskfoley.evaluation.kl import kl_per_clip
+from specmaskfoley.evaluation.metrics.frechet import frechet_distance
+from specmaskfoley.evaluation.metrics.ib import ib_per_clip
+from specmaskfoley.evaluation.metrics.inception import SPLITS, inception_score
+from specmaskfoley.evaluation.metrics.kl import kl_per_clip
+from specmaskfoley.judges.offsets import desync_per_clip
 
 METRICS = {
     "fd": (0.0, np.inf),

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from specmaskfoley.sources.isolation import Lost
-from specmaskfoley.storage.clips import Sound, View, read_clip
-from specmaskfoley.storage.media import MediaError
+from specmaskfoley.media.clips import Sound, View, read_clip
+from specmaskfoley.media.files import MediaError
+from specmaskfoley.processes.isolation import Lost
 
 _SHARED_FROM = 1 << 23
 """Bytes of a clip from which shared memory is quicker than a pipe: 73 MB take 0.1 s of CPU in the one, 0.3 s in the

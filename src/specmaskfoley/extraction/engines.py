@@ -10,9 +10,9 @@ from typing import Any
 
 from tqdm import tqdm
 
-from specmaskfoley.config import Params
 from specmaskfoley.extraction.extractor import Extractor
 from specmaskfoley.extraction.worker import Unit, Worker
+from specmaskfoley.settings import Params
 
 Lost = dict[str, tuple[str, str]]
 """Paths of clips that could not be read -> state and reason."""

@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from specmaskfoley.config import Params
+from specmaskfoley.clips.inspection import set_aside
 from specmaskfoley.extraction.engines import ENGINES, Lost
 from specmaskfoley.extraction.extractor import Extractor
 from specmaskfoley.extraction.worker import Clip, Unit
-from specmaskfoley.sources.inspection import set_aside
+from specmaskfoley.settings import Params
 from specmaskfoley.storage.scratch import pool
 from specmaskfoley.storage.shards import Row, ShardPool, row_key
 from specmaskfoley.storage.tables import SHARD_LAYOUT, SPLITS, LedgerRow, ready_clips

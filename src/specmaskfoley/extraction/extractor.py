@@ -9,8 +9,8 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 import torch
 
-from specmaskfoley.config import Params
-from specmaskfoley.storage.clips import Media, Sound, View
+from specmaskfoley.media.clips import Media, Sound, View
+from specmaskfoley.settings import Params
 
 
 class Extractor(Protocol):

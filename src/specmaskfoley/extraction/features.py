@@ -9,13 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from specmaskfoley import features
-from specmaskfoley.audio import mel
-from specmaskfoley.config import Params, weights_of
-from specmaskfoley.encoders import clap, clip, mini, synchformer
-from specmaskfoley.runtime import half_dtype, pick_device
-from specmaskfoley.storage import clips, media
-from specmaskfoley.storage.clips import Media
+from specmaskfoley.device import half_dtype, pick_device
+from specmaskfoley.encoders import clap, clip, features, mini, synchformer
+from specmaskfoley.media import clips, mel
+from specmaskfoley.media import files as media
+from specmaskfoley.media.clips import Media
+from specmaskfoley.settings import Params, weights_of
 from specmaskfoley.storage.files import read_json
 
 

@@ -9,15 +9,14 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from specmaskfoley import features
-from specmaskfoley.config import Params, weights_of
-from specmaskfoley.encoders import clap, encoder_file, load_prompt_encoder, mini
+from specmaskfoley.clips.sounds import Part, inspect_sounds, set_aside
+from specmaskfoley.encoders import clap, encoder_file, features, load_prompt_encoder, mini
 from specmaskfoley.extraction.engines import Lost
 from specmaskfoley.extraction.extract import make_shards
 from specmaskfoley.extraction.tokens import TokenExtractor
 from specmaskfoley.extraction.worker import Clip
-from specmaskfoley.sources.sounds import Part, inspect_sounds, set_aside
-from specmaskfoley.storage.clips import Media, Sound, View
+from specmaskfoley.media.clips import Media, Sound, View
+from specmaskfoley.settings import Params, weights_of
 from specmaskfoley.storage.files import read_json
 from specmaskfoley.storage.shards import row_key
 from specmaskfoley.storage.tables import LEDGER_SCHEMA, ShardWriter, summarise, write_table

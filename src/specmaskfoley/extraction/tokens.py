@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from specmaskfoley import networks
-from specmaskfoley.audio import mel
-from specmaskfoley.config import Params
-from specmaskfoley.models import codec, layers
-from specmaskfoley.storage import clips, media
-from specmaskfoley.storage.clips import Media, View, model_sound
+from specmaskfoley.backbone import layers
+from specmaskfoley.codec import network as codec
+from specmaskfoley.codec import trained
+from specmaskfoley.media import clips, mel
+from specmaskfoley.media import files as media
+from specmaskfoley.media.clips import Media, View, model_sound
+from specmaskfoley.settings import Params
 
 
 class TokenExtractor:
@@ -25,7 +26,7 @@ class TokenExtractor:
     views: tuple[View, ...] = ()
 
     def __init__(self, params: Params, device: torch.device) -> None:
-        self._codec, self._mel = networks.load_codec(params, device), mel.build_mel(params.audio).to(device)
+        self._codec, self._mel = trained.load_codec(params, device), mel.build_mel(params.audio).to(device)
         self._device, self.sounds = device, (model_sound(params),)
 
     @torch.inference_mode()

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from specmaskfoley.config import Params
+from specmaskfoley.device import start, worker_count
 from specmaskfoley.extraction.decoding import ClipReader, Decoded
 from specmaskfoley.extraction.extractor import Extractor
-from specmaskfoley.runtime import start, worker_count
-from specmaskfoley.sources.isolation import IsolatedPool, Lost
-from specmaskfoley.storage.clips import Media
+from specmaskfoley.media.clips import Media
+from specmaskfoley.processes.isolation import IsolatedPool, Lost
+from specmaskfoley.settings import Params
 from specmaskfoley.storage.tables import write_shard
 
 

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from scipy.special import softmax
 
-from specmaskfoley.evaluation.ib import ib_per_clip
-from specmaskfoley.evaluation.panel import Panel
-from specmaskfoley.storage.clips import stream_views
-from specmaskfoley.storage.media import resampled
+from specmaskfoley.evaluation.metrics.ib import ib_per_clip
+from specmaskfoley.judges.panel import Panel
+from specmaskfoley.media.clips import stream_views
+from specmaskfoley.media.files import resampled
 
 _MOST_WINDOWS = 8
 """Of a long video so many stretches are judged, evenly spread."""

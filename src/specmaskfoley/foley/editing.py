@@ -11,10 +11,10 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import signal
 
-from specmaskfoley.audio.mel import mel_filters
-from specmaskfoley.config import Audio
 from specmaskfoley.foley.rendering import FADE_S, crossfade, turn_down
-from specmaskfoley.storage.media import resample, resampled, scratch_array
+from specmaskfoley.media.files import resample, resampled, scratch_array
+from specmaskfoley.media.mel import mel_filters
+from specmaskfoley.settings import Audio
 
 Span = tuple[float, float]
 """Seconds, from and to."""

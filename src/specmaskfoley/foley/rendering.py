@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from specmaskfoley.generator import Generator
+from specmaskfoley.sampling.generator import Generator
 
 PEAK = 0.98
 FADE_S = 0.02

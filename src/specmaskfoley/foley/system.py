@@ -17,20 +17,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from specmaskfoley import runtime
-from specmaskfoley.config import GuidanceMode, Params
+from specmaskfoley import device as runtime
+from specmaskfoley.encoders.features import Features
 from specmaskfoley.evaluation.loading import load_panel
-from specmaskfoley.evaluation.panel import Panel
-from specmaskfoley.features import Features
 from specmaskfoley.foley.choosing import heard_by, judge
 from specmaskfoley.foley.editing import Span, check_spans, columns_of, extended, find_holes, replaced, rows_above
+from specmaskfoley.foley.export import file_identity, model_identity, versions
 from specmaskfoley.foley.rendering import Renderer, turn_down
 from specmaskfoley.foley.takes import Take
 from specmaskfoley.foley.windows import plan_windows
-from specmaskfoley.generator import Generator, clip_seed
-from specmaskfoley.storage.clips import stream_views
-from specmaskfoley.storage.media import probe, read_track, scratch_array
-from specmaskfoley.storage.model_folder import file_identity, model_identity, versions
+from specmaskfoley.judges.panel import Panel
+from specmaskfoley.media.clips import stream_views
+from specmaskfoley.media.files import probe, read_track, scratch_array
+from specmaskfoley.sampling.generator import Generator, clip_seed
+from specmaskfoley.settings import GuidanceMode, Params
 
 Progress = Callable[[float, str], None]
 """Told the share of the work that is done, 0..1, and what is being done."""

@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from specmaskfoley.media.files import mux, muxed_suffix, write_audio
 from specmaskfoley.storage.files import write_json
-from specmaskfoley.storage.media import mux, muxed_suffix, write_audio
 
 
 @dataclass(frozen=True)

@@ -18,15 +18,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from specmaskfoley.config import Sample
-from specmaskfoley.models.backbone import Backbone
-from specmaskfoley.models.control import ControlBranch
-from specmaskfoley.models.layers import take
-from specmaskfoley.runtime import fast_bfloat16, half_dtype
+from specmaskfoley.backbone.layers import take
+from specmaskfoley.backbone.network import Backbone
+from specmaskfoley.control.network import ControlBranch
+from specmaskfoley.device import fast_bfloat16, half_dtype
 from specmaskfoley.sampling.guidance import UNCONDITIONAL, Condition, Row, aligned_features
 from specmaskfoley.sampling.int8 import quantise, supports_int8
 from specmaskfoley.sampling.noise import draw_noise
 from specmaskfoley.sampling.schedule import mask_counts
+from specmaskfoley.settings import Sample
 
 _WIDE = 512
 """Width from which bfloat16 pays on a CPU: the mini networks take longer in it, the paper's half as long (measured)."""

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from specmaskfoley.config import GuidanceMode
-from specmaskfoley.models.control import ControlBranch
+from specmaskfoley.control.network import ControlBranch
+from specmaskfoley.settings import GuidanceMode
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from specmaskfoley.config import GuidanceMode, Sample
-from specmaskfoley.models.backbone import Backbone
-from specmaskfoley.models.control import ControlBranch
-from specmaskfoley.runtime import autocast
+from specmaskfoley.backbone.network import Backbone
+from specmaskfoley.control.network import ControlBranch
+from specmaskfoley.device import autocast
 from specmaskfoley.sampling.guidance import Condition, Row, aligned_features, guidance_plan, needs_video
 from specmaskfoley.sampling.noise import draw_noise
 from specmaskfoley.sampling.schedule import mask_counts
+from specmaskfoley.settings import GuidanceMode, Sample
 
 
 @torch.inference_mode()

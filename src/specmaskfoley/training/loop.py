@@ -24,7 +24,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from specmaskfoley.config import Run, Training
+from specmaskfoley.settings import Run, Training
 from specmaskfoley.storage.checkpoint import TrainingStates
 from specmaskfoley.training.batches import Batch, Batches, RowOrder, Rows
 from specmaskfoley.training.preflight import Preflight

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from specmaskfoley.config import Training
+from specmaskfoley.settings import Training
 from specmaskfoley.storage.checkpoint import KEPT
 
 _MEASURED_STEPS = 10

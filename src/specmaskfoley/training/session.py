@@ -17,8 +17,8 @@ from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list
 
 from specmaskfoley import tracking
-from specmaskfoley.config import Params, Training
-from specmaskfoley.runtime import start
+from specmaskfoley.device import start
+from specmaskfoley.settings import Params, Training
 from specmaskfoley.storage.scratch import scratch
 from specmaskfoley.training.batches import Rows
 from specmaskfoley.training.loop import History, MetricLog, Objective, fit

@@ -20,12 +20,12 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from specmaskfoley.config import Prepare
+from specmaskfoley.clips.looking import check_media
 from specmaskfoley.foley import Foley, Saved, Take
 from specmaskfoley.foley.choosing import heard_by
-from specmaskfoley.pictures import spectrogram_strip
-from specmaskfoley.sources.looking import check_media
-from specmaskfoley.storage.media import MediaInfo
+from specmaskfoley.media.files import MediaInfo
+from specmaskfoley.report.pictures import spectrogram_strip
+from specmaskfoley.settings import Prepare
 from specmaskfoley.web.desk import Desk, Job
 
 MOST_CANDIDATES = 4

@@ -12,7 +12,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from specmaskfoley.config import Weights
+from specmaskfoley.settings import Weights
 from specmaskfoley.storage.files import atomic_path
 from specmaskfoley.weights.download import Transfer, discard, download
 from specmaskfoley.weights.lock import Lock, WeightFile, locked
@@ -139,7 +139,7 @@ def _check_kind(path: Path, entry: WeightFile) -> None:
     """Only the bytes themselves speak for a file whose checksum nobody states."""
     if entry.digests or entry.kind == "text":
         return
-    from specmaskfoley.storage.foreign import check_format  # imports torch: only where needed
+    from specmaskfoley.weights.reading import check_format  # imports torch: only where needed
 
     try:
         check_format(path, archive=entry.member is not None)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from specmaskfoley.config import Params
+from specmaskfoley.settings import Params
 from specmaskfoley.weights.lock import LOCK_FILE, locked, read_lock
 from specmaskfoley.weights.records import WrongFileError, checked
 
@@ -21,7 +21,7 @@ def load_weights(name: str, params: Params) -> tuple[dict[str, Tensor], str]:
         ValueError: the entry is unknown, or its file is missing, not the right one, or not readable.
     """
     # torch takes seconds to import, and finding files does not need it.
-    from specmaskfoley.storage.foreign import read_weights
+    from specmaskfoley.weights.reading import read_weights
 
     entry, path = locked(name, read_lock()), find_weights(name, params)
     return read_weights(path, entry=entry.entry, member=entry.member, allow=entry.allow), str(path)

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from specmaskfoley.config import Settings
+from specmaskfoley.settings import Settings
 
 LOCK_FILE = "weights.lock.yaml"
 

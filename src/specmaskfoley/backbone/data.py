@@ -1,0 +1,40 @@
+"""From the ledger and the shards to the tensors that training reads.
+
+Shape letters: n clips, M mel bands, L mel frames, N tokens a clip.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from specmaskfoley.backbone.objective import TokenClips
+from specmaskfoley.settings import Params
+from specmaskfoley.storage.rows import Join, ShardRows
+
+
+def token_rows(params: Params, split: str, *, video: bool) -> ShardRows:
+    """Tokens and audio prompts of a split as rows; with video features if asked, else in training with the sounds of
+    data.audio behind the clips.
+
+    Columns tokens (F, T) int16, audio_prompt (P,) float16; with video sync (t, d) float16, semantic_mean (d,) float32.
+    """
+    columns = ["audio_prompt", *(["sync", "semantic_mean"] if video else [])]
+    sets: list[Join] = [{params.paths.tokens: ["tokens"], params.paths.features: columns}]
+    if split == "train" and not video:
+        sets.append({params.paths.audio: ["tokens", "audio_prompt"]})
+    return ShardRows(sets, split)
+
+
+def load_token_clips(params: Params, split: str, *, video: bool) -> TokenClips:
+    """The clips of `token_rows` in memory."""
+    rows = token_rows(params, split, video=video)
+    groups = [rows.read(group) for group in range(len(rows.group_sizes))]
+    columns = {name: torch.from_numpy(np.concatenate([group[name] for group in groups])) for name in groups[0]}
+    return TokenClips(
+        ids=rows.ids,
+        tokens=columns["tokens"].flatten(1),
+        prompt=columns["audio_prompt"],
+        sync=columns.get("sync"),
+        semantic=columns.get("semantic_mean"),
+    )

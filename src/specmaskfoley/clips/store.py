@@ -1,0 +1,158 @@
+"""Where fetched clips lie, and what became of each that was tried.
+
+    <fetch.folder>/clips/ab/<clip_id>.mp4   whole files only; ab: of a hash, so that no directory gets 200,000 entries
+    <fetch.folder>/journal.jsonl            one line a try
+    <fetch.folder>/session.json             the present run
+
+A run that was killed goes on in the next one as if nothing had happened: what it concluded is not tried again, so that
+both together give what one undisturbed run gives. The run after a finished one, or with another source, another access
+or other states to try again, tries again what may have changed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from collections.abc import Collection, Iterable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from specmaskfoley.clips.vggsound import VggSoundClip, Wanted, list_row
+from specmaskfoley.storage.files import read_json, write_json
+from specmaskfoley.storage.journal import Journal
+from specmaskfoley.storage.tables import LISTED
+
+PASSING = ("failed", "corrupt")
+"""States that every run tries again."""
+
+ACCESS = ("geo_blocked", "age_restricted")
+"""States that are tried again with other cookies or another proxy."""
+
+LASTING = ("missing", "private", "removed")
+"""States that are tried again only when `fetch.again` names them."""
+
+
+class Store:
+    """The fetched clips of `fetch.folder`; use it in `with`, one process at a time. Its methods are for any thread.
+
+    Args:
+        folder: fetch.folder.
+        source: data.source; what another source could not give is tried again.
+        access: stands for cookies and proxy; see ACCESS.
+        again: states to try again that are not tried by themselves.
+    """
+
+    def __init__(self, folder: Path, *, source: str, access: str = "", again: Collection[str] = ()) -> None:
+        if unknown := set(again) - {*PASSING, *ACCESS, *LASTING}:
+            raise ValueError(
+                f"fetch.again={', '.join(sorted(unknown))}: expected any of {', '.join((*ACCESS, *LASTING))}"
+            )
+        self.folder = folder
+        self._source, self._access, self._again = source, access, frozenset(again)
+        self._mutex = threading.Lock()
+        self._file_lock = FileLock(folder / ".lock")
+
+    def __enter__(self) -> Store:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self._file_lock.acquire(timeout=0)
+        except Timeout:
+            print(f"clips: another run fetches into {self.folder}; waiting for it", flush=True)
+            self._file_lock.acquire()
+        try:
+            last = read_json(self._session_path) if self._session_path.exists() else {}
+            self._session = int(last.get("number", 0))
+            if last != self._present(finished=False):
+                self._session += 1
+                write_json(self._session_path, self._present(finished=False))
+            self._journal = Journal(self.folder / "journal.jsonl")
+        except BaseException:
+            self._file_lock.release()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            write_json(self._session_path, self._present(finished=True))
+        self._journal.close()
+        self._file_lock.release()
+
+    def path(self, clip_id: str) -> Path:
+        """Where a clip's file belongs, be it there or not."""
+        return self.folder / "clips" / hashlib.sha256(clip_id.encode()).hexdigest()[:2] / f"{clip_id}.mp4"
+
+    def to_fetch(self, clips: Iterable[VggSoundClip]) -> list[VggSoundClip]:
+        """Those of the clips that this run has to try."""
+        return [clip for clip in clips if self._is_open(clip.clip_id)]
+
+    def conclude(self, clip_id: str, state: str = LISTED, reason: str = "") -> None:
+        """Note the end of a try: LISTED if the file is in its place, else a state and its reason."""
+        with self._mutex:
+            record = {
+                "state": state,
+                "reason": reason,
+                "tried_at": _now(),
+                "tries": self.tries(clip_id) + 1,
+                "session": self._session,
+                "source": self._source,
+                "access": self._access,
+            }
+            self._journal.add(clip_id, record)
+
+    def tries(self, clip_id: str) -> int:
+        """Runs that have concluded on a clip."""
+        return int((self._journal.get(clip_id) or {}).get("tries", 0))
+
+    def rows(self, items: Sequence[Wanted]) -> list[dict[str, Any]]:
+        """The clip list's rows; every listed clip must have been concluded, now or earlier."""
+        rows = []
+        for item in items:
+            record = self._journal.get(item.clip.clip_id) or {}
+            rows.append(
+                list_row(
+                    item,
+                    self.path(item.clip.clip_id),
+                    str(record.get("source", self._source)),
+                    **{name: record[name] for name in ("state", "reason", "tried_at", "tries") if name in record},
+                )
+            )
+        return rows
+
+    def _present(self, *, finished: bool) -> dict[str, Any]:
+        """What session.json says of this run."""
+        access = {"source": self._source, "access": self._access, "again": sorted(self._again)}
+        return {"number": self._session, "finished": finished, **access}
+
+    @property
+    def _session_path(self) -> Path:
+        return self.folder / "session.json"
+
+    def _is_open(self, clip_id: str) -> bool:
+        record, here = self._journal.get(clip_id), self.path(clip_id).exists()
+        if here and (record is None or record["state"] != LISTED):
+            self.conclude(clip_id)  # a kill came between the file and its line
+            return False
+        if record is None or record["state"] == LISTED:
+            return not here
+        if record["session"] == self._session:
+            return False
+        return (
+            record["state"] in PASSING
+            or record["state"] in self._again
+            or record["source"] != self._source
+            or (record["state"] in ACCESS and record["access"] != self._access)
+        )
+
+
+def _now() -> str:
+    """UTC to the second; SOURCE_DATE_EPOCH, where it is set, makes results repeatable to the byte."""
+    epoch = os.environ.get("SOURCE_DATE_EPOCH")
+    time = datetime.fromtimestamp(int(epoch), UTC) if epoch else datetime.now(UTC)
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ")

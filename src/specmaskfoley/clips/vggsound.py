@@ -1,0 +1,227 @@
+"""VGGSound's lists: which clips are wanted, by the splits of MMAudio.
+
+A list is a TSV `id<TAB>label` with that header; an id is a YouTube id (11 characters), `_`, and the second at which the
+ten seconds begin, in six digits. Labels hold commas, and are taken as they stand.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from specmaskfoley.settings import Params
+from specmaskfoley.storage.tables import LISTED, SPLITS
+from specmaskfoley.weights.download import Transfer, discard, download
+
+CLIP_S = 10
+"""Seconds of every clip of VGGSound."""
+
+COMMIT = "974010a026c731054592d8f777218bd9d85a6c24"
+LISTS_URL = "https://raw.githubusercontent.com/hkchengrex/MMAudio/{commit}/sets/vgg-{split}.tsv"
+BLOBS = {
+    "train": "e76c036d1513a1942e728b299fa7fef994fca7a8",
+    "val": "710130de14c57fdb735088bf8d621608ae3fdfcb",
+    "test": "45bd93f9f5099a87bce81ea87d4336b299cde7f3",
+}
+"""Git's content hashes of MMAudio's lists at COMMIT."""
+
+CLIP_ID = re.compile(r"([A-Za-z0-9_-]{11})_([0-9]{6})")
+"""YouTube id and the second at which a clip starts."""
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class VggSoundClip:
+    """Ten seconds of a YouTube video."""
+
+    youtube_id: str
+    start_s: int
+    label: str
+    split: str
+
+    @property
+    def clip_id(self) -> str:
+        return f"{self.youtube_id}_{self.start_s:06d}"
+
+    @property
+    def end_s(self) -> int:
+        return self.start_s + CLIP_S
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A clip of the lists, and LISTED, or the state and reason that keep it out before anything is fetched."""
+
+    clip: VggSoundClip
+    state: str = LISTED
+    reason: str = ""
+
+
+def parse_list(text: str, *, split: str, where: str) -> list[VggSoundClip]:
+    """The clips of one list, in its order; of a repeated id the first line counts.
+
+    Raises:
+        ValueError: with the number of the wrong line.
+    """
+    # Not splitlines(): a label may hold a form feed or U+2028, which are no line ends here.
+    lines = text.removeprefix("\ufeff").replace("\r\n", "\n").split("\n")
+    if lines[0].split("\t") != ["id", "label"]:
+        raise ValueError(f"{where}:1: expected the header id<TAB>label, found {lines[0]!r}")
+    clips: dict[str, VggSoundClip] = {}
+    for number, line in enumerate(lines[1:], start=2):
+        if not line.strip():
+            continue
+        cells = line.split("\t")
+        if len(cells) != 2:
+            raise ValueError(f"{where}:{number}: expected id<TAB>label, found {len(cells)} cells")
+        found = CLIP_ID.fullmatch(cells[0].strip())
+        if found is None:
+            raise ValueError(
+                f"{where}:{number}: {cells[0]!r} is not a YouTube id of 11 characters, _, and 6 digits for the second"
+            )
+        if not (label := cells[1].strip()):
+            raise ValueError(f"{where}:{number}: the label of {cells[0]!r} is empty")
+        clips.setdefault(found[0], VggSoundClip(found[1], int(found[2]), label, split))
+    return list(clips.values())
+
+
+def load_lists(params: Params) -> dict[str, list[VggSoundClip]]:
+    """Split -> clips, from MMAudio's lists (fetched once, checked by hash) or a directory of one's own.
+
+    Raises:
+        ValueError: a list is absent, or a line of it is wrong.
+    """
+    named = params.data.lists or ""
+    folder = _fetch_lists(params) if named == "mmaudio" else Path(named)
+    lists = {}
+    for split in SPLITS:
+        path = folder / f"{split}.tsv"
+        try:
+            text = path.read_text(encoding="utf-8")
+        except OSError:
+            raise ValueError(
+                f"data.lists={named!r}: {path} cannot be read; give mmaudio, or a directory with "
+                f"{', '.join(f'{name}.tsv' for name in SPLITS)}"
+            ) from None
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from None
+        lists[split] = parse_list(text, split=split, where=str(path))
+    return lists
+
+
+def shared_videos(lists: Mapping[str, Sequence[VggSoundClip]]) -> dict[str, str]:
+    """YouTube ids in val or test -> the split, test before val."""
+    return {clip.youtube_id: split for split in ("val", "test") for clip in lists.get(split, ())}
+
+
+def draw(items: Sequence[Item], limit: int | None, seed: int, key: Callable[[Item], tuple[str, str]]) -> list[Item]:
+    """`limit` of the items, in their order: as many of each label as can be, the same ones for the same seed.
+
+    A draw of fewer is part of a draw of more: first one of each label, then the second of each, and so on.
+
+    Args:
+        key: an item's id and label.
+    """
+    if limit is None or limit >= len(items):
+        return list(items)
+
+    def lot(number: int) -> str:
+        return hashlib.sha256(f"{seed}\0{key(items[number])[0]}".encode()).hexdigest()
+
+    by_label: dict[str, list[int]] = {}
+    for number in sorted(range(len(items)), key=lot):
+        by_label.setdefault(key(items[number])[1], []).append(number)
+    ranked = sorted((rank, lot(number), number) for numbers in by_label.values() for rank, number in enumerate(numbers))
+    return [items[number] for number in sorted(number for _, _, number in ranked[:limit])]
+
+
+def wanted(params: Params, universe: Collection[str] | None = None) -> list[Wanted]:
+    """The clips to have, by `data.lists`, `data.limit` and `data.exclude_shared`; prints what the lists share.
+
+    Training clips of a video that val or test also hold are `duplicate`; a limit passes over them.
+
+    Args:
+        universe: clip ids that can be had at all, if that is known; the limit draws from these.
+    """
+    lists = load_lists(params)
+    held_out = shared_videos(lists)
+    result = []
+    for split, clips in lists.items():
+        here = [clip for clip in clips if universe is None or clip.clip_id in universe]
+        shared = [clip for clip in here if split == "train" and clip.youtube_id in held_out]
+        if shared:
+            what = "kept out of" if params.data.exclude_shared else "left in"
+            print(f"clips: {len(shared)} of {len(here)} clips of train are of videos in val or test: {what} training")
+        left_out = set(shared) if params.data.exclude_shared else set()
+        free = [clip for clip in here if clip not in left_out]
+        limit = params.data.limit_of(split)
+        chosen = draw(free, limit, params.seed, lambda clip: (clip.clip_id, clip.label))
+        kept = set(chosen) | (left_out if limit is None else set())
+        for clip in here:
+            if clip in kept:
+                reason = f"its video is also in {held_out[clip.youtube_id]}" if clip in left_out else ""
+                result.append(Wanted(clip, "duplicate", reason) if clip in left_out else Wanted(clip))
+    if not result:
+        raise ValueError(
+            f"data.lists={params.data.lists!r}: no clip is wanted; the lists, or what is left of them, are empty"
+        )
+    return result
+
+
+def list_row(
+    item: Wanted,
+    path: Path,
+    source: str,
+    *,
+    state: str = LISTED,
+    reason: str = "",
+    tried_at: str | None = None,
+    tries: int | None = None,
+) -> dict[str, Any]:
+    """A row of storage.tables.CLIP_LIST_SCHEMA; what the lists say against a clip comes before what its source says."""
+    clip = item.clip
+    if item.state != LISTED:
+        state, reason, tried_at, tries = item.state, item.reason, None, None
+    return {
+        "clip_id": clip.clip_id,
+        "path": path.as_posix(),
+        "label": clip.label,
+        "split": clip.split,
+        "events": None,
+        "source": source,
+        "state": state,
+        "reason": reason,
+        "tried_at": tried_at,
+        "tries": tries,
+    }
+
+
+def blob_id(content: bytes) -> str:
+    """Git's hash of a file's content."""
+    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+
+
+def _fetch_lists(params: Params) -> Path:
+    fetch = params.fetch
+    folder = Path(fetch.folder) / "lists" / COMMIT[:7]
+    folder.mkdir(parents=True, exist_ok=True)
+    transfer = Transfer(proxy=fetch.proxy, retries=fetch.retries, timeout_s=fetch.timeout_s)
+    for split in SPLITS:
+        path = folder / f"{split}.tsv"
+        if path.exists() and blob_id(path.read_bytes()) == BLOBS[split]:
+            continue
+        url, part = LISTS_URL.format(commit=COMMIT, split=split), path.with_suffix(".part")
+        download(url, part, transfer, title=f"list of {split}")
+        if (found := blob_id(part.read_bytes())) != BLOBS[split]:
+            discard(part)
+            raise ValueError(
+                f"{url}: expected the content with git hash {BLOBS[split]}, found {found}; is a proxy in between?"
+            )
+        part.rename(path)
+        discard(part)
+    return folder

@@ -1,0 +1,285 @@
+"""SpecVQGAN: mel-spectrogram <-> a grid of discrete tokens (Iashin & Rahtu 2021, v-iashin/SpecVQGAN).
+
+Module names are upstream's, so that its public checkpoint loads by name. `stem` is ours: stem x stem mel
+pixels are folded into channels first, which is what makes the mini codec affordable on a CPU; 1 is upstream.
+
+Shape letters: B batch, M mel bands, L mel frames, F = M / 16 token rows, T = L / 16 token columns, C code width.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from specmaskfoley.settings import Codec as CodecSettings
+from specmaskfoley.weights.reading import load_strictly
+
+
+class Quantized(NamedTuple):
+    tokens: Tensor
+    """(B, F, T) int64."""
+    latents: Tensor
+    """(B, C, F, T) before quantisation."""
+    codes: Tensor
+    """(B, C, F, T) nearest codebook vectors."""
+
+
+class Codec(nn.Module):
+    """Normalised mel (B, 1, M, L) <-> tokens (B, F, T)."""
+
+    def __init__(self, settings: CodecSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        self.encoder = Encoder(settings)
+        self.decoder = Decoder(settings)
+        self.quantize = Quantizer(settings.codebook_size, settings.code_width)
+        self.quant_conv = nn.Conv2d(settings.code_width, settings.code_width, 1)
+        self.post_quant_conv = nn.Conv2d(settings.code_width, settings.code_width, 1)
+
+    def load_official(self, tensors: Mapping[str, Tensor], where: str) -> None:
+        """Load the `state_dict` of upstream's checkpoint; its loss networks (`loss.`) are passed over.
+
+        Raises:
+            ValueError: other names or shapes than upstream's; nothing is changed then.
+        """
+        load_strictly(self, tensors, where, ignore=("loss.",))
+
+    def encode_latents(self, mel: Tensor) -> Tensor:
+        """(B, 1, M, L) -> (B, C, F, T), not yet quantised."""
+        return self.quant_conv(self.encoder(mel))  # type: ignore[no-any-return]
+
+    def encode(self, mel: Tensor) -> Quantized:
+        latents = self.encode_latents(mel)
+        tokens = self.quantize(latents)
+        return Quantized(tokens, latents, self.quantize.lookup(tokens))
+
+    def decode_latents(self, codes: Tensor) -> Tensor:
+        """(B, C, F, T) -> (B, 1, M, L)."""
+        return self.decoder(self.post_quant_conv(codes))  # type: ignore[no-any-return]
+
+    def decode(self, tokens: Tensor) -> Tensor:
+        """(B, F, T) -> (B, 1, M, L)."""
+        return self.decode_latents(self.quantize.lookup(tokens))
+
+
+class Quantizer(nn.Module):
+    """Nearest codebook vector by squared Euclidean distance."""
+
+    def __init__(self, codebook_size: int, code_width: int) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(codebook_size, code_width)
+
+    def forward(self, latents: Tensor) -> Tensor:
+        """(B, C, F, T) -> (B, F, T)."""
+        flat = latents.permute(0, 2, 3, 1)
+        return nearest_code(flat.flatten(0, 2), self.embedding.weight).view(flat.shape[:-1])
+
+    def lookup(self, tokens: Tensor) -> Tensor:
+        """(B, F, T) -> (B, C, F, T)."""
+        return self.embedding(tokens).permute(0, 3, 1, 2)  # type: ignore[no-any-return]
+
+
+def nearest_code(vectors: Tensor, codebook: Tensor) -> Tensor:
+    """(n, C), (K, C) -> (n,) index of the nearest row; in float32, ties go to the lower index."""
+    vectors, codebook = vectors.float(), codebook.float()
+    distance = codebook.square().sum(1) - 2 * vectors @ codebook.T
+    return distance.argmin(1)
+
+
+class Encoder(nn.Module):
+    def __init__(self, settings: CodecSettings) -> None:
+        super().__init__()
+        widths = [settings.channels * mult for mult in settings.channel_mults]
+        self.stem = settings.stem
+        self.conv_in = nn.Conv2d(settings.stem**2, settings.channels, 3, padding=1)
+        self.down = nn.ModuleList()
+        inputs = settings.channels
+        for index, width in enumerate(widths):
+            last = index == len(widths) - 1
+            self.down.append(
+                Level(
+                    inputs,
+                    width,
+                    settings.encoder_blocks,
+                    settings.attention and last,
+                    downsample=None if last else Downsample(width),
+                )
+            )
+            inputs = width
+        self.mid = Middle(inputs, settings.attention)
+        self.norm_out = group_norm(inputs)
+        self.conv_out = nn.Conv2d(inputs, settings.code_width, 3, padding=1)
+
+    def forward(self, mel: Tensor) -> Tensor:
+        x = self.conv_in(F.pixel_unshuffle(mel, self.stem))
+        for level in self.down:
+            x = level(x)
+        return self.conv_out(F.silu(self.norm_out(self.mid(x))))  # type: ignore[no-any-return]
+
+
+class Decoder(nn.Module):
+    def __init__(self, settings: CodecSettings) -> None:
+        super().__init__()
+        widths = [settings.channels * mult for mult in settings.channel_mults]
+        inputs = widths[-1]
+        self.stem = settings.stem
+        self.conv_in = nn.Conv2d(settings.code_width, inputs, 3, padding=1)
+        self.mid = Middle(inputs, settings.attention)
+        levels = []
+        for index in reversed(range(len(widths))):
+            last = index == len(widths) - 1
+            levels.append(
+                Level(
+                    inputs,
+                    widths[index],
+                    settings.decoder_blocks,
+                    settings.attention and last,
+                    upsample=None if index == 0 else Upsample(widths[index]),
+                )
+            )
+            inputs = widths[index]
+        self.up = nn.ModuleList(reversed(levels))  # indexed by level, run from the deepest (upstream's order)
+        self.norm_out = group_norm(inputs)
+        self.conv_out = nn.Conv2d(inputs, settings.stem**2, 3, padding=1)
+
+    def forward(self, codes: Tensor) -> Tensor:
+        x = self.mid(self.conv_in(codes))
+        for level in reversed(self.up):
+            x = level(x)
+        return F.pixel_shuffle(self.conv_out(F.silu(self.norm_out(x))), self.stem)
+
+
+class Level(nn.Module):
+    """Residual blocks of one resolution, then a change of resolution."""
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        blocks: int,
+        attention: bool,
+        downsample: nn.Module | None = None,
+        upsample: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        self.block = nn.ModuleList(ResidualBlock(inputs if i == 0 else outputs, outputs) for i in range(blocks))
+        self.attn = nn.ModuleList(Attention(outputs) for _ in range(blocks if attention else 0))
+        if downsample is not None:
+            self.downsample = downsample
+        if upsample is not None:
+            self.upsample = upsample
+
+    def forward(self, x: Tensor) -> Tensor:
+        for index, block in enumerate(self.block):
+            x = block(x)
+            if len(self.attn):
+                x = self.attn[index](x)
+        for name in ("downsample", "upsample"):
+            if hasattr(self, name):
+                x = getattr(self, name)(x)
+        return x
+
+
+class Middle(nn.Module):
+    def __init__(self, width: int, attention: bool) -> None:
+        super().__init__()
+        self.block_1 = ResidualBlock(width, width)
+        self.attn_1 = Attention(width) if attention else nn.Identity()
+        self.block_2 = ResidualBlock(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.block_2(self.attn_1(self.block_1(x)))  # type: ignore[no-any-return]
+
+
+class ResidualBlock(nn.Module):
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.norm1 = group_norm(inputs)
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=1)
+        self.norm2 = group_norm(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1)
+        if inputs != outputs:
+            self.nin_shortcut = nn.Conv2d(inputs, outputs, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.conv1(F.silu(self.norm1(x)))
+        h = self.conv2(F.silu(self.norm2(h)))
+        return (self.nin_shortcut(x) if hasattr(self, "nin_shortcut") else x) + h  # type: ignore[no-any-return]
+
+
+class Attention(nn.Module):
+    """Single-head attention over all positions."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = group_norm(width)
+        self.q = nn.Conv2d(width, width, 1)
+        self.k = nn.Conv2d(width, width, 1)
+        self.v = nn.Conv2d(width, width, 1)
+        self.proj_out = nn.Conv2d(width, width, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.norm(x)
+        q, k, v = (layer(h).flatten(2).transpose(1, 2) for layer in (self.q, self.k, self.v))
+        mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(x.shape)
+        return x + self.proj_out(mixed)  # type: ignore[no-any-return]
+
+
+class Downsample(nn.Module):
+    """Stride-2 convolution; pads right and bottom only (upstream)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(width, width, 3, stride=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(F.pad(x, (0, 1, 0, 1)))  # type: ignore[no-any-return]
+
+
+class Upsample(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(width, width, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(F.interpolate(x, scale_factor=2, mode="nearest"))  # type: ignore[no-any-return]
+
+
+def group_norm(width: int) -> nn.GroupNorm:
+    return nn.GroupNorm(math.gcd(32, width), width, eps=1e-6)
+
+
+class Discriminator(nn.Module):
+    """PatchGAN over the mel (Isola et al. 2017): (B, 1, M, L) -> (B, 1, m, l) realness of overlapping patches."""
+
+    def __init__(self, width: int = 64, layers: int = 3) -> None:
+        super().__init__()
+        parts: list[nn.Module] = [nn.Conv2d(1, width, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
+        inputs = width
+        for index in range(1, layers + 1):
+            outputs = width * min(2**index, 8)
+            stride = 2 if index < layers else 1
+            parts += [
+                nn.Conv2d(inputs, outputs, 4, stride=stride, padding=1, bias=False),
+                group_norm(outputs),
+                nn.LeakyReLU(0.2),
+            ]
+            inputs = outputs
+        parts.append(nn.Conv2d(inputs, 1, 4, padding=1))
+        self.net = nn.Sequential(*parts)
+
+    def forward(self, mel: Tensor) -> Tensor:
+        return self.net(mel)  # type: ignore[no-any-return]
+
+
+def codebook_usage(tokens: Tensor, codebook_size: int) -> tuple[Tensor, Tensor]:
+    """Share of codes used, and perplexity exp(H) of the code histogram (at most codebook_size)."""
+    counts = torch.bincount(tokens.flatten(), minlength=codebook_size).double()
+    share = counts / counts.sum()
+    entropy = -torch.special.xlogy(share, share).sum()
+    return (counts > 0).double().mean(), entropy.exp()

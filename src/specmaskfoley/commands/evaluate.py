@@ -1,0 +1,135 @@
+"""The console command `specmaskfoley evaluate`: any system's sounds, by the judges of a profile."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from specmaskfoley.device import start
+from specmaskfoley.evaluation.agreement import SOUND_SUFFIXES, VIDEO_SUFFIXES, Found, find_files
+from specmaskfoley.evaluation.compare import TRUE, Entries, compare, compare_as_published
+from specmaskfoley.evaluation.judging import judging
+from specmaskfoley.evaluation.loading import load_panel
+from specmaskfoley.report.tables import markdown_table
+from specmaskfoley.settings import Params
+from specmaskfoley.storage.files import write_json
+
+_NAMED = 20
+
+
+def evaluate(
+    params_file: Path,
+    generated: Sequence[str],
+    reference: Path,
+    *,
+    videos: Path | None = None,
+    pattern: str = "*",
+    duration_s: float | None = None,
+    profile: str | None = None,
+    min_coverage: float | None = None,
+    as_published: bool = False,
+    out: Path | None = None,
+) -> list[str]:
+    """Score folders of sounds; lines for the terminal. See `specmaskfoley evaluate --help`.
+
+    Raises:
+        ValueError, OSError: naming the folder, file or setting and what to do.
+    """
+    params = settings(params_file, profile, duration_s, min_coverage)
+    entries = find_entries(generated, reference, videos, pattern, params)
+    out = None if out is None else out.resolve()
+    os.chdir(params_file.resolve().parent)  # paths in params.yaml count from its own directory
+    with judging(load_panel(params, start(params)), params) as judge:
+        if as_published:
+            scores = compare_as_published(judge, entries)
+            lines = [markdown_table(scores), f"as av-benchmark computes them, at {judge.panel.duration_s:g} s"]
+            result: dict[str, Any] = {"systems": scores, "as_published": True}
+        else:
+            comparison = compare(judge, entries, params.evaluate, params.seed)
+            scores, clips = comparison.scores(), comparison.summary()
+            lines = [
+                markdown_table(scores),
+                f"{clips['clips']} clips of {clips['duration_s']:g} s, {clips['coverage']:.1%} of the reference, "
+                f"list {clips['hash']}",
+                *_named("not scored", clips["excluded"]),
+                *_named("noted", clips["noted"]),
+            ]
+            intervals = comparison.intervals(params.evaluate.resamples, params.seed)
+            true = scores.pop(TRUE)
+            result = {"systems": scores, "reference": true, "intervals": intervals, "clips": clips}
+    if out is not None:
+        write_json(out, result | {"profile": params.profile, "judges": params.judges.kind})
+        lines.append(f"written to {out}")
+    return lines
+
+
+def settings(params_file: Path, profile: str | None, duration_s: float | None, min_coverage: float | None) -> Params:
+    """The settings of a profile, with another duration and coverage.
+
+    Raises:
+        ValueError: the judges cannot hear this duration.
+    """
+    params = Params.load(params_file, profile)
+    raw = params.model_dump()
+    if duration_s is not None and duration_s != params.audio.duration_s:
+        if params.judges.kind == "mini":
+            raise ValueError(
+                f"--duration-s {duration_s:g}: the judges of profile {params.profile} were trained on sounds of "
+                f"{params.audio.duration_s:g} s; leave the option out, or take --profile vggsound"
+            )
+        raw["audio"]["duration_s"] = float(duration_s)
+        raw["prepare"]["min_duration_s"] = min(params.prepare.min_duration_s, float(duration_s))
+    if min_coverage is not None:
+        raw["evaluate"]["min_coverage"] = min_coverage
+    return Params.model_validate(raw)
+
+
+def find_entries(
+    generated: Sequence[str], reference: Path, videos: Path | None, pattern: str, params: Params
+) -> Entries:
+    """The files of all folders, by clip; NAME=DIR given again is another take of NAME.
+
+    Raises:
+        ValueError: a folder is missing or holds no sounds, or a name is taken.
+    """
+    true = find_files(reference.resolve(), (*SOUND_SUFFIXES, *VIDEO_SUFFIXES))
+    clips = [*true.files, *true.trouble]
+    shown: Found | None = None
+    if videos is not None:
+        shown = find_files(videos.resolve(), VIDEO_SUFFIXES, known=clips)
+    elif all(path.suffix.lower() in VIDEO_SUFFIXES for path in true.files.values()):
+        shown = true
+    systems: dict[str, list[Found]] = {}
+    for item in generated:
+        name, folder = _named_folder(item)
+        if name == TRUE:
+            raise ValueError(f"--generated {item}: {TRUE} is the reference's own row; give another name")
+        systems.setdefault(name, []).append(
+            find_files(folder, (*SOUND_SUFFIXES, *VIDEO_SUFFIXES), pattern, known=clips)
+        )
+    return Entries(
+        reference=true,
+        videos=shown,
+        systems=systems,
+        shortest_s=min(params.prepare.min_duration_s, params.audio.duration_s),
+    )
+
+
+def _named_folder(item: str) -> tuple[str, Path]:
+    """NAME=DIR, or DIR, whose name is then its last part."""
+    if "=" in item and not Path(item).is_dir():
+        name, folder = item.split("=", 1)
+        if not name:
+            raise ValueError(f"--generated {item}: expected NAME=DIR or DIR")
+        return name, Path(folder).resolve()
+    path = Path(item).resolve()
+    return path.name, path
+
+
+def _named(what: str, clips: dict[str, str]) -> list[str]:
+    """The first clips of a list with their reasons."""
+    lines = [f"{what}: {len(clips)} clips"] if clips else []
+    lines += [f"  {clip}: {reason}" for clip, reason in list(clips.items())[:_NAMED]]
+    return [*lines, *([f"  and {len(clips) - _NAMED} more; --out FILE writes all"] if len(clips) > _NAMED else [])]

@@ -1,0 +1,246 @@
+"""What running the active profile will take: downloads and their licences, what is computed, what is stored."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from specmaskfoley.backbone.trained import build_backbone
+from specmaskfoley.clips.folder import SUFFIXES
+from specmaskfoley.clips.sounds import find_sounds
+from specmaskfoley.clips.vggsound import load_lists, shared_videos
+from specmaskfoley.codec.network import Codec
+from specmaskfoley.control.trained import build_control
+from specmaskfoley.encoders.synchformer import SynchformerEncoder
+from specmaskfoley.settings import Params, Synchformer
+from specmaskfoley.storage.tables import LISTED, SPLITS
+from specmaskfoley.systems import SYSTEMS, takes_of
+from specmaskfoley.weights.lock import WeightFile, locked, read_lock
+
+_HALF, _SINGLE, _TOKEN = 2, 4, 2
+"""Bytes of a feature, a weight and a token on disk."""
+
+_SAMPLE_BYTES = 1.2
+"""A FLAC sample, roughly."""
+
+
+_VGGSOUND = {"train": 182_000, "val": 2_000, "test": 15_000}
+"""Clips of MMAudio's lists, roughly."""
+
+_CLIP_BYTES = {"youtube": 2_200_000, "archive": 1_600_000}
+"""A fetched clip, roughly: ten seconds at 360 lines; the archive's own files."""
+
+_PARTS, _PART_BYTES = 20, 16_000_000_000
+"""Of the archive, roughly."""
+
+_NEAR = 0.1
+"""How far estimated numbers of clips may be off."""
+
+
+@dataclass(frozen=True)
+class _Clips:
+    """Clips by split, as far as they can be known now; where the numbers come from; how many are to be fetched."""
+
+    counts: Mapping[str, int] | None
+    told: str
+    fetched: int = 0
+
+
+def plan(params: Params) -> Iterator[str]:
+    """Lines for the terminal."""
+    clips = _clips(params)
+    yield f"profile {params.profile}, data.source {params.data.source}: {clips.told}"
+    if params.data.source in _CLIP_BYTES:
+        yield ""
+        yield from _fetched(params, clips.fetched)
+    if params.data.audio:
+        yield ""
+        yield from _sounds(params)
+    yield ""
+    yield from _downloads(params)
+    yield ""
+    yield from _stored(params, clips.counts)
+
+
+def _fetched(params: Params, clips: int) -> Iterator[str]:
+    source, fetch = params.data.source, params.fetch
+    folder = Path(fetch.folder)
+    here = sum(1 for _ in folder.glob("clips/*/*.mp4"))
+    yield f"fetched into {folder} (sizes are estimates; dvc repro does it, a killed run goes on where it stopped):"
+    each = _CLIP_BYTES[source]
+    yield f"  {clips} clips of about {_size(each)}: {_size(clips * each)}; {here} clips are here"
+    if source == "archive":
+        parts = _parts(params)
+        yield (
+            f"  transferred: up to {parts} of {_PARTS} parts of about {_size(_PART_BYTES)}, "
+            f"{_size(parts * _PART_BYTES)}; keep about {_size(_PART_BYTES)} free for the part at hand"
+        )
+    else:
+        hours = clips * fetch.interval_s / fetch.workers / 3600
+        yield (
+            f"  fetch.interval_s={fetch.interval_s:g} and fetch.workers={fetch.workers} alone take {hours:.1f} h; "
+            "clips that are no longer on YouTube take no space"
+        )
+
+
+def _sounds(params: Params) -> Iterator[str]:
+    audio = params.audio
+    sounds = find_sounds(params.data.audio)
+    held = sum(path.stat().st_size for path in sounds.values() if path.exists())
+    each = _TOKEN * audio.token_rows * audio.token_columns + _HALF * params.encoders.prompt.width
+    yield f"sounds without picture (data.audio): {len(sounds)} files of {_size(held)}, read where they lie"
+    ledger = Path(params.paths.audio_ledger)
+    known = _known(ledger, "audio")
+    if known is None:
+        yield (
+            f"  stored: {_size(each)} for every {audio.duration_s:g} s, at least {_size(len(sounds) * each)} if "
+            "all are usable; a long sound gives several"
+        )
+    else:
+        ready = known["train", "ready"]
+        yield (
+            f"  {ready} usable parts of {audio.duration_s:g} s among {known.total()} rows of {ledger}: tokens and "
+            f"prompts {_size(ready * each)}"
+        )
+
+
+def _downloads(params: Params) -> Iterator[str]:
+    names, lock = params.needed_weights(), read_lock()
+    if not names:
+        yield "weights downloaded: nothing; every network is trained here"
+        return
+    yield "weights downloaded (dvc repro does it, or: specmaskfoley weights fetch):"
+    missing = []
+    for name in names:
+        entry = locked(name, lock)
+        here = (Path(params.weights.folder) / entry.file).exists()
+        missing += [] if here else [entry.size]
+        yield f"  {name:30} {_size(entry.size):>10}  {'here' if here else 'missing':8} {_licence(entry)}"
+    unstated = f" and {missing.count(None)} files of unstated size" if None in missing else ""
+    yield f"  still to download: {_size(sum(size or 0 for size in missing))}{unstated}"
+
+
+def _stored(params: Params, clips: Mapping[str, int] | None) -> Iterator[str]:
+    audio, encoders, frames = params.audio, params.encoders, params.num_sync_frames
+    num_sync = SynchformerEncoder.num_features(frames) if isinstance(encoders.sync, Synchformer) else frames
+    widths = num_sync * encoders.sync.width + params.num_semantic_frames * encoders.semantic.width
+    features = _HALF * (widths + 2 * encoders.prompt.width) + _SINGLE * encoders.semantic.width  # and their mean
+    tokens = _TOKEN * audio.token_rows * audio.token_columns
+    yield "computed and stored:"
+    yield (
+        f"  a clip: sync {num_sync} x {encoders.sync.width}, semantic {params.num_semantic_frames} x "
+        f"{encoders.semantic.width}, prompts 2 x {encoders.prompt.width} ({_size(features)}), "
+        f"tokens {audio.token_rows} x {audio.token_columns} ({_size(tokens)})"
+    )
+    if clips is not None:
+        total = sum(clips.values())
+        takes = sum(len(takes_of(system, params)) for system in SYSTEMS)
+        samples = clips["test"] * takes * audio.num_samples * _SAMPLE_BYTES
+        yield f"  {total} clips: features {_size(total * features)}, tokens {_size(total * tokens)}"
+        yield f"  {clips['test']} test clips in {takes} takes by {len(SYSTEMS)} systems: {_size(int(samples))} of FLAC"
+    with torch.device("meta"):
+        backbone = build_backbone(params)
+        networks = {"codec": Codec(params.codec), "backbone": backbone, "control": build_control(backbone, params)}
+    recipes = {"codec": params.train_codec, "backbone": params.train_backbone, "control": params.train_control}
+    for name, network in networks.items():
+        count, recipe = sum(parameter.numel() for parameter in network.parameters()), recipes[name]
+        how = f"{recipe.optim.steps} steps of batch {recipe.optim.batch_size}" if recipe else "official, not trained"
+        yield f"  {name:9} {count / 1e6:8.1f} M parameters, {_size(count * _SINGLE)}: {how}"
+
+
+def _clips(params: Params) -> _Clips:
+    if params.data.source == "world":
+        world = params.world
+        found = {"train": world.train_clips, "val": world.val_clips, "test": world.test_clips}
+        return _Clips(found, f"{_splits(found)} clips to render")
+    wanted, estimated = _wanted(params) if params.data.listed else (None, False)
+    about = "about " if estimated else ""
+    videos = f"; {_videos(params)}" if params.data.source == "folder" else ""
+    stale = ""
+    for table, state in ((params.paths.ledger, "ready"), (params.paths.clip_list, LISTED)):
+        known = _known(Path(table), params.data.source)
+        if known is None:
+            continue
+        total = {split: sum(count for (one, _), count in known.items() if one == split) for split in SPLITS}
+        if wanted is not None and not _near(total, wanted, _NEAR if estimated else 0.0):
+            stale = stale or f" ({table} is of another choice: {_splits(total)})"
+            continue
+        found = {split: known[split, state] for split in SPLITS}
+        which = "usable" if state == "ready" else "listed"
+        fetched = sum(count for (_, state), count in known.items() if state != "duplicate")
+        return _Clips(found, f"{_splits(found)} {which} clips of {sum(total.values())} by {table}", fetched)
+    if wanted is None:
+        return _Clips(None, f"{_videos(params)}; the split is known after stage clips")
+    return _Clips(wanted, f"{about}{_splits(wanted)} clips wanted{stale}{videos}", sum(wanted.values()))
+
+
+def _wanted(params: Params) -> tuple[dict[str, int], bool]:
+    """Clips that data.lists, data.limit and data.exclude_shared ask for, by split, and whether that is an estimate."""
+    data = params.data
+    limits = {split: data.limit_of(split) for split in SPLITS}
+    if data.lists == "mmaudio":  # which plan does not fetch
+        share = _parts(params) / _PARTS if data.source == "archive" else 1.0
+        there = {split: round(count * share) for split, count in _VGGSOUND.items()}
+        wanted = {split: min(limit or there[split], there[split]) for split, limit in limits.items()}
+        return wanted, wanted != limits
+    lists = load_lists(params)
+    there = {split: len(clips) for split, clips in lists.items()}
+    if limits["train"] is not None and data.exclude_shared:  # a limit passes over them
+        held_out = shared_videos(lists)
+        there["train"] = sum(clip.youtube_id not in held_out for clip in lists["train"])
+    wanted = {split: min(limit or there[split], there[split]) for split, limit in limits.items()}
+    return wanted, data.source == "archive"  # which may not hold all of them
+
+
+def _known(path: Path, source: str) -> Counter[tuple[str, str]] | None:
+    """Clips by split and state of an earlier run from this kind of source, if there was one."""
+    if not path.exists():
+        return None
+    try:
+        table = pq.read_table(path, columns=["split", "state", "source"])
+    except (pa.ArrowInvalid, OSError) as error:
+        raise ValueError(f"{path}: not a table of clips: {str(error).splitlines()[0]}; run dvc repro") from None
+    kin = set(_CLIP_BYTES) if source in _CLIP_BYTES else {source}
+    if not kin & set(table.column("source").unique().to_pylist()):
+        return None
+    groups = table.group_by(["split", "state"]).aggregate([([], "count_all")]).to_pylist()
+    return Counter({(row["split"], row["state"]): row["count_all"] for row in groups})
+
+
+def _near(found: Mapping[str, int], wanted: Mapping[str, int], tolerance: float) -> bool:
+    return all(abs(found[split] - count) <= tolerance * count for split, count in wanted.items())
+
+
+def _parts(params: Params) -> int:
+    return _PARTS if params.fetch.parts is None else len(params.fetch.parts)
+
+
+def _videos(params: Params) -> str:
+    folder = Path(params.data.folder or "")
+    return f"{sum(path.suffix.lower() in SUFFIXES for path in folder.rglob('*'))} videos in {folder}"
+
+
+def _splits(clips: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {split}" for split, count in clips.items())
+
+
+def _licence(entry: WeightFile) -> str:
+    return f"{entry.licence}; NOT for commercial use" if entry.commercial == "forbidden" else entry.licence
+
+
+def _size(count: int | None) -> str:
+    """Bytes for people."""
+    if count is None:
+        return "unstated"
+    value = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000 or unit == "GB":
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    return ""

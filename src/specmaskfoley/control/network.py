@@ -1,0 +1,133 @@
+"""The ControlNet branch and the FT-Aligner of SpecMaskFoley (sections 3.1 and 3.2, Figure 2).
+
+Shape letters: B batch, F token rows, T token columns, N = F * T, D backbone width, t video frames, d feature width.
+
+Composition: with 12 blocks at D=768, 13 zero linears and MMAudio's input projections (sync: conv k7 and a
+gated conv MLP k3; semantic: linear and the same MLP) the branch has 125,960,448 parameters, the paper's 126M.
+The paper's text alone ("a 1-D conv layer followed by an adaptive average pooling") would give 95M.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from specmaskfoley.backbone.layers import zero_linear
+from specmaskfoley.backbone.network import Backbone
+from specmaskfoley.settings import Control as ControlSettings
+
+
+class GatedConvMLP(nn.Module):
+    """SwiGLU over time with convolutions instead of linears, as in MMAudio: (B, D, t) -> (B, D, t)."""
+
+    def __init__(self, width: int, hidden: int, kernel_size: int = 3) -> None:
+        super().__init__()
+        padding = kernel_size // 2
+        self.gate = nn.Conv1d(width, hidden, kernel_size, padding=padding, bias=False)
+        self.value = nn.Conv1d(width, hidden, kernel_size, padding=padding, bias=False)
+        self.out = nn.Conv1d(hidden, width, kernel_size, padding=padding, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(F.silu(self.gate(x)) * self.value(x))  # type: ignore[no-any-return]
+
+
+class FTAligner(nn.Module):
+    """Brings video features onto the token grid: every token of a time column gets the same vector."""
+
+    def __init__(
+        self,
+        *,
+        width: int,
+        sync_width: int,
+        semantic_width: int,
+        mlp_width: int,
+        token_rows: int,
+        token_columns: int,
+    ) -> None:
+        super().__init__()
+        self.token_rows, self.token_columns = token_rows, token_columns
+        self.sync = nn.Sequential(nn.Conv1d(sync_width, width, 7, padding=3), nn.SiLU(), GatedConvMLP(width, mlp_width))
+        self.semantic_in = nn.Linear(semantic_width, width)
+        self.semantic_mlp = GatedConvMLP(width, mlp_width)
+
+    def forward(self, sync: Tensor, semantic: Tensor) -> Tensor:
+        """
+        Args:
+            sync: (B, t, d) Synchformer-role features.
+            semantic: (B, d) CLIP-role features averaged over time.
+
+        Returns:
+            (B, N, D), the time columns repeated over the F rows.
+        """
+        x = self.sync(sync.transpose(1, 2)) + self.semantic_mlp(self.semantic_in(semantic)[..., None])
+        x = adaptive_average_pool(x, self.token_columns).transpose(1, 2)
+        return x[:, None].expand(-1, self.token_rows, -1, -1).flatten(1, 2)
+
+
+class ControlBranch(nn.Module):
+    """One residual per controlled backbone block, each zero until training moves it.
+
+    A new branch therefore leaves the pretrained backbone's output unchanged, bit for bit.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        settings: ControlSettings,
+        *,
+        sync_width: int,
+        semantic_width: int,
+        token_rows: int,
+        token_columns: int,
+    ) -> None:
+        super().__init__()
+        width = backbone.settings.width
+        self.aligner = FTAligner(
+            width=width,
+            sync_width=sync_width,
+            semantic_width=semantic_width,
+            mlp_width=settings.aligner_mlp_width,
+            token_rows=token_rows,
+            token_columns=token_columns,
+        )
+        self.zero_in = zero_linear(width)
+        blocks = [copy.deepcopy(block) for block in backbone.blocks[: settings.depth]]
+        self.blocks = nn.ModuleList(blocks).requires_grad_(True)
+        self.zero_out = nn.ModuleList(zero_linear(width) for _ in range(settings.depth))
+
+    def align(self, sync: Tensor, semantic: Tensor) -> Tensor:
+        """The part that does not change while a clip is sampled: (B, t, d), (B, d) -> (B, N, D)."""
+        return self.zero_in(self.aligner(sync, semantic))  # type: ignore[no-any-return]
+
+    def forward(self, x: Tensor, aligned: Tensor) -> list[Tensor]:
+        """
+        Args:
+            x: (B, N, D) the masked token embeddings that enter the backbone.
+            aligned: (B, N, D) from `align`.
+
+        Returns:
+            One (B, N, D) residual for each of the first backbone blocks.
+        """
+        x = x + aligned
+        residuals = []
+        for block, zero in zip(self.blocks, self.zero_out, strict=True):
+            x = block(x)
+            residuals.append(zero(x))
+        return residuals
+
+
+def adaptive_average_pool(x: Tensor, columns: int) -> Tensor:
+    """`F.adaptive_avg_pool1d` as one matrix product: (B, D, t) -> (B, D, columns).
+
+    The same bins; unlike the built-in kernel its backward pass is deterministic on CUDA.
+    """
+    frames = x.shape[-1]
+    edges = torch.arange(columns + 1, device=x.device) * frames
+    start = torch.div(edges[:-1], columns, rounding_mode="floor")
+    stop = torch.div(edges[1:] + columns - 1, columns, rounding_mode="floor")
+    index = torch.arange(frames, device=x.device)
+    inside = (index >= start[:, None]) & (index < stop[:, None])
+    return x @ (inside / (stop - start)[:, None]).to(x.dtype).T

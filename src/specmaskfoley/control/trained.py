@@ -1,0 +1,39 @@
+"""The generator's networks at the sizes of params.yaml: new, or with the weights that earlier stages trained."""
+
+from __future__ import annotations
+
+import torch
+
+from specmaskfoley.backbone.network import Backbone
+from specmaskfoley.backbone.trained import backbone_description
+from specmaskfoley.control.network import ControlBranch
+from specmaskfoley.settings import Params
+from specmaskfoley.storage.checkpoint import Described, load_model
+
+
+def build_control(backbone: Backbone, params: Params) -> ControlBranch:
+    """A new control branch: a copy of the backbone's first blocks that changes nothing yet."""
+    return ControlBranch(
+        backbone,
+        params.control,
+        sync_width=params.encoders.sync.width,
+        semantic_width=params.encoders.semantic.width,
+        token_rows=params.audio.token_rows,
+        token_columns=params.audio.token_columns,
+    )
+
+
+def load_control(backbone: Backbone, params: Params, device: torch.device) -> ControlBranch:
+    control = build_control(backbone, params)
+    load_model(params.paths.control, control, **control_description(params))
+    return control.to(device).eval()
+
+
+def control_description(params: Params) -> dict[str, Described]:
+    """Everything that a control branch's weights fit."""
+    return {
+        "control": params.control,
+        "sync_width": params.encoders.sync.width,
+        "semantic_width": params.encoders.semantic.width,
+        **backbone_description(params),
+    }

@@ -1,0 +1,53 @@
+"""Frames, sound and text to the features that steer the generator.
+
+Shape letters: B clips, S samples, t sync features, u semantic frames, d feature width, P prompt width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from specmaskfoley.device import autocast
+from specmaskfoley.encoders import Prompt, load_encoders
+from specmaskfoley.media.clips import Sound, semantic_view, sync_view
+from specmaskfoley.settings import Params
+
+
+class Prompts:
+    """Sound and text to prompt embeddings."""
+
+    def __init__(self, encoder: Prompt, device: torch.device) -> None:
+        self.prompt_encoder, self.device = encoder, device
+        self.prompt_sound = Sound(encoder.sample_rate, encoder.num_samples)
+
+    @torch.inference_mode()
+    def audio_prompt(self, waveform: Tensor) -> Tensor:
+        """(B, S), heard as `prompt_sound` says, -> (B, P) float16."""
+        return self.prompt_encoder.embed_audio(waveform.to(self.device)).half()
+
+    @torch.inference_mode()
+    def text_prompt(self, texts: Sequence[str]) -> Tensor:
+        """B texts -> (B, P) float16."""
+        return self.prompt_encoder.embed_text(texts).half()
+
+
+class Features(Prompts):
+    """Frames, sound and text to the features that steer the generator."""
+
+    def __init__(self, params: Params, device: torch.device) -> None:
+        self.sync_encoder, self.semantic_encoder, prompt_encoder = load_encoders(params, device)
+        super().__init__(prompt_encoder, device)
+        self.params = params
+        self.sync_view, self.semantic_view = sync_view(params), semantic_view(params)
+        self.num_sync = self.sync_encoder.num_features(self.sync_view.frames)
+
+    @torch.inference_mode()
+    def video(self, sync_frames: Tensor, semantic_frames: Tensor) -> tuple[Tensor, Tensor]:
+        """uint8 frames -> sync (B, t, d), semantic (B, u, d), as float16: what the shards hold."""
+        with autocast(self.params.run.precision, self.device):
+            sync = self.sync_encoder(sync_frames.to(self.device))
+            semantic = self.semantic_encoder(semantic_frames.to(self.device))
+        return sync.half(), semantic.half()

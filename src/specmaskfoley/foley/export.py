@@ -1,0 +1,199 @@
+"""A trained model as a folder of its own: weights, settings and a model card; and what a model consists of."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import shutil
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from specmaskfoley.encoders import ROLES, encoder_file
+from specmaskfoley.settings import MiniJudges, Params
+from specmaskfoley.storage.files import atomic_path, read_json
+from specmaskfoley.weights.loading import find_weights
+from specmaskfoley.weights.lock import LOCK_FILE, WeightFile, locked, read_lock
+from specmaskfoley.weights.records import record_path
+
+_SHOWN = ("specmaskfoley", "torch", "torchaudio", "av", "numpy")
+_METRICS = {
+    "fd": "FD ↓", "fad": "FAD ↓", "kl": "KL ↓", "ib": "IB ↑", "desync": "DeSync (s) ↓", "onset_f1": "Onset F1 ↑",
+}  # fmt: skip
+
+
+def trained_files(params: Params) -> dict[str, Path]:
+    """The files that generation needs and the pipeline trained: name in an exported folder -> path."""
+    paths = params.paths
+    files = {f"{role}.safetensors": Path(getattr(paths, role)) for role in ("codec", "backbone", "control")}
+    files |= {
+        f"encoders/{role}.safetensors": encoder_file(params, role)
+        for role in ROLES
+        if getattr(params.encoders, role).kind == "mini"
+    }
+    if isinstance(params.judges, MiniJudges):
+        files["judges.safetensors"] = Path(paths.judges)
+    return files
+
+
+def model_identity(params: Params) -> dict[str, str]:
+    """What the model consists of: file or entry of weights.lock.yaml -> SHA-256, or another checksum of the lock."""
+    identity = {}
+    for name, path in trained_files(params).items():
+        if not path.exists():
+            raise ValueError(f"{path}: no such model; `dvc repro` makes it")
+        identity[name] = sha256(path)
+    names = params.needed_weights()
+    lock = read_lock() if names else {}
+    for name in names:
+        kind, digest = next(iter(locked(name, lock).digests.items()), ("file", locked(name, lock).file))
+        identity[name] = digest if kind == "sha256" else f"{kind}:{digest}"
+    return identity
+
+
+def file_identity(path: Path) -> dict[str, str]:
+    """A file's name and SHA-256."""
+    return {"name": path.name, "sha256": sha256(path)}
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """Of what decides the samples of a sound, besides the model."""
+    return {"python": platform.python_version(), **{name: version(name) for name in _SHOWN}}
+
+
+def export_model(params_file: Path, target: Path) -> list[Path]:
+    """Write the model of a project into a new folder that `Foley.load` reads without anything else.
+
+    Official weights that the profile needs are copied, too; the card names their licences.
+
+    Returns:
+        The files, relative to `target`.
+
+    Raises:
+        ValueError: the folder is not empty, or the model is not complete.
+    """
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise ValueError(f"{target}: is there already and not an empty folder; choose another name")
+    target = target.resolve()
+    params = Params.load(params_file)
+    raw = yaml.safe_load(params_file.read_text(encoding="utf-8"))
+    home = params_file.resolve().parent
+    before = Path.cwd()
+    os.chdir(home)  # paths in params.yaml count from its own folder
+    try:
+        copies, official = trained_files(params), _official(params)
+        missing = [path for path in copies.values() if not path.exists()]
+        if missing:
+            raise ValueError(f"{missing[0]}: no such model; `dvc repro` makes it")
+        folder = Path(params.weights.folder)
+        for name in official:
+            path = find_weights(name, params)
+            copies[f"weights/{path.relative_to(folder).as_posix()}"] = path
+            if record_path(path).exists():
+                copies[f"weights/{record_path(path).relative_to(folder).as_posix()}"] = record_path(path)
+        if official:
+            copies[LOCK_FILE] = Path(LOCK_FILE)
+        for name, path in copies.items():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            with atomic_path(target / name) as temporary:
+                shutil.copy2(path, temporary)
+        scores = _scores(params)
+    finally:
+        os.chdir(before)
+    settings = "# The settings that this model was trained with; paths count from this folder.\n" + yaml.safe_dump(
+        _settings(raw, params), sort_keys=False, allow_unicode=True
+    )
+    for name, text in {"params.yaml": settings, "README.md": model_card(params, official, scores)}.items():
+        with atomic_path(target / name) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    return sorted(Path(name) for name in (*copies, "params.yaml", "README.md"))
+
+
+def model_card(params: Params, official: dict[str, WeightFile], scores: dict[str, dict[str, Any]]) -> str:
+    """A card as model hubs show it: what the model is, what it was trained on, how good it is, licences.
+
+    Args:
+        scores: system -> metric -> value, of metrics/evaluate.json; empty where there are none.
+    """
+    return "\n".join(_card(params, official, scores)) + "\n"
+
+
+def _card(params: Params, official: dict[str, WeightFile], scores: dict[str, dict[str, Any]]) -> Iterator[str]:
+    licence = "mit" if all(entry.licence == "MIT" for entry in official.values()) else "other"
+    yield from ("---", f"license: {licence}", "library_name: specmaskfoley", "tags: [video-to-audio, foley]", "---", "")
+    yield f"# SpecMaskFoley, profile `{params.profile}`"
+    yield from (
+        "",
+        "Sound for silent video: a masked generative Transformer over spectrogram tokens, steered by a ",
+        "",
+    )
+    yield "control branch that reads the video. Made by the pipeline of the package `specmaskfoley`."
+    yield from ("", "    specmaskfoley generate clip.mp4 --text 'hammering nail' --out results --model THIS_FOLDER", "")
+    audio = params.audio
+    yield (
+        f"{audio.sample_rate} Hz, mono, sound up to {audio.fmax / 1000:g} kHz, in windows of "
+        f"{audio.token_duration_s:.2f} s."
+    )
+    yield from ("", "## Training data", "", _data(params), "", "## Metrics", "")
+    if scores:
+        yield f"On the test split, by the judges of the profile ({params.judges.kind}); to be compared with each other."
+        yield from ("", "| system | " + " | ".join(_METRICS.values()) + " | clips |", "| --- |" + " ---: |" * 7)
+        for system, values in scores.items():
+            cells = [f"{values[name]:.3g}" if values.get(name) is not None else "-" for name in _METRICS]
+            yield f"| {system} | {' | '.join(cells)} | {values.get('clips', '-')} |"
+    else:
+        yield "Not evaluated."
+    yield from ("", "## Licences", "")
+    yield "The weights that the pipeline trained (`*.safetensors`): MIT, as far as the training data allow."
+    for name, entry in official.items():
+        use = {"forbidden": "; NOT for commercial use", "see_licence": "", "allowed": ""}[entry.commercial]
+        yield f"- `weights/{entry.file}` ({name}): {entry.licence}{use}; {entry.page}"
+    yield from ("", "## Limits", "")
+    if params.data.source == "world":
+        yield "It has only ever seen drawn scenes: expect their twelve sounds at the moments something moves."
+    else:
+        yield "It makes the sounds it was trained on; speech and music are not among what it is meant for."
+
+
+def _data(params: Params) -> str:
+    data, world = params.data, params.world
+    if data.source == "world":
+        return (
+            f"{world.train_clips} clips of {params.audio.duration_s:g} s of a procedural audio-visual world (seed "
+            f"{params.seed}), rendered by the pipeline: no third-party data."
+        )
+    limit = data.limit_of("train")
+    most = f", at most {limit} training clips" if limit else ""
+    what = f"the lists `{data.lists}`" if data.listed else f"the folder `{Path(data.folder or '').name}`"
+    return f"Videos of {what} (source `{data.source}`{most}). The rights in them are their makers'."
+
+
+def _settings(raw: dict[str, Any], params: Params) -> dict[str, Any]:
+    """params.yaml with the one profile, and paths inside the folder."""
+    paths = dict.fromkeys(raw["paths"], "not_exported") | {
+        "encoders": "encoders",
+        **{role: f"{role}.safetensors" for role in ("codec", "backbone", "control", "judges")},
+    }
+    weights = {**raw["weights"], "folder": "weights", "bundle": None}
+    return {**raw, "paths": paths, "weights": weights, "profiles": {params.profile: raw["profiles"][params.profile]}}
+
+
+def _official(params: Params) -> dict[str, WeightFile]:
+    names = params.needed_weights()
+    lock = read_lock() if names else {}
+    return {name: locked(name, lock) for name in names}
+
+
+def _scores(params: Params) -> dict[str, dict[str, Any]]:
+    file = Path(params.paths.metrics) / "evaluate.json"
+    scores: dict[str, dict[str, Any]] = read_json(file) if file.exists() else {}
+    return scores

@@ -1,0 +1,100 @@
+"""Features to tokens to sound: the trained parts put together.
+
+Shape letters: B clips, F token rows, T token columns, S samples, t sync frames, u semantic frames, d feature
+width, P prompt width.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from specmaskfoley.backbone.trained import build_backbone, load_backbone
+from specmaskfoley.codec.tokenizer import Tokenizer
+from specmaskfoley.control.trained import build_control, load_control
+from specmaskfoley.sampling import Condition, Sampler, guidance_plan, needs_video
+from specmaskfoley.settings import GuidanceMode, Params
+
+
+class Generator:
+    """Features to tokens to sound.
+
+    Args:
+        trained: False takes new networks of the profile's sizes, whose sound is noise: to measure time and memory.
+    """
+
+    def __init__(self, params: Params, device: torch.device, *, trained: bool = True) -> None:
+        self.params, self.device = params, device
+        self.tokenizer = Tokenizer(params, device, trained=trained)
+        if trained:
+            backbone = load_backbone(params, device)
+            control = load_control(backbone, params, device)
+        else:
+            backbone = build_backbone(params).to(device).eval()
+            control = build_control(backbone, params).to(device).eval()
+        self.sampler = Sampler(backbone, control, precision=params.run.precision, int8=params.sample.int8)
+
+    def tokens(
+        self,
+        *,
+        prompt: Tensor,
+        sync: Tensor | None = None,
+        semantic: Tensor | None = None,
+        seeds: Sequence[int],
+        mode: GuidanceMode | None = None,
+        known: tuple[Tensor, Tensor] | None = None,
+        steps: int | None = None,
+        scale: float | None = None,
+        before_step: Callable[[int], None] | None = None,
+    ) -> Tensor:
+        """Sample the tokens of a batch of clips.
+
+        Args:
+            prompt: (B, P); sync: (B, t, d); semantic: (B, u, d).
+            seeds: one a clip.
+            known: tokens (B, F, T) and a bool mask (B, F, T) of those to keep as they are.
+            mode, steps, scale: in place of cfg.mode, sample.steps, cfg.scale.
+            before_step: see `Sampler.sample`.
+
+        Returns:
+            (B, F, T) int64.
+        """
+        params = self.params
+        mode = mode or params.cfg.mode
+        with_video = needs_video(mode)
+        condition = Condition(
+            prompt=prompt.to(self.device),
+            sync=sync.to(self.device) if with_video and sync is not None else None,
+            semantic=semantic.float().mean(1).to(self.device) if with_video and semantic is not None else None,
+        )
+        flat = self.sampler.sample(
+            condition,
+            plan=guidance_plan(
+                mode,
+                params.sample.steps if steps is None else steps,
+                params.cfg.scale if scale is None else scale,
+                params.cfg.start,
+            ),
+            settings=params.sample,
+            seeds=seeds,
+            known=None if known is None else (_flat(known[0], self.device), _flat(known[1], self.device)),
+            before_step=before_step,
+        )
+        return flat.view(len(seeds), params.audio.token_rows, params.audio.token_columns)
+
+    def decode(self, tokens: Tensor) -> Tensor:
+        """(B, F, T) -> waveform (B, S) on the CPU."""
+        return self.tokenizer.decode(tokens)
+
+
+def _flat(grid: Tensor, device: torch.device) -> Tensor:
+    """(B, F, T) -> (B, F * T)"""
+    return grid.to(device).flatten(1)
+
+
+def clip_seed(seed: int, clip_id: str) -> int:
+    """The sampling seed of a clip: the same whatever other clips are sampled beside it."""
+    return zlib.crc32(f"{seed}/{clip_id}".encode())

@@ -1,0 +1,76 @@
+"""What a network sounds like while it learns: a few validation clips as sounds and spectrograms, in MLflow."""
+
+from __future__ import annotations
+
+from specmaskfoley.backbone.network import Backbone
+from specmaskfoley.backbone.objective import TokenClips
+from specmaskfoley.codec.tokenizer import Tokenizer
+from specmaskfoley.control.network import ControlBranch
+from specmaskfoley.media.files import write_audio
+from specmaskfoley.report.pictures import spectrogram_pair
+from specmaskfoley.sampling import Condition, sample_tokens
+from specmaskfoley.settings import GuidanceMode, Params
+from specmaskfoley.training.session import Session
+
+CLIPS = 3
+
+
+class Listener:
+    """Called after a validation: every `every` steps it samples the first validation clips by their audio prompts.
+
+    The control branch hears (and sees) under cfg.mode, the backbone alone by the prompt; equal seeds at every call.
+
+    Args:
+        every: steps; 0: never.
+    """
+
+    def __init__(
+        self,
+        params: Params,
+        here: Session,
+        backbone: Backbone,
+        control: ControlBranch | None,
+        clips: TokenClips,
+        *,
+        every: int,
+    ) -> None:
+        self._params, self._here, self._backbone, self._control = params, here, backbone, control
+        self._clips, self._every = clips, every
+        self._mode: GuidanceMode = "audio" if control is None else params.cfg.mode
+        self._tokenizer: Tokenizer | None = None
+
+    def __call__(self, step: int) -> None:
+        log, device = self._here.log, self._here.device
+        if log is None or not self._every or step % self._every:
+            return
+        params, count = self._params, min(CLIPS, len(self._clips))
+        if self._tokenizer is None:
+            self._tokenizer = Tokenizer(params, device)
+        sync, semantic = self._clips.sync, self._clips.semantic
+        condition = Condition(
+            prompt=self._clips.prompt[:count].float().to(device),
+            sync=None if sync is None else sync[:count].float().to(device),
+            semantic=None if semantic is None else semantic[:count].float().to(device),
+        )
+        tokens = sample_tokens(
+            self._backbone,
+            self._control,
+            condition,
+            mode=self._mode,
+            scale=params.cfg.scale,
+            start=params.cfg.start,
+            settings=params.sample,
+            seeds=range(count),
+            precision=params.run.precision,
+        ).cpu()
+        grid = (count, params.audio.token_rows, params.audio.token_columns)
+        made = self._tokenizer.decode_mel(tokens.view(grid))
+        true = self._tokenizer.decode_mel(self._clips.tokens[:count].long().view(grid))
+        waves = self._tokenizer.decode(tokens.view(grid))
+        out = self._here.folder / f"heard-{step:08d}"
+        for clip_id, generated, coded, wave in zip(self._clips.ids, made, true, waves, strict=False):
+            name = clip_id.replace("/", "_")
+            mels = {"from the true tokens": coded.cpu().numpy(), f"after {step} steps": generated.cpu().numpy()}
+            spectrogram_pair(out / f"{name}.png", mels, [], params.audio.token_duration_s, clip_id)
+            write_audio(out / f"{name}.flac", wave.numpy(), params.audio.sample_rate)
+        log.artifact(out, f"{log.stage}/{step:08d}")

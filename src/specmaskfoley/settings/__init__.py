@@ -1,0 +1,91 @@
+"""params.yaml as frozen, typed settings: parsed once, unknown keys and wrong types are errors.
+
+The top level of params.yaml holds what users sweep (`cfg`, `sample`, `data`, `seed`); everything that
+depends on the scale lives under `profiles.<profile>` and is merged in here, so that the rest of the code
+never asks which profile runs.
+"""
+
+from specmaskfoley.settings.base import Finite, Fraction, NonNegative, Positive, PositiveFloat, Settings
+from specmaskfoley.settings.data import Data, Fetch, Paths, Prepare, SplitLimits, Weights, World
+from specmaskfoley.settings.encoders import (
+    Clap,
+    DFN5BClip,
+    Encoders,
+    MiniPromptEncoder,
+    MiniVideoEncoder,
+    PromptEncoder,
+    SemanticEncoder,
+    SyncEncoder,
+    Synchformer,
+)
+from specmaskfoley.settings.generator import (
+    Backbone,
+    Codec,
+    Control,
+    GriffinLim,
+    NeuralVocoder,
+    TrainCodec,
+    TrainMasked,
+    Vocoder,
+)
+from specmaskfoley.settings.judges import Evaluate, Judges, MiniJudges, OfficialWeights, PaperJudges
+from specmaskfoley.settings.media import HIFIGAN_RECIPE, SPECVQGAN_RECIPE, Audio, Fit, FrameRule, Video, told
+from specmaskfoley.settings.params import OFFICIAL_VIEWS, VOCODER_MELS, Params, matters, weights_of
+from specmaskfoley.settings.run import Run, Training
+from specmaskfoley.settings.sampling import GUIDANCE_MODES, Guidance, GuidanceMode, Sample
+
+__all__ = [
+    "GUIDANCE_MODES",
+    "HIFIGAN_RECIPE",
+    "OFFICIAL_VIEWS",
+    "SPECVQGAN_RECIPE",
+    "VOCODER_MELS",
+    "Audio",
+    "Backbone",
+    "Clap",
+    "Codec",
+    "Control",
+    "DFN5BClip",
+    "Data",
+    "Encoders",
+    "Evaluate",
+    "Fetch",
+    "Finite",
+    "Fit",
+    "Fraction",
+    "FrameRule",
+    "GriffinLim",
+    "Guidance",
+    "GuidanceMode",
+    "Judges",
+    "MiniJudges",
+    "MiniPromptEncoder",
+    "MiniVideoEncoder",
+    "NeuralVocoder",
+    "NonNegative",
+    "OfficialWeights",
+    "PaperJudges",
+    "Params",
+    "Paths",
+    "Positive",
+    "PositiveFloat",
+    "Prepare",
+    "PromptEncoder",
+    "Run",
+    "Sample",
+    "SemanticEncoder",
+    "Settings",
+    "SplitLimits",
+    "SyncEncoder",
+    "Synchformer",
+    "TrainCodec",
+    "TrainMasked",
+    "Training",
+    "Video",
+    "Vocoder",
+    "Weights",
+    "World",
+    "matters",
+    "told",
+    "weights_of",
+]

@@ -1,0 +1,101 @@
+"""Sound and picture: clip length, mel-spectrogram, frame rates and sizes."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import model_validator
+
+from specmaskfoley.settings.base import NonNegative, Positive, PositiveFloat, Settings
+
+_RECIPE = {"sample_rate": 22050, "n_fft": 1024, "hop_length": 256, "num_mels": 80}
+HIFIGAN_RECIPE = {**_RECIPE, "fmin": 0.0, "fmax": 8000.0}
+SPECVQGAN_RECIPE = {**_RECIPE, "fmin": 125.0, "fmax": 7600.0}
+
+
+def told(recipe: dict[str, float]) -> str:
+    """A mel recipe for a message."""
+    return ", ".join(f"{name} {value:g}" for name, value in recipe.items())
+
+
+class Audio(Settings):
+    """Clip length and mel-spectrogram; every other length follows from these.
+
+    `mel` is the recipe: HiFi-GAN's (natural logarithm) or that of the public SpecVQGAN codebook (decibels on 0..1).
+    """
+
+    mel: Literal["hifigan", "specvqgan"] = "hifigan"
+    duration_s: PositiveFloat
+    sample_rate: Positive
+    n_fft: Positive
+    hop_length: Positive
+    num_mels: Positive
+    fmin: NonNegative
+    fmax: PositiveFloat
+    patch: Positive
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.num_mels % self.patch:
+            raise ValueError(f"num_mels={self.num_mels} must be a multiple of patch={self.patch}")
+        if self.fmin >= self.fmax:
+            raise ValueError(f"fmin={self.fmin} must be below fmax={self.fmax}")
+        if self.hop_length > self.n_fft:
+            raise ValueError(f"hop_length={self.hop_length} must be at most n_fft={self.n_fft}")
+        if self.fmax > self.sample_rate / 2:
+            raise ValueError(f"fmax={self.fmax} is above half of sample_rate={self.sample_rate}")
+        if self.token_columns < 1:
+            raise ValueError(f"duration_s={self.duration_s} is shorter than one token column")
+        if self.mel == "specvqgan" and (found := self.recipe) != SPECVQGAN_RECIPE:
+            raise ValueError(f"mel=specvqgan is defined for {told(SPECVQGAN_RECIPE)}; found {told(found)}")
+        return self
+
+    @property
+    def recipe(self) -> dict[str, float]:
+        """What a network that reads or writes mels was trained for."""
+        return {name: getattr(self, name) for name in SPECVQGAN_RECIPE}
+
+    @property
+    def token_rows(self) -> int:
+        """F: rows of the token grid."""
+        return self.num_mels // self.patch
+
+    @property
+    def token_columns(self) -> int:
+        """T: columns of the token grid; whole patches only (10 s: 861 frames, 848 used, T = 53)."""
+        return int(self.duration_s * self.sample_rate / self.hop_length) // self.patch
+
+    @property
+    def num_frames(self) -> int:
+        """Mel frames used: cropped from the start, so that token 0 begins at 0 s."""
+        return self.token_columns * self.patch
+
+    @property
+    def num_samples(self) -> int:
+        """Waveform samples covered by the token grid (10 s: 217,088)."""
+        return self.num_frames * self.hop_length
+
+    @property
+    def token_duration_s(self) -> float:
+        return self.num_samples / self.sample_rate
+
+
+Fit = Literal["stretch", "clip", "crop"]
+FrameRule = Literal["on_screen", "rate_filter", "timestamp"]
+
+
+class Video(Settings):
+    """Frame rates, square sizes and ways of fitting at which the encoders see a video.
+
+    `frame_rule` says which frame stands for a moment, `span` whether the frames cover the token grid (`tokens`) or
+    the whole `audio.duration_s` (`clip`), as upstream's features do.
+    """
+
+    sync_fps: PositiveFloat
+    sync_size: Positive
+    sync_fit: Fit
+    semantic_fps: PositiveFloat
+    semantic_size: Positive
+    semantic_fit: Fit
+    frame_rule: FrameRule
+    span: Literal["tokens", "clip"]

@@ -1,0 +1,245 @@
+"""params.yaml as a whole: profiles merged in, sections checked against each other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError, model_validator
+
+from specmaskfoley.settings.base import Settings
+from specmaskfoley.settings.data import Data, Fetch, Paths, Prepare, Weights, World
+from specmaskfoley.settings.encoders import Encoders
+from specmaskfoley.settings.generator import Backbone, Codec, Control, TrainCodec, TrainMasked, Vocoder
+from specmaskfoley.settings.judges import Evaluate, Judges
+from specmaskfoley.settings.media import HIFIGAN_RECIPE, SPECVQGAN_RECIPE, Audio, Fit, Video, told
+from specmaskfoley.settings.run import Run
+from specmaskfoley.settings.sampling import Guidance, Sample
+
+
+class Params(Settings):
+    """Everything the pipeline can be told."""
+
+    profile: str
+    seed: Annotated[int, Field(ge=0)]
+    paths: Paths
+    data: Data
+    fetch: Fetch
+    run: Run
+    weights: Weights
+    cfg: Guidance
+    sample: Sample
+    evaluate: Evaluate
+    audio: Audio
+    video: Video
+    world: World
+    prepare: Prepare
+    encoders: Encoders
+    codec: Codec
+    train_codec: TrainCodec | None = None
+    backbone: Backbone
+    train_backbone: TrainMasked
+    control: Control
+    train_control: TrainMasked
+    vocoder: Vocoder
+    judges: Judges
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.control.depth > self.backbone.depth:
+            raise ValueError(
+                f"control.depth={self.control.depth} copies more blocks than backbone.depth={self.backbone.depth}"
+            )
+        patch = self.codec.stem * 2 ** (len(self.codec.channel_mults) - 1)
+        if patch != self.audio.patch:
+            raise ValueError(
+                f"codec.stem={self.codec.stem} and {len(self.codec.channel_mults)} codec.channel_mults give "
+                f"patches of {patch}, but audio.patch={self.audio.patch}"
+            )
+        if self.data.source == "folder" and not self.data.folder:
+            raise ValueError("data.folder is null, but data.source=folder needs a directory of videos")
+        if self.data.limit is not None and self.data.source == "world":
+            raise ValueError(
+                "data.limit is for recorded clips; for data.source=world set world.train_clips and its like"
+            )
+        if self.data.audio and self.audio.duration_s < 1:
+            raise ValueError(
+                f"data.audio needs audio.duration_s of at least 1, found {self.audio.duration_s:g}: parts of a sound "
+                "are named by the second at which they start"
+            )
+        if self.data.source in ("youtube", "archive") and not self.data.lists:
+            raise ValueError(f"data.lists is null, but data.source={self.data.source} needs mmaudio, or a directory")
+        self._check_encoders()
+        self._check_codec_and_vocoder()
+        return self
+
+    def _check_encoders(self) -> None:
+        video = self.video
+        views = {"sync": (video.sync_size, video.sync_fit), "semantic": (video.semantic_size, video.semantic_fit)}
+        for role, view in views.items():
+            kind = getattr(self.encoders, role).kind
+            if kind in OFFICIAL_VIEWS and view != OFFICIAL_VIEWS[kind]:
+                size, fit = OFFICIAL_VIEWS[kind]
+                raise ValueError(
+                    f"encoders.{role}.kind={kind} sees video.{role}_size={size}, video.{role}_fit={fit}; "
+                    f"found {view[0]}, {view[1]}"
+                )
+        if self.encoders.sync.kind == "synchformer" and video.sync_fps != 25.0:
+            raise ValueError(f"encoders.sync.kind=synchformer sees video.sync_fps=25.0; found {video.sync_fps}")
+
+    def _check_codec_and_vocoder(self) -> None:
+        codec, audio, vocoder = self.codec, self.audio, self.vocoder
+        if (codec.weights is None) != (self.train_codec is not None):
+            raise ValueError(
+                "codec.weights and train_codec exclude each other: name the weights of an official codec, or say how "
+                "to train one"
+            )
+        if codec.weights is not None and audio.mel != "specvqgan":
+            raise ValueError(
+                f"codec.weights={codec.weights}: the public codebook reads audio.mel=specvqgan, found {audio.mel}"
+            )
+        if vocoder.kind in VOCODER_MELS:
+            mel, recipe = VOCODER_MELS[vocoder.kind]
+            if (audio.mel, audio.recipe) != (mel, recipe):
+                raise ValueError(
+                    f"vocoder.kind={vocoder.kind} reads the {mel} mel ({told(recipe)}), but the codec's is the "
+                    f"{audio.mel} mel ({told(audio.recipe)}; audio in params.yaml); choose a vocoder of that mel, or "
+                    "griffin_lim"
+                )
+        listener = (self.encoders.prompt.kind, audio.mel)
+        if self.train_codec is not None and self.train_codec.perceptual_weight and listener != ("mini", "hifigan"):
+            raise ValueError(
+                f"train_codec.perceptual_weight={self.train_codec.perceptual_weight} needs encoders.prompt.kind=mini "
+                f"and audio.mel=hifigan, found {listener[0]} and {listener[1]}; set it to 0"
+            )
+
+    @property
+    def video_duration_s(self) -> float:
+        """Seconds of video that the encoders see."""
+        return self.audio.token_duration_s if self.video.span == "tokens" else self.audio.duration_s
+
+    @property
+    def num_sync_frames(self) -> int:
+        return round(self.video.sync_fps * self.video_duration_s)
+
+    @property
+    def num_semantic_frames(self) -> int:
+        return round(self.video.semantic_fps * self.video_duration_s)
+
+    def needed_weights(self) -> tuple[str, ...]:
+        """Names in weights.lock.yaml that the active profile asks for, in the order of the settings."""
+        sections = (self.encoders, self.codec, self.vocoder, self.judges)
+        return tuple(dict.fromkeys(name for section in sections for name in weights_of(section)))
+
+    @classmethod
+    def load(cls, path: str | Path = "params.yaml", profile: str | None = None) -> Params:
+        """Read and check params.yaml, with another profile than it names if one is given.
+
+        Raises:
+            ValueError: naming the setting, its value and what was expected.
+        """
+        path = Path(path)
+        try:
+            raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise ValueError(f"{path}: no such file; run from the project's top directory") from None
+        except yaml.YAMLError as error:
+            raise ValueError(f"{path}: not valid YAML: {error}") from None
+        if profile is not None and isinstance(raw, dict):
+            raw = raw | {"profile": profile}
+        return cls.from_mapping(raw, str(path))
+
+    @classmethod
+    def from_mapping(cls, raw: Any, where: str = "params.yaml") -> Params:
+        """Merge the chosen profile into the top level and check every key and type."""
+        if not isinstance(raw, dict):
+            raise ValueError(f"{where}: expected a mapping at the top level, found {type(raw).__name__}")
+        base = dict(raw)
+        profiles = base.pop("profiles", None)
+        profile = base.get("profile")
+        if not isinstance(profiles, dict) or not isinstance(profile, str) or profile not in profiles:
+            known = ", ".join(profiles) if isinstance(profiles, dict) else "none"
+            raise ValueError(f"{where}: profile={profile!r} is not under profiles: (known: {known})")
+        if not isinstance(profiles[profile], dict):
+            raise ValueError(f"{where}: profiles.{profile} is empty; expected the sections of a profile")
+        twice = sorted(set(base) & set(profiles[profile]))
+        if twice:
+            raise ValueError(f"{where}: {', '.join(twice)} set both at the top level and in profiles.{profile}")
+        merged = _tuples({**base, **profiles[profile]})
+        try:
+            return cls.model_validate(merged)
+        except ValidationError as error:
+            raise ValueError(_explain(error, where, merged, set(profiles[profile]), str(profile))) from None
+
+    def to_dict(self) -> dict[str, Any]:
+        return self.model_dump(mode="json")
+
+
+OFFICIAL_VIEWS: dict[str, tuple[int, Fit]] = {"synchformer": (224, "crop"), "dfn5b_clip": (384, "clip")}
+VOCODER_MELS = {
+    "hifigan": ("hifigan", HIFIGAN_RECIPE),
+    "bigvgan": ("hifigan", HIFIGAN_RECIPE),
+    "melgan": ("specvqgan", SPECVQGAN_RECIPE),
+}
+
+
+_WHEN = {"checkpoint_every", "validate_every", "listen_every"}
+
+
+def matters(section: BaseModel) -> Any:
+    """A section's settings without those that only say when something is kept or looked at."""
+    return _without(section.model_dump(mode="json"), _WHEN)
+
+
+def _without(value: Any, names: set[str]) -> Any:
+    if isinstance(value, dict):
+        return {key: _without(item, names) for key, item in value.items() if key not in names}
+    return value
+
+
+def weights_of(section: BaseModel) -> list[str]:
+    """Names in weights.lock.yaml that a section of the settings asks for."""
+    return _weights_of(section.model_dump())
+
+
+def _weights_of(value: Any) -> list[str]:
+    """Every `weights` and every `tokenizer` file in a section."""
+    if not isinstance(value, dict):
+        return []
+    own = [value["weights"]] if value.get("weights") else []
+    return [*own, *value.get("tokenizer", ()), *(name for item in value.values() for name in _weights_of(item))]
+
+
+def _tuples(value: Any) -> Any:
+    """YAML has lists only; strict checking wants tuples."""
+    if isinstance(value, dict):
+        return {key: _tuples(item) for key, item in value.items()}
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
+
+
+def _explain(error: ValidationError, where: str, raw: dict[str, Any], in_profile: set[str], profile: str) -> str:
+    lines = []
+    for item in error.errors():
+        keys = _without_tags(raw, item["loc"])
+        name = ".".join(([f"profiles.{profile}"] if keys and keys[0] in in_profile else []) + keys)
+        if item["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+            lines.append(f"{where}: {name} is not a known setting; check its spelling")
+        elif item["type"] in ("missing", "missing_argument"):
+            lines.append(f"{where}: {name} is missing")
+        else:
+            message = item["msg"].removeprefix("Value error, ")
+            shown = "" if isinstance(item["input"], dict) else f"={item['input']!r}"
+            lines.append(f"{where}: {name}{shown}: {message}" if name else f"{where}: {message}")
+    return "\n".join(lines)
+
+
+def _without_tags(raw: Any, location: tuple[int | str, ...]) -> list[str]:
+    """The keys of a place in params.yaml: pydantic puts the `kind` of a union between them."""
+    keys = []
+    for part in location:
+        if isinstance(raw, dict) and part not in raw and raw.get("kind") == part:
+            continue
+        keys.append(str(part))
+        raw = raw.get(part) if isinstance(raw, dict) else None
+    return keys

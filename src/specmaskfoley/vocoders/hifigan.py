@@ -1,0 +1,79 @@
+"""HiFi-GAN V1: natural-log mel to waveform (Kong et al. 2020, jik876/hifi-gan).
+
+Own code although transformers has the network (SpeechT5HifiGan): it would take an import of several seconds, an
+optional package and a renaming of all tensors for what are two short modules here.
+
+Shape letters: B batch, M mel bands, L mel frames, C channels, T time steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from specmaskfoley.vocoders.weight_norm import NormedConv1d, NormedConvTranspose1d, load_normed
+
+_KERNELS, _DILATIONS = (3, 7, 11), (1, 3, 5)
+_SLOPE = 0.1
+
+
+class HiFiGAN(nn.Module):
+    """(B, M, L) -> (B, L * product of rates), within [-1, 1]. Module names are upstream's."""
+
+    mel: ClassVar[str] = "hifigan"
+
+    def __init__(
+        self,
+        num_mels: int = 80,
+        channels: int = 512,
+        rates: Sequence[int] = (8, 8, 2, 2),
+        kernels: Sequence[int] = (16, 16, 4, 4),
+    ) -> None:
+        super().__init__()
+        widths = [channels // 2**index for index in range(len(rates) + 1)]
+        self.conv_pre = NormedConv1d(num_mels, channels, 7, padding=3)
+        self.ups = nn.ModuleList(
+            NormedConvTranspose1d(inputs, outputs, kernel, rate, padding=(kernel - rate) // 2)
+            for inputs, outputs, kernel, rate in zip(widths[:-1], widths[1:], kernels, rates, strict=True)
+        )
+        self.resblocks = nn.ModuleList(ResidualBlock(width, kernel) for width in widths[1:] for kernel in _KERNELS)
+        self.conv_post = NormedConv1d(widths[-1], 1, 7, padding=3)
+
+    def load_official(self, tensors: Mapping[str, Tensor], where: str) -> None:
+        """Load what upstream's files hold under `generator`: with weight norm under either of its names, or folded.
+
+        Raises:
+            ValueError: other names or shapes than upstream's; nothing is changed then.
+        """
+        load_normed(self, tensors, where)
+
+    def forward(self, mel: Tensor) -> Tensor:
+        x = self.conv_pre(mel)
+        for index, up in enumerate(self.ups):
+            x = up(F.leaky_relu(x, _SLOPE))
+            first = index * len(_KERNELS)
+            blocks = self.resblocks[first : first + len(_KERNELS)]
+            x = sum(block(x) for block in blocks) / len(_KERNELS)
+        # The last slope is torch's default, 0.01, upstream and so in all its weights.
+        return torch.tanh(self.conv_post(F.leaky_relu(x))).float()[:, 0]
+
+
+class ResidualBlock(nn.Module):
+    """Pairs of a dilated and a plain convolution: (B, C, T) -> (B, C, T)."""
+
+    def __init__(self, width: int, kernel: int) -> None:
+        super().__init__()
+        self.convs1 = nn.ModuleList(
+            NormedConv1d(width, width, kernel, dilation=dilation, padding=dilation * (kernel - 1) // 2)
+            for dilation in _DILATIONS
+        )
+        self.convs2 = nn.ModuleList(NormedConv1d(width, width, kernel, padding=kernel // 2) for _ in _DILATIONS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for dilated, plain in zip(self.convs1, self.convs2, strict=True):
+            x = x + plain(F.leaky_relu(dilated(F.leaky_relu(x, _SLOPE)), _SLOPE))
+        return x

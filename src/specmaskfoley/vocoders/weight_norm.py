@@ -1,0 +1,93 @@
+"""Convolutions with weight normalisation (Salimans & Kingma 2016) under the names of published vocoder files.
+
+torch's own has two sets of names: the deprecated function gives `weight_g` and `weight_v`, which all vocoder files
+use, its successor `parametrizations.weight.original0` and `original1`. Some files hold the plain product.
+
+Shape letters: O first axis of a kernel, I second, K its length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from specmaskfoley.weights.reading import load_strictly
+
+_SUCCESSORS = {
+    ".parametrizations.weight.original0": ".weight_g",
+    ".parametrizations.weight.original1": ".weight_v",
+}
+
+
+class NormedConv1d(nn.Conv1d):
+    """A convolution whose kernel is `weight_g` (O, 1, 1) times the direction of `weight_v` (O, I, K)."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        _split_weight(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv1d(x, _kernel(self), self.bias, self.stride, self.padding, self.dilation)
+
+
+class NormedConvTranspose1d(nn.ConvTranspose1d):
+    """The transposed one; here O is the number of inputs, as upstream's norm runs over the first axis."""
+
+    padding: tuple[int, ...]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        _split_weight(self)
+
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        return F.conv_transpose1d(x, _kernel(self), self.bias, self.stride, self.padding, self.output_padding)
+
+
+def load_normed(module: nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
+    """Load a vocoder's file, in whichever of the three forms each kernel comes.
+
+    Raises:
+        ValueError: names are missing, unknown or of another shape. The module is untouched then.
+    """
+    own, found = module.state_dict(), _legacy_names(tensors)
+    converted: dict[str, Tensor] = {}
+    for name, value in found.items():
+        magnitude, direction = f"{name}_g", f"{name}_v"
+        if magnitude in own and found.keys().isdisjoint((magnitude, direction)) and value.ndim == 3:
+            converted[magnitude], converted[direction] = _norm(value.float()), value
+        else:
+            converted[name] = value
+    load_strictly(module, converted, where)
+
+
+def _legacy_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """With `weight_g` and `weight_v` for their successors, but where a file holds both."""
+    renamed = {}
+    for name, value in tensors.items():
+        for successor, legacy in _SUCCESSORS.items():
+            official = name.removesuffix(successor) + legacy
+            if name.endswith(successor) and official not in tensors:
+                name = official
+        renamed[name] = value
+    return renamed
+
+
+def _split_weight(conv: nn.Conv1d | nn.ConvTranspose1d) -> None:
+    weight = conv.weight
+    del conv.weight
+    conv.weight_g = nn.Parameter(_norm(weight.detach()))
+    conv.weight_v = weight
+
+
+def _kernel(conv: nn.Conv1d | nn.ConvTranspose1d) -> Tensor:
+    """(O, I, K); in float32, whatever precision the convolution runs in."""
+    return conv.weight_g * F.normalize(conv.weight_v, dim=(1, 2))  # type: ignore[arg-type, operator]
+
+
+def _norm(weight: Tensor) -> Tensor:
+    """(O, I, K) -> (O, 1, 1)."""
+    return torch.linalg.vector_norm(weight, dim=(1, 2), keepdim=True)  # type: ignore[no-any-return]

@@ -1,0 +1,158 @@
+"""`specmaskfoley evaluate` on the folders that people have: everything odd is named, nothing odd is scored unseen."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from helpers import ROOT
+from helpers.small_judges import RATE, make_place, sound, write_clip, write_sound
+from typer.testing import CliRunner
+
+from specmaskfoley.commands.main import app
+
+CLIPS = [f"clip{number:02d}" for number in range(12)]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("place")
+    make_place(root)
+    for number, clip in enumerate(CLIPS):
+        write_clip(root / "videos" / f"{clip}.mp4", number)
+        write_sound(root / "good" / f"{clip}.wav", 500 + number)
+    return root
+
+
+@pytest.fixture
+def odd(place: Path, tmp_path: Path) -> Path:
+    """A folder of everything that goes wrong."""
+    folder = tmp_path / "odd"
+    for number, clip in enumerate(CLIPS):
+        write_sound(folder / f"{clip}.flac", 100 + number)
+    soundfile.write(folder / "clip00.flac", np.zeros(2 * RATE), RATE)
+    broken = sound(1)
+    broken[77] = np.nan
+    (folder / "clip01.flac").unlink()
+    soundfile.write(folder / "clip01.wav", broken, RATE, subtype="FLOAT")
+    write_sound(folder / "clip02.flac", 2, seconds=1.2)
+    write_sound(folder / "clip03.flac", 3, seconds=2.6)
+    write_sound(folder / "clip04.flac", 4, rate=16000)
+    (folder / "clip05.flac").unlink()
+    write_sound(folder / "clip06.wav", 6)
+    (folder / "clip07.flac").write_text("this is no sound")
+    (folder / "clip08.flac").write_bytes(b"")
+    write_sound(folder / "nobody.flac", 9)
+    return folder
+
+
+def run(place: Path, *arguments: object) -> tuple[int, str, str]:
+    options = ["evaluate", "--params", str(place / "params.yaml"), "--reference", str(place / "videos")]
+    result = CliRunner().invoke(app, [*options, *map(str, arguments)])
+    return result.exit_code, result.stdout, result.stderr
+
+
+def test_two_systems_in_one_table(place, tmp_path):
+    out = tmp_path / "result.json"
+    code, told, _ = run(place, "--generated", f"ours={place / 'good'}", "--generated", place / "videos", "--out", out)
+    assert code == 0, told
+    result = json.loads(out.read_text())
+    assert sorted(result["systems"]) == ["ours", "videos"]
+    assert result["systems"]["videos"]["kl"] == 0
+    assert result["clips"]["clips"] == 12
+    assert result["clips"]["hash"] in told
+    assert {"fd", "fad", "kl", "ib", "desync", "isc", "clips", "coverage"} <= set(result["systems"]["ours"])
+    assert "12 clips of" in told
+    assert "| ours |" in told
+
+
+def test_a_name_again_is_another_take(place, tmp_path):
+    for number, clip in enumerate(CLIPS):
+        write_sound(tmp_path / "again" / f"{clip}.wav", 900 + number)
+    out = tmp_path / "result.json"
+    takes = ["--generated", f"ours={place / 'good'}", "--generated", f"ours={tmp_path / 'again'}"]
+    assert run(place, *takes, "--out", out)[0] == 0
+    result = json.loads(out.read_text())
+    assert list(result["systems"]) == ["ours"]
+    assert result["clips"]["takes"] == 2
+    assert result["intervals"]["ours"]["kl"]["sd"] > 0
+
+
+def test_everything_odd_is_named(place, odd, tmp_path):
+    out = tmp_path / "result.json"
+    code, told, _ = run(place, "--generated", odd, "--generated", place / "good", "--min-coverage", 0.3, "--out", out)
+    assert code == 0, told
+    clips = json.loads(out.read_text())["clips"]
+    assert {name: reason.split(": ", 1)[1][:20] for name, reason in clips["excluded"].items()} == {
+        "clip01": "holds NaN or infinit",
+        "clip02": "lasts 1.20 s, at lea",
+        "clip05": "no sound of this nam",
+        "clip06": "2 files of one name ",
+        "clip07": clips["excluded"]["clip07"].split(": ", 1)[1][:20],
+        "clip08": clips["excluded"]["clip08"].split(": ", 1)[1][:20],
+    }
+    assert all("corrupt" in clips["excluded"][clip] for clip in ("clip07", "clip08"))
+    assert clips["noted"] == {
+        "clip00": "odd: silent",
+        "clip03": "odd: lasts 2.60 s, most others 2.00 s",
+        "clip04": "odd: 16000 Hz, most others 22050 Hz",
+        "nobody": "odd: the reference has no such clip; not scored",
+    }
+    assert clips["clips"] == 6
+    assert clips["coverage"] == 0.5
+    for clip in (*clips["excluded"], *clips["noted"]):
+        assert clip in told
+
+
+def test_too_few_clips_fail_and_name_what_is_missing(place, odd, tmp_path):
+    code, _, error = run(place, "--generated", odd, "--out", tmp_path / "result.json")
+    assert code == 2
+    assert error.startswith("error: only 6 of 12 clips (50.0%)")
+    assert "clip01: odd: holds NaN" in error
+    assert "Traceback" not in error
+    assert not (tmp_path / "result.json").exists()
+
+
+def test_as_published(place, odd, tmp_path):
+    out = tmp_path / "result.json"
+    code, told, _ = run(place, "--generated", odd, "--as-published", "--out", out)
+    assert code == 0, told
+    row = json.loads(out.read_text())["systems"]["odd"]
+    # All that can be read: without clip01 (NaN), 05 (missing), 06 (twice), 07, 08 (broken), with nobody.
+    assert (row["fad_clips"], row["kl_clips"]) == (8, 7)
+    assert row["desync_clips"] == 6  # nor clip02, which is short
+
+
+def test_sounds_of_another_pattern_are_passed_over(place, tmp_path):
+    for number, clip in enumerate(CLIPS):
+        write_sound(tmp_path / "both" / f"{clip}.flac", number)
+        write_sound(tmp_path / "both" / f"{clip}.wav", number)
+    assert run(place, "--generated", tmp_path / "both", "--pattern", "*.flac")[0] == 0
+    code, _, error = run(place, "--generated", tmp_path / "both")
+    assert code == 2
+    assert "2 files of one name (clip00.flac, clip00.wav)" in error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--generated", "{place}/nowhere"], "nowhere: not a folder"),
+        (["--generated", "{place}/empty"], "no file '*'"),
+        (["--generated", "={place}/good"], "NAME=DIR"),
+        (["--generated", "ground_truth={place}/good"], "reference's own row"),
+        (["--generated", "{place}/good", "--videos", "{place}/good"], "no file '*' that ends in .mp4"),
+        (["--generated", "{place}/good", "--duration-s", "8"], "--duration-s 8: the judges of profile mini"),
+        (["--generated", "{place}/good", "--profile", "huge"], "profile='huge'"),
+        (["--generated", "{place}/good", "--profile", "vggsound"], "weights fetch"),
+    ],
+)
+def test_a_mistake_is_one_line(place, arguments, told):
+    (place / "empty").mkdir(exist_ok=True)
+    (place / "weights.lock.yaml").write_bytes((ROOT / "weights.lock.yaml").read_bytes())
+    code, _, error = run(place, *(argument.format(place=place) for argument in arguments))
+    assert code == 2
+    assert told in error
+    assert error.count("\n") == 1

@@ -1,0 +1,73 @@
+"""A model as a folder of its own."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from helpers.untrained import write_noise, write_untrained
+from typer.testing import CliRunner
+
+from specmaskfoley.commands.main import app
+from specmaskfoley.foley import Foley
+from specmaskfoley.foley.export import export_model, model_card
+from specmaskfoley.settings import Params
+from specmaskfoley.storage.files import write_json
+from specmaskfoley.weights.lock import read_lock
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project whose paths count from its own folder, as those of the real one."""
+    folder = write_untrained(tmp_path_factory.mktemp("project"))
+    raw = yaml.safe_load((folder / "params.yaml").read_text(encoding="utf-8"))
+    raw["paths"] = {name: Path(path).name for name, path in raw["paths"].items()}
+    (folder / "params.yaml").write_text(yaml.safe_dump(raw), encoding="utf-8")
+    scores = {"specmaskfoley": {"fd": 12.5, "onset_f1": 0.93, "clips": 72}}
+    write_json(folder / raw["paths"]["metrics"] / "evaluate.json", scores)
+    return folder
+
+
+def test_the_exported_folder_makes_the_same_sound_anywhere(project: Path, tmp_path: Path):
+    result = CliRunner().invoke(app, ["export", str(tmp_path / "model"), "--params", str(project / "params.yaml")])
+    assert result.exit_code == 0, result.output
+    moved = shutil.move(tmp_path / "model", tmp_path / "elsewhere")
+    assert {path.suffix for path in Path(moved).rglob("*") if path.is_file()} == {".safetensors", ".yaml", ".md"}
+    video = write_noise(tmp_path / "clip.mp4", 2.5)
+    takes = [Foley.load(source).generate(video, candidates=2)[0] for source in (project / "params.yaml", moved)]
+    assert np.array_equal(takes[0].waveform, takes[1].waveform)
+    assert takes[0].record == takes[1].record
+
+
+def test_the_card_tells_data_metrics_and_licences(project: Path, tmp_path: Path):
+    export_model(project / "params.yaml", tmp_path / "model")
+    text = (tmp_path / "model" / "README.md").read_text(encoding="utf-8")
+    front = yaml.safe_load(text.split("---")[1])
+    assert front["license"] == "mit"
+    for told in ("procedural audio-visual world", "| specmaskfoley | 12.5 |", "0.93", "MIT"):
+        assert told in text
+
+
+def test_the_card_names_licences_of_official_weights():
+    params = Params.load("params.yaml", "vggsound")
+    lock = read_lock()
+    card = model_card(params, {name: lock[name] for name in params.needed_weights()}, {})
+    assert yaml.safe_load(card.split("---")[1])["license"] == "other"
+    assert "NOT for commercial use" in card
+    for name in params.needed_weights():
+        assert name in card
+
+
+def test_mistakes_are_one_line(project: Path, tmp_path: Path):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").touch()
+    with pytest.raises(ValueError, match="not an empty folder"):
+        export_model(project / "params.yaml", tmp_path / "full")
+    copy = Path(shutil.copytree(project, tmp_path / "copy"))
+    next(copy.glob("control*")).unlink()
+    with pytest.raises(ValueError, match=r"control.*dvc repro"):
+        export_model(copy / "params.yaml", tmp_path / "model")
+    assert not (tmp_path / "model").exists()

@@ -1,0 +1,55 @@
+"""A model folder with the real networks at tiny sizes, not trained: for all that does not depend on how it sounds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+import yaml
+
+from helpers import ROOT
+from helpers.tiny import shrink
+from specmaskfoley.backbone.trained import backbone_description, build_backbone
+from specmaskfoley.clips.world import LABELS
+from specmaskfoley.codec.network import Codec
+from specmaskfoley.codec.trained import codec_description
+from specmaskfoley.control.trained import build_control, control_description
+from specmaskfoley.encoders import build_prompt, build_semantic, build_sync, encoder_description, encoder_file
+from specmaskfoley.judges.mini_panel import MiniPanel
+from specmaskfoley.media.files import write_video
+from specmaskfoley.settings import Params
+from specmaskfoley.storage.checkpoint import save_model
+
+
+def write_untrained(folder: Path) -> Path:
+    """Write params.yaml and the files that it names; returns the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    raw = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    shrink(raw)
+    raw["paths"] = {name: str(folder / Path(path).name) for name, path in raw["paths"].items()}
+    (folder / "params.yaml").write_text(yaml.safe_dump(raw, sort_keys=False), encoding="utf-8")
+    params = Params.load(folder / "params.yaml")
+    torch.manual_seed(0)
+    backbone = build_backbone(params)
+    control = build_control(backbone, params)
+    for parameter in control.parameters():  # a new branch changes nothing
+        torch.nn.init.normal_(parameter, std=0.05)
+    save_model(params.paths.codec, Codec(params.codec), **codec_description(params))
+    save_model(params.paths.backbone, backbone, **backbone_description(params))
+    save_model(params.paths.control, control, **control_description(params))
+    builders = {"sync": build_sync, "semantic": build_semantic, "prompt": build_prompt}
+    for role, build in builders.items():
+        encoder = build(getattr(params.encoders, role), params)
+        save_model(encoder_file(params, role), encoder, **encoder_description(params, role))
+    panel = MiniPanel(params, params.judges, LABELS)
+    save_model(params.paths.judges, panel, judges=params.judges, texts=list(LABELS))
+    return folder
+
+
+def write_noise(path: Path, seconds: float, fps: int = 25) -> Path:
+    """A video of noise with a tone."""
+    frames = np.random.default_rng(0).integers(0, 255, (round(fps * seconds), 48, 64, 3), np.uint8)
+    wave = 0.3 * np.sin(np.arange(round(16000 * seconds)) * 0.3).astype(np.float32)
+    write_video(path, frames, fps, wave, 16000)
+    return path

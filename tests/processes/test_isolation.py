@@ -1,0 +1,180 @@
+"""An item that hangs, crashes or swallows all memory costs itself, and no other."""
+
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from specmaskfoley.processes.isolation import IsolatedPool, Lost
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals and memory limits of POSIX")
+
+
+def behave(item):
+    """What an item says is done; numbers are squared, after a moment."""
+    if isinstance(item, int):
+        time.sleep(0.02)
+        return item**2
+    if item == "segfault":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if item == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if item == "exit":
+        os._exit(7)
+    if item == "hang":
+        time.sleep(1e6)
+    if item == "memory":
+        return len([np.ones(1 << 24) for _ in range(1000)])
+    if item == "error":
+        raise ValueError("of the function")
+    raise AssertionError(item)
+
+
+def deaf(item):
+    """Does not end on SIGTERM, as C code does not that never comes back."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    return behave(item)
+
+
+def die_once(mark, item):
+    """The first call ends its process."""
+    if not mark.exists():
+        mark.write_text("")
+        os.kill(os.getpid(), signal.SIGKILL)
+    return item
+
+
+def large(item):
+    return np.full(1 << 20, item, np.uint8)
+
+
+@pytest.fixture
+def pool():
+    with IsolatedPool(2, timeout_s=3.0, memory_gb=0.5) as made:
+        yield made
+
+
+def test_lost_items_lose_no_neighbour(pool):
+    items = [1, 2, "segfault", 3, "memory", 4, 5, "exit", "hang", 6, "killed", *range(7, 30)]
+    results = list(pool.map(behave, items))
+    lost = {item: result for item, result in zip(items, results, strict=True) if isinstance(result, Lost)}
+    assert lost == {
+        "segfault": Lost("crashed", "reading it ended its process by SIGSEGV"),
+        "memory": Lost("crashed", "reading it took more memory than prepare.clip_memory_gb=0.5"),
+        "exit": Lost("crashed", "reading it ended its process with exit code 7"),
+        "hang": Lost("timeout", "reading it took longer than prepare.clip_timeout_s=3"),
+        "killed": Lost("crashed", "reading it ended its process by SIGKILL (out of memory?)"),
+    }
+    numbers = [item for item in items if isinstance(item, int)]
+    assert [result for result in results if not isinstance(result, Lost)] == [number**2 for number in numbers]
+    assert list(pool.map(behave, [3, 4])) == [9, 16], "and the pool can be used again"
+
+
+def test_nothing_but_lost_items(pool):
+    states = [result.state for result in pool.map(behave, ["segfault"] * 6)]
+    assert states == ["crashed"] * 6
+
+
+def test_what_does_not_end_when_asked_is_killed(pool):
+    begin = time.monotonic()
+    results = list(pool.map(deaf, ["hang", 2, 3]))
+    assert (results[0].state, results[1:]) == ("timeout", [4, 9])
+    assert time.monotonic() - begin < 20
+
+
+def test_a_process_killed_from_outside_costs_nothing(pool, tmp_path):
+    assert list(pool.map(partial(die_once, tmp_path / "mark"), [1, 2, 3])) == [1, 2, 3]
+
+
+def test_errors_of_the_function_are_the_callers(pool):
+    with pytest.raises(ValueError, match="of the function"):
+        list(pool.map(behave, [1, "error", 2]))
+    assert list(pool.map(math.sqrt, [4.0])) == [2.0]
+    assert list(pool.map(math.sqrt, [])) == []
+
+
+def import_late(item):
+    """Maps 3 GB of address space, of which little is used."""
+    import torch
+
+    return torch.ones(item).sum().item()
+
+
+def test_a_late_import_fits_in(tmp_path):
+    pytest.importorskip("torch")
+    with IsolatedPool(1, timeout_s=100.0, memory_gb=1.5) as pool:
+        assert list(pool.map(import_late, [3, 4])) == [3.0, 4.0]
+
+
+def test_results_do_not_pile_up(pool):
+    sent = []
+
+    class Items(list):
+        def __iter__(self):
+            for item in range(40):
+                sent.append(item)
+                yield item
+
+    results = pool.map(large, Items(range(40)), ahead=4)
+    for number in range(10):
+        assert next(results)[0] == number
+        assert len(sent) <= number + 4
+    results.close()
+    assert next(pool.map(large, [7]))[0] == 7, "leaving early leaves the pool usable"
+
+
+def test_import_is_light():
+    code = "import sys, specmaskfoley.processes.isolation; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_script_that_workers_cannot_import_ends(tmp_path):
+    script = tmp_path / "stage.py"
+    script.write_text(
+        "import math, multiprocessing\n"
+        "if multiprocessing.parent_process(): raise SystemExit(3)\n"
+        "from specmaskfoley.processes.isolation import IsolatedPool\n"
+        "with IsolatedPool(2, timeout_s=60, memory_gb=1) as pool:\n"
+        "    print(list(pool.map(math.sqrt, [4.0] * 9)))\n"
+    )
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=100)
+    assert done.returncode != 0
+    assert "run.workers" in done.stderr
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc"), reason="needs /proc")
+def test_workers_of_a_killed_stage_end(tmp_path):
+    script = tmp_path / "stage.py"
+    script.write_text(
+        "import os, time\n"
+        "from specmaskfoley.processes.isolation import IsolatedPool\n"
+        "def work(i):\n"
+        "    print(os.getpid(), flush=True)\n"
+        "    time.sleep(60)\n"
+        "if __name__ == '__main__':\n"
+        "    with IsolatedPool(2, timeout_s=60, memory_gb=1) as pool:\n"
+        "        list(pool.map(work, [1, 2]))\n"
+    )
+    stage = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True)
+    workers = [int(stage.stdout.readline()) for _ in range(2)]
+    stage.kill()
+    stage.wait()
+    for _ in range(100):
+        if not any(_runs(pid) for pid in workers):
+            break
+        time.sleep(0.1)
+    assert not [pid for pid in workers if _runs(pid)]
+
+
+def _runs(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

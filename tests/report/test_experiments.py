@@ -1,0 +1,361 @@
+"""Other DVC experiments, read from git: which there are, how they differ, what compares, what is wrong with some."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from helpers import ROOT
+from typer.testing import CliRunner
+
+from specmaskfoley.commands.main import app
+from specmaskfoley.report import report as reporting
+from specmaskfoley.report.experiments import Experiment, other_experiments, sweep, workspace
+from specmaskfoley.report.tables import Evaluation, OtherSystems, ScoredClips
+from specmaskfoley.settings import Params
+
+SETTINGS = {
+    "profile": "mini",
+    "seed": 0,
+    "cfg": {"scale": 1.5, "mode": "multi"},
+    "sample": {"steps": 12},
+    "run": {"threads": 2},
+    "paths": {"metrics": "metrics", "judges": "data/judges"},
+    "profiles": {"mini": {"judges": {"kind": "mini"}}, "vggsound": {"judges": {"kind": "paper"}}},
+}
+EVALUATE = """
+import json, os, yaml
+settings = yaml.safe_load(open("params.yaml"))
+steps = settings["sample"]["steps"]
+os.makedirs("metrics", exist_ok=True)
+if settings["cfg"]["scale"] > 5:
+    raise SystemExit("too loud")
+scores = {"specmaskfoley": {"fad": 10 / steps, "desync": 1 / steps}, "ground_truth": {"fad": 0.0}}
+json.dump(scores, open("metrics/evaluate.json", "w"))
+json.dump({"specmaskfoley": {"fad": {"low": 9 / steps, "high": 12 / steps}}}, open("metrics/intervals.json", "w"))
+json.dump({"clips": 10, "hash": "0" * 16}, open("metrics/clips.json", "w"))
+"""
+GRAPH = {
+    "stages": {
+        "evaluate": {
+            "cmd": "python evaluate.py",
+            "deps": ["evaluate.py"],
+            "params": ["seed", "cfg", "sample"],
+            "outs": [{"metrics/intervals.json": {"cache": False}}, {"metrics/clips.json": {"cache": False}}],
+            "metrics": [{"metrics/evaluate.json": {"cache": False}}],
+        }
+    }
+}
+
+
+class Repository:
+    """A small git and DVC repository whose one stage makes scores of the settings."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        root.mkdir()
+        (root / "params.yaml").write_text(yaml.safe_dump(SETTINGS, sort_keys=False))
+        (root / "evaluate.py").write_text(EVALUATE)
+        (root / "dvc.yaml").write_text(yaml.safe_dump(GRAPH))
+        self.run("git", "init", "-q", "-b", "main")
+        self.dvc("init", "-q")
+        self.dvc("repro", "-q")
+        self.commit()
+
+    def run(self, *command: str) -> str:
+        places = {key: value for key, value in os.environ.items() if not key.startswith(("DVC_", "GIT_"))}
+        identity = {
+            f"GIT_{who}_{what}": "test@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")
+        }
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+        env = (
+            places
+            | identity
+            | {"PATH": path, "DVC_NO_ANALYTICS": "1", "DVC_SITE_CACHE_DIR": str(self.root.parent / "site")}
+        )
+        answer = subprocess.run(
+            command, cwd=self.root, env=env, capture_output=True, text=True, timeout=120, check=False
+        )
+        assert answer.returncode == 0, answer.stderr
+        return answer.stdout.strip()
+
+    def dvc(self, *command: str) -> str:
+        return self.run(sys.executable, "-m", "dvc", *command)
+
+    def commit(self) -> str:
+        self.run("git", "add", "-A")
+        self.run("git", "commit", "-q", "-m", "a run")
+        return self.run("git", "rev-parse", "HEAD")
+
+    def change(self, **sections: Any) -> None:
+        """Edit params.yaml and nothing else."""
+        self.write("params.yaml", yaml.safe_dump(SETTINGS | sections, sort_keys=False))
+
+    def write(self, name: str, text: str) -> None:
+        (self.root / name).write_text(text)
+
+    def add_experiment(self, name: str) -> None:
+        """Keep the checkout as DVC keeps a finished experiment, and go back."""
+        baseline = self.run("git", "rev-parse", "HEAD")
+        revision = self.commit()
+        self.run("git", "update-ref", f"refs/exps/{baseline[:2]}/{baseline[2:]}/{name}", revision)
+        self.run("git", "reset", "-q", "--hard", baseline)
+
+    def here(self) -> Experiment:
+        return workspace(self.root / "params.yaml")
+
+    def others(self) -> tuple[list[Experiment], dict[str, str]]:
+        return other_experiments(self.root, self.here())
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Repository:
+    return Repository(tmp_path / "repository")
+
+
+def experiment(settings: dict[str, object], *, scores: Any = None, clips: Any = None, judges: str = "j") -> Experiment:
+    found = Evaluation(scores=scores or {"specmaskfoley": {"fad": 1.0, "desync": 0.5}}, clips=clips)
+    return Experiment(name="n", revision="0123456789", baseline="", settings=settings, evaluation=found, judges=judges)
+
+
+# ------------------------------------------------------------------ from a repository
+
+
+def test_experiments_of_dvc_are_found_with_their_settings_and_scores(repository: Repository) -> None:
+    repository.dvc("exp", "run", "-q", "-n", "four", "-S", "sample.steps=4")
+    repository.dvc("exp", "run", "-q", "-n", "text", "-S", "sample.steps=12", "-S", "cfg.mode=text")
+    head = repository.run("git", "rev-parse", "HEAD")
+    here = repository.here()  # the last experiment's results lie in the checkout
+    assert (here.baseline, here.settings["cfg.mode"], here.judges, here.changed) == (head, "text", "mini", ())
+    found, troubles = repository.others()
+    assert troubles == {}
+    assert [(one.name, one.baseline, one.differences(here)) for one in found] == [
+        ("four", head, {"cfg.mode": "multi", "sample.steps": 4}),
+        ("commit", head, {"cfg.mode": "multi"}),
+    ]
+    assert found[0].evaluation.scores["specmaskfoley"] == {"fad": 2.5, "desync": 0.25}
+    assert found[0].evaluation.intervals["specmaskfoley"]["fad"].high == 3.0
+    assert found[0].evaluation.clips == ScoredClips(clips=10, hash="0" * 16)
+
+
+def test_reading_writes_nothing(repository: Repository) -> None:
+    repository.dvc("exp", "run", "-q", "-S", "sample.steps=4")
+
+    def files() -> dict[str, tuple[int, int]]:
+        return {str(path): (path.stat().st_mtime_ns, path.stat().st_size) for path in repository.root.rglob("*")}
+
+    before = files()
+    assert len(repository.others()[0]) == 1
+    assert files() == before
+
+
+def test_a_later_commit_hides_no_experiment(repository: Repository) -> None:
+    repository.dvc("exp", "run", "-q", "-n", "four", "-S", "sample.steps=4")
+    repository.run("git", "checkout", "-q", ".")
+    repository.write("README.md", "later")
+    repository.commit()
+    found, _ = repository.others()
+    assert [one.name for one in found] == ["four"]  # the two commits have this experiment's result
+    assert found[0].baseline != repository.here().baseline
+
+
+def test_broken_experiments_are_named(repository: Repository) -> None:
+    repository.write("metrics/evaluate.json", "{")
+    repository.add_experiment("garbled")
+    (repository.root / "metrics" / "evaluate.json").unlink()
+    repository.add_experiment("empty")
+    repository.write("params.yaml", "- a\n")
+    repository.add_experiment("listed")
+    repository.write("metrics/evaluate.json", "{}")
+    repository.add_experiment("without-us")
+    repository.change(cfg={"scale": 3.0, "mode": "multi"})
+    repository.add_experiment("stale")
+    found, troubles = repository.others()
+    assert found == []
+    reasons = {name.split(" ")[0]: reason for name, reason in troubles.items()}
+    assert reasons.pop("garbled").startswith("metrics/evaluate.json: not valid JSON")
+    assert reasons == {
+        "empty": "metrics/evaluate.json: no such file; it is written by dvc repro",
+        "listed": "params.yaml: holds list, expected settings by name",
+        "without-us": "evaluate.json has no specmaskfoley",
+        "stale": "its scores are of other settings (cfg.scale)",
+    }
+
+
+@pytest.mark.slow
+def test_a_failed_experiment_of_the_queue_is_named(repository: Repository) -> None:
+    repository.dvc("exp", "run", "-q", "--queue", "-n", "loud", "-S", "cfg.scale=9")
+    repository.dvc("queue", "start", "-q")
+    deadline = time.monotonic() + 100
+    while "Failed" not in repository.dvc("queue", "status"):
+        assert time.monotonic() < deadline
+        time.sleep(1)
+    repository.dvc("queue", "stop", "-q")
+    found, troubles = repository.others()
+    assert found == []
+    assert troubles == {"loud": "failed; dvc queue logs loud says why"}
+
+
+def test_edited_settings_are_noticed(repository: Repository) -> None:
+    repository.change(cfg={"scale": 3.0, "mode": "multi"}, run={"threads": 1}, later={"new": 1})
+    assert repository.here().changed == ("cfg.scale",)  # threads change no score, and nothing was run with the new one
+
+
+def test_a_folder_that_is_no_repository_has_no_other_experiments(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(SETTINGS))
+    with pytest.raises(ValueError, match=r"metrics/evaluate\.json: no such file"):
+        workspace(tmp_path / "params.yaml")
+    (tmp_path / "metrics").mkdir()
+    (tmp_path / "metrics" / "evaluate.json").write_text('{"specmaskfoley": {"fad": 1.0}}')
+    here = workspace(tmp_path / "params.yaml")
+    assert (here.baseline, here.judges) == ("", "mini")
+    assert other_experiments(tmp_path, here) == ([], {})
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)  # without a commit
+    assert other_experiments(tmp_path, workspace(tmp_path / "params.yaml")) == ([], {})
+
+
+def test_the_judges_are_told_by_their_weights(repository: Repository) -> None:
+    lock = yaml.safe_load((repository.root / "dvc.lock").read_text())
+    lock["stages"]["judges"] = {"cmd": "x", "outs": [{"path": "data/judges", "hash": "md5", "md5": "abc"}]}
+    repository.write("dvc.lock", yaml.safe_dump(lock))
+    assert repository.here().judges == "abc"
+
+
+# ------------------------------------------------------------------ what compares
+
+
+def test_differences_name_settings_without_their_profile() -> None:
+    one = experiment({"cfg.scale": 3.0, "profiles.mini.audio.fmax": 1.0, "run.threads": 1, "only.here": 1, "seed": 0})
+    other = experiment({"cfg.scale": 1.5, "profiles.mini.audio.fmax": 2.0, "run.threads": 2, "seed": 0})
+    assert one.differences(other) == {"audio.fmax": 1.0, "cfg.scale": 3.0}
+
+
+def test_scores_compare_on_the_same_clips_by_the_same_judges() -> None:
+    clips = ScoredClips(clips=2, hash="a", duration_s=5.0)
+    one = experiment({}, clips=clips)
+    assert one.incomparable(experiment({}, clips=clips)) == ""
+    assert one.incomparable(experiment({}, clips=clips, judges="k")) == "other judges"
+    for change in ({"hash": "b"}, {"duration_s": 8.0}):
+        assert one.incomparable(experiment({}, clips=clips.model_copy(update=change))) == "other clips"
+    few, many = ({"specmaskfoley": {"clips": count}} for count in (2, 3))
+    assert experiment({}, scores=few).incomparable(experiment({}, scores=few)) == ""
+    assert experiment({}, scores=few).incomparable(experiment({}, scores=many)) == "other clips"
+
+
+def test_a_sweep_holds_what_differs_in_one_setting() -> None:
+    def at(steps: int, mode: str = "multi", **more: Any) -> Experiment:
+        return experiment({"sample.steps": steps, "cfg.mode": mode}, **more)
+
+    found = sweep([at(12), at(16), at(4), at(8, "text"), at(6, judges="k"), at(4)], "sample.steps")
+    assert [one.settings["sample.steps"] for one in found] == [4, 12, 16]
+    alone = sweep([at(12, "audio"), at(16), at(4), at(8, "text")], "sample.steps")
+    assert [one.settings["sample.steps"] for one in alone] == [4, 16]
+    assert sweep([], "sample.steps") == []
+
+
+# ------------------------------------------------------------------ the report of them
+
+
+def project(root: Path) -> Path:
+    """A checkout with the scores that this repository keeps in git, and no data."""
+    (root / "metrics").mkdir(parents=True)
+    (root / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    scores = {
+        name: {"fad": 1.0, "desync": 0.4, "clips": 5} for name in ("ground_truth", "specmaskfoley", "backbone_text")
+    }
+    (root / "metrics" / "evaluate.json").write_text(json.dumps(scores))
+    return root / "params.yaml"
+
+
+def test_the_command_writes_page_table_and_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = project(tmp_path / "checkout")
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(app, ["report", "--params", str(file), "--out", "there", "--experiments", "none"])
+    assert result.exit_code == 0, result.output
+    assert result.output == f"report: {tmp_path / 'there' / 'report.html'}\n"
+    assert sorted(path.name for path in (tmp_path / "there" / "figures").iterdir()) == [
+        "fad_desync.png",
+        "fad_desync_published.png",
+    ]
+    text = (tmp_path / "there" / "table.md").read_text()
+    assert "### Published on VGGSound" in text
+    assert "### Experiments" not in text
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "checkout" / "metrics" / "evaluate.json").unlink()
+    failed = CliRunner().invoke(app, ["report", "--params", str(file)])
+    assert failed.exit_code == 2
+    assert "error: metrics/evaluate.json: no such file; it is written by dvc repro" in failed.output
+
+
+def test_the_stage_shows_this_experiment_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = project(tmp_path)
+    (tmp_path / "metrics" / "systems").mkdir()
+    (tmp_path / "metrics" / "systems" / "x.json").write_text("not read")
+    monkeypatch.chdir(tmp_path)
+    evaluation = workspace(file).evaluation
+    pages = []
+    for _ in range(2):
+        page = reporting.write(Params.load(file), Path("metrics"), evaluation)
+        pages.append((page.read_bytes(), (tmp_path / "metrics" / "table.md").read_bytes()))
+    assert pages[0] == pages[1]
+
+
+def test_other_systems_join_the_table_on_the_same_terms_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    params = Params.load(project(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    clips = ScoredClips(clips=5, hash="a", duration_s=5.0)
+    evaluation = Evaluation(scores={"specmaskfoley": {"fad": 1.0, "desync": 0.4}}, clips=clips)
+    same = OtherSystems(systems={"SpecMaskFoley": {"fad": 2.0}}, clips=clips, profile="mini", judges="mini")
+    systems = {
+        "same": same,
+        "longer": same.model_copy(update={"clips": clips.model_copy(update={"duration_s": 8.0})}),
+        "official": same.model_copy(update={"profile": "vggsound", "judges": "paper"}),
+        "published": same.model_copy(update={"as_published": True, "clips": None}),
+    }
+    reporting.write(params, tmp_path / "out", evaluation, reporting.Company(systems=systems))
+    parts = (tmp_path / "out" / "table.md").read_text().split("### ")[1:]
+    assert [part.splitlines()[0] for part in parts] == [
+        "Scores",
+        *(f"Other systems: {name}" for name in ("longer", "official", "published")),
+        "Published on VGGSound",
+    ]
+    assert "| SpecMaskFoley | **1.00** |" in parts[0]
+    assert "| SpecMaskFoley (same) | 2.00 |" in parts[0]
+    for part, why in zip(
+        parts[1:4], ("on other clips", "by the judges of profile vggsound", "as av-benchmark"), strict=True
+    ):
+        assert f"Scores {why}" in part
+
+
+def test_experiments_by_other_judges_do_not_compete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    params = Params.load(project(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    this = experiment({"sample.steps": 12, "seed": 0})
+    others = [
+        experiment(
+            {"sample.steps": steps, "seed": seed}, scores={"specmaskfoley": {"fad": fad, "desync": 0.3}}, judges=judges
+        )
+        for steps, seed, fad, judges in ((16, 0, 0.9, "j"), (4, 0, 2.0, "j"), (12, 1, 0.1, "k"))
+    ]
+    company = reporting.Company(this=this, experiments=others, without={"loud": "failed"})
+    page = reporting.write(params, tmp_path / "out", this.evaluation, company)
+    text = (tmp_path / "out" / "table.md").read_text()
+    rows = [line.split(" | ")[:2] for line in text.split("### Experiments")[1].splitlines() if line.startswith("| ")]
+    assert rows[2:6] == [
+        ["| this experiment", "<u>1.00</u>"],
+        ["| sample.steps=4<br><sub>n 0123456</sub>", "2.00"],
+        ["| sample.steps=16<br><sub>n 0123456</sub>", "**0.90**"],
+        ["| *seed=1*<br><sub>n 0123456, other judges</sub>", "0.10"],
+    ]
+    assert "Experiments without scores: 1, named in the page." in text
+    assert (tmp_path / "out" / "figures" / "steps.png").exists()
+    assert "in experiments that differ in nothing else" in page.read_text()
+    reporting.write(params, tmp_path / "out", this.evaluation, reporting.Company(this=this))
+    assert not (tmp_path / "out" / "figures" / "steps.png").exists()  # it has nothing to show any more

@@ -1,0 +1,377 @@
+"""The report, its tables and its pictures: one file, nothing from outside, nothing lost, safe against odd labels."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from specmaskfoley.report import page as report
+from specmaskfoley.report import pictures
+from specmaskfoley.report import tables as score_tables
+from specmaskfoley.report.page import ReportClip, ReportContext
+from specmaskfoley.report.pictures import Measured, Point
+from specmaskfoley.report.published import SOURCES, TABLE_1
+from specmaskfoley.report.tables import (
+    Interval,
+    ScoredClips,
+    Table,
+    markdown_table,
+    read_evaluation,
+    read_other_systems,
+    score_table,
+    system_entries,
+    to_html,
+    to_markdown,
+)
+
+SCORES: dict[str, dict[str, float | None]] = {
+    "ground_truth": {"fd": 0.0, "ib": 0.5, "onset_f1": 1.0, "clips": 96},
+    "codec_roundtrip": {"fd": 1.0, "ib": 0.45, "onset_f1": 0.9, "clips": 96},
+    "specmaskfoley": {"fd": 7.125, "ib": 0.31, "onset_f1": 0.6, "clips": 96, "sample_time_s": 12.5},
+    "backbone_text": {"fd": 6.5, "ib": 0.31, "onset_f1": None, "clips": 96},
+}
+CLIPS = ScoredClips(clips=96, coverage=0.96, hash="0123456789abcdef", takes=3, duration_s=5.0, excluded={"a": "silent"})
+PNG_START = b"\x89PNG\r\n\x1a\n"
+
+
+class Page(HTMLParser):
+    """Elements with their attributes, the text, and whether every element is closed."""
+
+    void = ("meta", "img")
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.text, self._open = "", list[str]()
+        self.feed(text)
+        self.close()
+        assert not self._open, f"left open: {self._open}"
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in self.void:
+            self._open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+@pytest.fixture
+def media(tmp_path: Path) -> dict[str, Path]:
+    files = {"picture": "a.png", "true": "true.flac", "generated": "generated.wav", "video": "a.mp4"}
+    paths = {name: tmp_path / file for name, file in files.items()}
+    for index, path in enumerate(paths.values()):
+        path.write_bytes(bytes([index]) * 3000)
+    return paths
+
+
+def table(scores: dict[str, dict[str, float | None]], **options: Any) -> Table:
+    return score_table("Scores", system_entries(scores, {}), **options)
+
+
+def context(media: dict[str, Path], **changes: Any) -> ReportContext:
+    clip = ReportClip(
+        clip_id="test_00001",
+        label="ball bouncing on wood",
+        picture=media["picture"],
+        sounds={"ground truth": media["true"], "generated": media["generated"]},
+        video=media["video"],
+    )
+    values = {
+        "title": "SpecMaskFoley: mini", "profile": "mini", "seed": 7, "tables": [table(SCORES)],
+        "settings": {"cfg.scale": 3.0}, "curves": [("codec", media["picture"])], "clips": [clip],
+        "notes": ["3 clips set aside"],
+    }  # fmt: skip
+    return ReportContext(**(values | changes))
+
+
+def write(path: Path, what: ReportContext, **options: Any) -> tuple[str, Page]:
+    report.write_report(path / "report.html", what, **options)
+    text = (path / "report.html").read_text(encoding="utf-8")
+    return text, Page(text)
+
+
+def test_the_report_stands_alone(tmp_path: Path, media: dict[str, Path]) -> None:
+    text, page = write(tmp_path, context(media))
+    links = [v for _, attributes in page.elements for k, v in attributes.items() if k in ("src", "href", "poster")]
+    assert len(links) == 5
+    assert all(link is not None and link.startswith("data:") for link in links)
+    assert not re.search(r"https?:|@import|url\(|<script|<link", text)
+    assert [str(v["src"]).split(";")[0] for v in page.all("audio")] == ["data:audio/flac", "data:audio/wav"]
+    assert str(page.all("video")[0]["src"]).startswith("data:video/mp4;base64,AwMD")
+
+
+def test_the_report_is_accessible_and_says_what_was_run(tmp_path: Path, media: dict[str, Path]) -> None:
+    text, page = write(tmp_path, context(media))
+    assert page.all("html")[0]["lang"] == "en"
+    assert "<title>SpecMaskFoley: mini</title>" in text
+    assert all(image["alt"] for image in page.all("img"))
+    assert all(player["aria-label"] for player in page.all("audio") + page.all("video"))
+    for words in ("seed7", "cfg.scale3.0", "profilemini", "3 clips set aside", "test_00001", "ball bouncing"):
+        assert words in page.text
+
+
+def marked(table: Table) -> dict[str, list[str]]:
+    """Line -> its marked numbers: best in **, second best in <u>."""
+    lines = to_markdown(table).splitlines()
+    rows = [line for line in lines if line.startswith("| ")][2:]
+    return {
+        line.title: re.findall(r"\*\*[^*|]+\*\*|<u>.+?</u>", row.split(" | ", 1)[1])
+        for line, row in zip(table.lines, rows, strict=True)
+    }
+
+
+def test_the_best_generated_system_is_marked_and_references_never_are() -> None:
+    assert marked(table(SCORES)) == {
+        "ground truth": [],
+        "codec round trip": [],
+        "SpecMaskFoley": ["**0.310**"],  # a tie in IB; alone in onset F1, which is no contest
+        "backbone, text": ["**6.50**", "**0.310**"],
+    }
+    html = to_html(table(SCORES))
+    assert re.findall(r'class="best"><strong>(.*?)</strong>', html) == ["0.310", "6.50", "0.310"]
+    assert html.count('<tr class="reference">') == 2
+
+
+def test_second_best_is_marked_among_three_as_printed() -> None:
+    scores = {name: {"fd": fd} for name, fd in (("a", 3.0), ("b", 2.0), ("c", 2.004), ("d", 1.0))}
+    assert marked(table(scores)) == {"a": [], "b": ["<u>2.00</u>"], "c": ["<u>2.00</u>"], "d": ["**1.00**"]}
+    assert marked(table({name: scores[name] for name in "ab"})) == {"a": [], "b": ["**2.00**"]}
+    assert marked(table({name: {"fd": 1.0} for name in "abc"})) == {name: ["**1.00**"] for name in "abc"}
+    odd = {"a": {"fd": float("nan")}, "b": {"fd": 2.0}, "c": {"fd": 3.0}, "d": {"fd": None}}
+    assert marked(table(odd)) == {"a": [], "b": ["**2.00**"], "c": [], "d": []}
+
+
+def test_a_column_is_there_for_what_some_system_has() -> None:
+    found = table(SCORES | {"other": {"surprise": 0.123456}})
+    assert found.columns == ["FD ↓", "IB ↑", "Onset F1 ↑", "sampling (s) ↓", "surprise"]
+    assert found.lines[-1].cells[-1].text == "0.1235"
+    assert found.lines[3].cells[2].text == "n/a"
+    assert set(found.legend) == {"ground truth", "codec round trip", "SpecMaskFoley", "backbone, text",
+                                 "FD ↓", "IB ↑", "Onset F1 ↑", "sampling (s) ↓"}  # fmt: skip
+
+
+def test_one_n_stands_beside_the_table_and_several_in_it() -> None:
+    assert table(SCORES).notes == ["N = 96 clips."]
+    assert table(SCORES, clips=CLIPS).notes == [
+        "N = 96 clips, 96.0 % of those wanted; list 0123456789abcdef; 5 s each; 3 takes; 1 not scored."
+    ]
+    several = table(SCORES | {"other": {"fd": 1.0, "clips": 12}})
+    assert "clips" in several.columns
+    assert several.notes == []
+
+
+def test_intervals_and_deviations_stand_beside_the_scores() -> None:
+    wide = {"fd": Interval(low=6.0, high=9.5, sd=0.25), "clips": Interval(low=1, high=2)}
+    entries = system_entries(SCORES, {"specmaskfoley": wide, "backbone_text": {"fd": Interval(low=6.0, high=7.0)}})
+    found = score_table("Scores", entries, CLIPS)
+    assert "| 7.12 ± 0.25<br><sub>[6.00, 9.50]</sub> |" in to_markdown(found)
+    assert "| **6.50**<br><sub>[6.00, 7.00]</sub> |" in to_markdown(found)
+    html = to_html(found)
+    assert 'title="95 % interval [6.00, 9.50]"' in html
+    assert '<span class="sd">± 0.25</span>' in html
+    assert "deviation over takes" in html
+    alone = score_table("Scores", system_entries(SCORES, {"backbone_text": {"fd": Interval(low=6, high=7)}}))
+    assert "±" not in to_html(alone)
+
+
+def test_the_published_table_prints_as_published() -> None:
+    found = score_tables.published_table("Published", TABLE_1)
+    rows = {line.title: [cell.text for cell in line.cells] for line in found.lines}
+    assert rows["SpecMaskFoley"] == ["109", "1.03", "1.76", "26.4", "0.65", "0.47", "300 M", "SpecMaskFoley, Table 1"]
+    assert rows["VATT"][-3:] == ["n/a", "n/a", "MMAudio, Table 1"]
+    assert marked(found)["MMAudio-L-44.1kHz"] == ["**60.60**", "**1.40**", "<u>33.22</u>", "**0.442**"]
+    assert all(name in to_html(found) and where in to_html(found) for name, where in SOURCES.items())
+    assert {row.source for row in TABLE_1} == set(SOURCES)
+    assert "not measured here" in to_html(found)
+
+
+def test_classes_are_means_of_their_clips() -> None:
+    rows = [
+        {"label": "dog", "kl": 1.0, "onset_f1": None},
+        {"label": "bell", "kl": 0.5, "onset_f1": 0.25},
+        {"label": "dog", "kl": 2.0, "onset_f1": 0.75},
+    ]
+    found = score_tables.class_table("Classes", rows, ["kl", "onset_f1"])
+    assert found.columns == ["clips", "KL ↓", "Onset F1 ↑"]
+    assert [(line.title, [cell.text for cell in line.cells]) for line in found.lines] == [
+        ("bell", ["1", "0.500", "0.250"]),
+        ("dog", ["2", "1.500", "0.750"]),
+    ]
+    assert found.folded
+
+
+def test_an_evaluation_needs_its_scores_only() -> None:
+    files = {"evaluate.json": json.dumps(SCORES)}
+    assert read_evaluation(files.get, "metrics").clips is None
+    files["clips.json"] = json.dumps({"clips": 96, "hash": "0" * 16, "later": 1})
+    files["intervals.json"] = json.dumps({"specmaskfoley": {"fd": {"low": 1, "high": 2, "sd": None}}})
+    found = read_evaluation(files.get, "metrics")
+    assert found.intervals["specmaskfoley"]["fd"] == Interval(low=1, high=2)
+    assert found.clips == ScoredClips(clips=96, hash="0" * 16)
+    with pytest.raises(ValueError, match=r"metrics/evaluate\.json: no such file"):
+        read_evaluation({}.get, "metrics")
+    with pytest.raises(ValueError, match=r"metrics/clips\.json: not valid JSON"):
+        read_evaluation((files | {"clips.json": "{"}).get, "metrics")
+    with pytest.raises(ValueError, match=r"metrics: scores\.specmaskfoley\..*fd.*valid number"):
+        read_evaluation({"evaluate.json": '{"specmaskfoley": {"fd": "low"}}'}.get, "metrics")
+
+
+def test_other_systems_that_are_none_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    path.write_text('{"systems": {}, "judges": "mini"}')
+    with pytest.raises(ValueError, match=r"x\.json: profile: Field required; expected what specmaskfoley evaluate"):
+        read_other_systems(path)
+
+
+def test_odd_labels_do_no_harm(tmp_path: Path, media: dict[str, Path]) -> None:
+    odd = '</h3><script>alert("1")</script> "rock & roll" $title'
+    clip = ReportClip(clip_id='<b>"', label=odd, picture=media["picture"])
+    text, page = write(
+        tmp_path,
+        context(
+            media,
+            title=odd,
+            clips=[clip],
+            notes=[odd],
+            settings={odd: odd},
+            tables=[table({odd: {odd: 1.0}})],
+            left_out={odd: {odd: odd}},
+        ),
+    )
+    assert not page.all("script")
+    assert not page.all("b")
+    assert page.text.count(odd) == 11
+    assert f'Spectrograms of {odd}, clip <b>"' in [image["alt"] for image in page.all("img")]
+    assert "<script" not in text
+
+
+def test_a_full_report_names_what_it_leaves_out(tmp_path: Path, media: dict[str, Path]) -> None:
+    text, page = write(tmp_path, context(media), max_bytes=50_000 + 10_000)
+    assert len(text) < 60_000
+    assert len(page.all("img")) == 2
+    assert not page.all("video")
+    assert page.text.count("left out") == 3
+    assert "a.mp4" in page.text
+    assert "generated.wav" in page.text
+
+
+def test_missing_and_unplayable_files_are_named(tmp_path: Path, media: dict[str, Path]) -> None:
+    with pytest.raises(FileNotFoundError, match=r"gone\.png"):
+        write(tmp_path, context(media, curves=[("x", tmp_path / "gone.png")]))
+    with pytest.raises(ValueError, match=r"\.txt"):
+        write(tmp_path, context(media, curves=[("x", tmp_path / "a.txt")]))
+    assert not list(tmp_path.glob("*.html")) + list(tmp_path.glob(".tmp*"))
+
+
+def test_a_report_without_clips_and_curves(tmp_path: Path, media: dict[str, Path]) -> None:
+    _, page = write(tmp_path, context(media, clips=[], curves=[]))
+    assert "Clips" not in page.text
+    assert "Training" not in page.text
+
+
+def test_the_markdown_file_has_the_open_tables(tmp_path: Path, media: dict[str, Path]) -> None:
+    folded = score_tables.class_table("Classes", [{"label": "dog", "kl": 1.0}], ["kl"])
+    shown = context(media, tables=[table(SCORES), folded], left_out={"Clips not scored": {"a": "silent", "b": "gone"}})
+    report.write_markdown(tmp_path / "table.md", shown)
+    lines = (tmp_path / "table.md").read_text(encoding="utf-8").splitlines()
+    assert lines[0] == "### Scores"
+    assert lines[2] == "| system | FD ↓ | IB ↑ | Onset F1 ↑ | sampling (s) ↓ |"
+    assert lines[4] == "| *ground truth* | 0.00 | 0.500 | 1.000 | n/a |"
+    assert lines[6] == "| SpecMaskFoley | 7.12 | **0.310** | 0.600 | 12.50 |"
+    assert lines[-1] == "Clips not scored: 2, named in the page."
+    assert "Classes" not in "".join(lines)
+
+
+def test_odd_names_do_not_break_a_markdown_table() -> None:
+    lines = markdown_table({"a|b *c* <d>\n": {"fd": 1.0}}).splitlines()
+    assert lines[2] == r"| a\|b \*c\* &lt;d> | 1.00 |"
+
+
+def test_a_folded_table_and_a_list_are_closed_at_first(tmp_path: Path, media: dict[str, Path]) -> None:
+    folded = score_tables.class_table("Classes", [{"label": "dog", "kl": 1.0}], ["kl"])
+    text, page = write(tmp_path, context(media, tables=[folded], left_out={"Clips not scored": {"a": "silent"}}))
+    assert "<details><summary>Classes</summary>" in text
+    assert "<details><summary>Clips not scored (1)</summary>" in text
+    assert all("open" not in attributes for attributes in page.all("details"))
+
+
+def test_pictures_are_equal_bytes_for_equal_arrays(tmp_path: Path) -> None:
+    mels = {"ground truth": np.random.default_rng(0).normal(size=(80, 100)), "generated": np.zeros((80, 90))}
+    curves = {"loss": [(1, 2.0), (2, 1.0)], "cost in $": [(1, 0.1)], "$x": [(2, 3.0)]}
+    for name in ("a", "b"):
+        pictures.spectrogram_pair(tmp_path / name / "s.png", mels, [0.5], 1.0, "odd $title$ <&>")
+        pictures.training_curves(tmp_path / name / "c.png", curves, "train_codec")
+        pictures.quality_and_sync(tmp_path / name / "q.png", points("a $x$", "b"), "odd $title$")
+        pictures.scores_against_steps(tmp_path / name / "n.png", {"FAD": {4: Measured(value=1.0)}}, "steps")
+    for kind in ("s.png", "c.png", "q.png", "n.png"):
+        first, second = ((tmp_path / name / kind).read_bytes() for name in ("a", "b"))
+        assert first == second
+        assert first.startswith(PNG_START)
+        assert b"Software" not in first
+        assert b"tIME" not in first
+
+
+def points(*labels: str, **changes: Any) -> list[Point]:
+    return [
+        Point(label=label, group="g", fad=Measured(value=number + 1.0), desync=Measured(value=0.5), **changes)
+        for number, label in enumerate(labels)
+    ]
+
+
+def test_published_points_and_intervals_look_different(tmp_path: Path) -> None:
+    wide = Measured(value=1.0, low=0.5, high=1.2)
+    drawn = {
+        "plain": points("a", "b"),
+        "published": points("a", "b", published=True),
+        "wide": [Point(label="a", group="g", fad=wide, desync=Measured(value=0.5)), *points("a", "b")[1:]],
+        "named": points("a", "c"),
+    }
+    for name, what in drawn.items():
+        pictures.quality_and_sync(tmp_path / f"{name}.png", what, "t")
+    assert len({path.read_bytes() for path in tmp_path.iterdir()}) == 4
+
+
+def test_names_without_room_are_left_out_but_never_ours(tmp_path: Path) -> None:
+    crowd = [
+        Point(label=f"a rather long name {n}", group="g", fad=Measured(value=1.0), desync=Measured(value=1.0))
+        for n in range(60)
+    ]
+    ours = Point(label="SpecMaskFoley", group="h", fad=Measured(value=1.0), desync=Measured(value=1.01))
+    pictures.quality_and_sync(tmp_path / "with.png", [*crowd, ours], "t")
+    unnamed = Point(label="", group="h", fad=ours.fad, desync=ours.desync)
+    pictures.quality_and_sync(tmp_path / "without.png", [*crowd, unnamed], "t")
+    assert (tmp_path / "with.png").read_bytes() != (tmp_path / "without.png").read_bytes()
+
+
+def test_an_event_and_the_sound_change_the_picture(tmp_path: Path) -> None:
+    silence, sound = np.full((80, 50), -11.5), np.random.default_rng(1).normal(size=(80, 50))
+    for name, mel, events in (("a", silence, []), ("b", silence, [0.3]), ("c", sound, [])):
+        pictures.spectrogram_pair(tmp_path / f"{name}.png", {"x": mel}, events, 1.0, "t")
+    assert len({(tmp_path / f"{name}.png").read_bytes() for name in "abc"}) == 3
+
+
+def test_wrong_pictures_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="mels is empty"):
+        pictures.spectrogram_pair(tmp_path / "a.png", {}, [], 1.0, "t")
+    with pytest.raises(ValueError, match=r"mels\['x'\] has shape \(3,\)"):
+        pictures.spectrogram_pair(tmp_path / "a.png", {"x": np.zeros(3)}, [], 1.0, "t")
+    with pytest.raises(ValueError, match="curves is empty"):
+        pictures.training_curves(tmp_path / "a.png", {}, "t")
+    with pytest.raises(ValueError, match="points is empty"):
+        pictures.quality_and_sync(tmp_path / "a.png", [], "t")
+    with pytest.raises(ValueError, match="curves is empty"):
+        pictures.scores_against_steps(tmp_path / "a.png", {"FAD": {}}, "t")
+    assert not list(tmp_path.iterdir())

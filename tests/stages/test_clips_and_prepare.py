@@ -1,0 +1,121 @@
+"""The first two stages on both sources, with the project's own params.yaml made small."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from helpers import ROOT
+
+from specmaskfoley.clips import world
+from specmaskfoley.clips.world import LABELS
+from specmaskfoley.media.files import probe, write_video
+from specmaskfoley.storage.tables import CLIP_LIST_SCHEMA, LEDGER_SCHEMA, read_table, ready_clips
+
+
+def stage(name):
+    spec = importlib.util.spec_from_file_location(f"stage_{name}", ROOT / "stages" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def small(tmp_path, monkeypatch):
+    """Write params.yaml with one worker and few short clips; returns a function that changes it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    params["run"]["workers"] = 1
+    params["profiles"]["mini"]["audio"]["duration_s"] = 1.0
+    params["profiles"]["mini"]["prepare"]["min_duration_s"] = 0.5
+    params["profiles"]["mini"]["prepare"]["silence_db"] = -120.0  # short clips may hold no event
+    params["profiles"]["mini"]["world"] |= {"train_clips": 4, "val_clips": 1, "test_clips": 2}
+
+    def write(**data):
+        params["data"] |= data
+        (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
+
+    write(source="world")
+    return write
+
+
+def test_world_is_rendered_listed_and_checked(small, tmp_path, capsys):
+    stage("clips").main()
+    rows = read_table("data/clips.parquet", CLIP_LIST_SCHEMA)
+    assert [row["clip_id"] for row in rows] == [
+        *(f"train-{i:05d}" for i in range(4)),
+        "val-00000",
+        "test-00000",
+        "test-00001",
+    ]
+    assert {row["label"] for row in rows} <= set(LABELS)
+    assert sorted(os.listdir("data/clips")) == sorted(Path(row["path"]).name for row in rows)
+    assert probe(rows[0]["path"]).duration_s == pytest.approx(1.0)
+    assert not os.listdir(tmp_path / ".work")
+    stage("prepare").main()
+    assert len(read_table("data/ledger.parquet", LEDGER_SCHEMA)) == 7
+    assert [clip.clip_id for clip in ready_clips("data/usable.parquet", "test")] == ["test-00000", "test-00001"]
+    assert "prepare: 7 ready" in capsys.readouterr().out
+
+
+def test_killed_rendering_continues_and_gives_the_same_files(small, monkeypatch):
+    stage("clips").main()
+    before = {path.name: path.read_bytes() for path in Path("data/clips").iterdir()}
+    table = Path("data/clips.parquet").read_bytes()
+    rendered = []
+
+    def render(**kwargs):
+        if len(rendered) == 3:
+            raise KeyboardInterrupt
+        rendered.append(kwargs["index"])
+        return real(**kwargs)
+
+    real = world.render_clip
+    monkeypatch.setattr(world, "render_clip", render)
+    with pytest.raises(KeyboardInterrupt):
+        stage("clips").main()
+    rendered[:] = [None] * 4  # no more kills
+    stage("clips").main()
+    assert len(rendered) == 4 + 4  # of 7, 3 were kept
+    assert {path.name: path.read_bytes() for path in Path("data/clips").iterdir()} == before
+    assert Path("data/clips.parquet").read_bytes() == table
+
+
+def test_folder_with_some_broken_videos(small, tmp_path, capsys):
+    videos = tmp_path / "my videos"
+    videos.mkdir()
+    tone = 0.5 * np.sin(np.arange(16000) * 0.3)
+    for name in ("-dog_bark.mp4", 'it\'s a "cat".mp4', "é.mp4"):
+        write_video(videos / name, np.zeros((25, 32, 48, 3), np.uint8), 25, tone, 16000)
+    (videos / "text.mp4").write_text("no video")
+    small(source="folder", folder="my videos")
+    stage("clips").main()
+    stage("prepare").main()
+    out = capsys.readouterr().out
+    assert "prepare: 3 ready, 1 corrupt (cannot be decoded" in out
+    assert os.listdir("data/clips") == ["README.txt"]
+    assert {clip.label for clip in ready_clips("data/usable.parquet")} == {"dog bark", 'it\'s a "cat"', "é"}
+
+
+def test_no_usable_clip_is_one_line_and_exit_1(small, tmp_path):
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos" / "text.mp4").write_text("no video")
+    small(source="folder", folder="videos")
+    stage("clips").main()
+    module = stage("prepare")
+    with pytest.raises(SystemExit) as error:
+        module.stage_main(module.main)()
+    assert str(error.value).startswith("error: data/ledger.parquet: no usable clip in any split: 1 corrupt (")
+    assert "\n" not in str(error.value)
+    assert len(read_table("data/ledger.parquet", LEDGER_SCHEMA)) == 1
+
+
+def test_workers_need_no_torch():
+    names = "specmaskfoley.clips.world, specmaskfoley.clips.inspection, specmaskfoley.extraction.decoding"
+    code = f"import sys, {names}; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,168 @@
+"""The vggsound profile on real clips: official networks, read from files of the official formats filled by rule.
+
+Networks, pictures and sounds have their full sizes; only CLIP sees fewer frames than the profile's 80.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from helpers import ROOT
+from helpers.golden_rule import Golden
+from helpers.official_files import write_lock, write_official
+from helpers.tiny import Project
+
+from specmaskfoley.evaluation.judging import Listened, judging
+from specmaskfoley.evaluation.loading import load_panel
+from specmaskfoley.evaluation.scoring import scores, sounds_of
+from specmaskfoley.judges.panel import Panel
+from specmaskfoley.settings import Params
+from specmaskfoley.storage.tables import SPLITS, read_arrays
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+SEMANTIC_FRAMES = 2
+ENCODERS = ["roberta_base_vocab", "roberta_base_merges", "roberta_base_config", "synchformer", "dfn5b_clip", "clap"]
+
+
+def paper(folder: Path, bundle: Path) -> Callable[[dict[str, Any]], None]:
+    """The vggsound profile on a folder of clips, with the public codebook."""
+
+    def change(params: dict[str, Any]) -> None:
+        params["profile"] = "vggsound"
+        params["data"] |= {"source": "folder", "folder": str(folder), "labels": str(folder / "labels.tsv")}
+        params["run"]["threads"] = 2
+        params["weights"]["bundle"] = str(bundle)
+        profile = params["profiles"]["vggsound"]
+        profile["encoders"]["batch_size"] = 1  # batches are filled up
+        profile["video"]["semantic_fps"] = SEMANTIC_FRAMES / 10  # CLIP takes 4 s and more a frame on two cores
+        profile["audio"] |= {"mel": "specvqgan", "fmin": 125.0, "fmax": 7600.0}
+        profile["codec"]["weights"] = "specvqgan_vggsound"
+        profile["train_codec"] = None
+        profile["vocoder"] = {"kind": "griffin_lim", "iterations": 2, "momentum": 0.99}
+
+    return change
+
+
+@pytest.fixture(scope="module")
+def extracted(tmp_path_factory: pytest.TempPathFactory, golden: Golden, clips: Path) -> Iterator[Project]:
+    """A project whose features and tokens were made of three real clips, one a split."""
+    root = tmp_path_factory.mktemp("paper")
+    folder, bundle = root / "clips", root / "bundle"
+    folder.mkdir()
+    rows = ["id\tlabel\tsplit"]
+    for split, clip in zip(SPLITS, sorted(clips.glob("*.mp4")), strict=False):
+        (folder / clip.name).symlink_to(clip)
+        rows.append(f"{clip.stem}\tplaying violin, fiddle\t{split}")
+    (folder / "labels.tsv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    write_official([*ENCODERS, "specvqgan_vggsound"], bundle, golden)
+    project = Project.create(root / "project", paper(folder, bundle))
+    write_lock(project.path("weights.lock.yaml"))
+    # The judges' files are not needed for features, and large.
+    project.change(without_judges)
+    for stage in ("fetch_weights", "clips", "prepare", "encoders", "features", "codec", "tokens"):
+        code, output = project.stage(stage)
+        assert code == 0, output
+    yield project
+    shutil.rmtree(root)  # 5 GB
+
+
+def without_judges(params: dict[str, Any]) -> None:
+    params["profiles"]["vggsound"]["judges"] = params["profiles"]["mini"]["judges"]
+
+
+def test_every_weight_file_was_taken_from_the_bundle_and_listed(extracted: Project) -> None:
+    listed = json.loads(extracted.path("data", "weights.json").read_text(encoding="utf-8"))
+    assert set(listed) == {*ENCODERS, "specvqgan_vggsound"}
+    for entry in listed.values():
+        assert extracted.path("weights", entry["file"]).stat().st_size == entry["size"]
+        assert len(entry["sha256"]) == 64
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_features_have_the_papers_shapes(extracted: Project, split: str) -> None:
+    ids, arrays = read_arrays(str(extracted.path("data", "features")), split)
+    assert len(ids) == 1
+    assert {name: array.shape[1:] for name, array in arrays.items()} == {
+        "sync": (240, 768),
+        "semantic": (SEMANTIC_FRAMES, 1024),
+        "semantic_mean": (1024,),
+        "audio_prompt": (512,),
+        "text_prompt": (512,),
+    }
+    for name, array in arrays.items():
+        assert array.dtype == (np.float32 if name == "semantic_mean" else np.float16)
+        assert np.isfinite(array).all()
+    mean = arrays["semantic"].astype(np.float32).mean(1)
+    np.testing.assert_allclose(arrays["semantic_mean"], mean, atol=1e-6)
+    for name in ("semantic", "audio_prompt", "text_prompt"):
+        np.testing.assert_allclose(np.linalg.norm(arrays[name].astype(np.float32), axis=-1), 1.0, atol=2e-3)
+    # Frames differ, and so do their features.
+    assert np.ptp(arrays["sync"].astype(np.float32), axis=1).max() > 0.01
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_tokens_have_the_papers_shape(extracted: Project, split: str) -> None:
+    _, arrays = read_arrays(str(extracted.path("data", "tokens")), split)
+    tokens = arrays["tokens"]
+    assert tokens.shape == (1, 5, 53)
+    assert tokens.dtype == np.int16
+    assert tokens.min() >= 0
+    assert tokens.max() < 1024
+    assert len(np.unique(tokens)) > 10
+
+
+Judged = tuple[Panel, Listened, Listened, np.ndarray]
+
+
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory: pytest.TempPathFactory, golden: Golden, clips: Path) -> Iterator[Judged]:
+    """The paper's judges on six seconds of two real clips: heard, heard with the sounds swapped, and seen."""
+    root = tmp_path_factory.mktemp("judges")
+    write_official(["passt", "vggish", "imagebind", "synchformer"], root / "weights", golden)
+    write_lock(root / "weights.lock.yaml")
+    raw = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    raw["profile"] = "vggsound"
+    raw["profiles"]["vggsound"]["audio"]["duration_s"] = 6.0
+    params = Params.from_mapping(raw)
+    files = sorted(clips.glob("*.mp4"))[:2]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        patch.setenv("DVC_ROOT", str(root))
+        panel = load_panel(params, torch.device("cpu"))
+        panel.batch_size = len(files)  # batches are filled up
+        with judging(panel, params) as judge:
+            seen = judge.watch(files)
+            heard, swapped = judge.listen(files, [files]), judge.listen(files[::-1], [files])
+    yield panel, heard, swapped, seen
+    shutil.rmtree(root)  # 4 GB
+
+
+def test_the_papers_judges_have_their_shapes(judged: Judged) -> None:
+    _, heard, _, seen = judged
+    assert (heard.logits.shape, heard.embedding.shape) == ((2, 527), (2, 768))
+    assert heard.stretches.shape == (2, 6, 128)
+    assert heard.joint.shape == seen.shape == (2, 1024)
+    assert heard.offsets[0].shape == (2, 2, 21)
+
+
+def test_the_papers_judges_hear_who_plays_what(judged: Judged) -> None:
+    panel, heard, swapped, seen = judged
+    own = scores([sounds_of(heard, heard, seen, heard.offsets[0], panel.grid)])
+    other = scores([sounds_of(swapped, heard, seen, swapped.offsets[0], panel.grid)])
+    assert own["kl"] == pytest.approx(0, abs=1e-9)
+    assert other["kl"] > 1e-3
+    # The same sounds in another order: nothing that compares sets may change, everything that compares pairs does.
+    assert own["fd"] == pytest.approx(0, abs=1e-3)
+    assert other["fd"] == pytest.approx(0, abs=1e-3)
+    assert other["fad"] == pytest.approx(own["fad"], abs=1e-3)
+    assert own["ib"] != other["ib"]
+    np.testing.assert_allclose(swapped.logits, heard.logits[::-1], atol=1e-4)
+    assert not np.allclose(swapped.offsets[0], heard.offsets[0], atol=1e-2)
