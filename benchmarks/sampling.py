@@ -29,7 +29,7 @@ from specmaskfoley.device import fast_bfloat16, pick_device
 from specmaskfoley.sampling import Condition, Sampler, guidance_plan, sample_tokens
 from specmaskfoley.sampling.int8 import supports_int8
 from specmaskfoley.settings import GriffinLim, NeuralVocoder, Params
-from specmaskfoley.vocoders.vocoder import build_vocoder
+from specmaskfoley.vocoders.trained import build_vocoder
 
 
 def timed(run: Callable[[], Tensor], runs: int, device: torch.device) -> tuple[list[float], Tensor]:

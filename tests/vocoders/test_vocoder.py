@@ -17,9 +17,10 @@ from specmaskfoley.media.mel import Mel, build_mel
 from specmaskfoley.settings import HIFIGAN_RECIPE, SPECVQGAN_RECIPE, Audio, NeuralVocoder
 from specmaskfoley.settings import GriffinLim as GriffinLimSettings
 from specmaskfoley.vocoders.bigvgan import BigVGAN
+from specmaskfoley.vocoders.griffin_lim import GriffinLim
 from specmaskfoley.vocoders.hifigan import HiFiGAN
 from specmaskfoley.vocoders.melgan import MelGAN
-from specmaskfoley.vocoders.vocoder import GriffinLim, build_vocoder
+from specmaskfoley.vocoders.trained import build_vocoder
 
 HIFIGAN = Audio(mel="hifigan", duration_s=3.0, patch=16, **HIFIGAN_RECIPE)
 SPECVQGAN = Audio(mel="specvqgan", duration_s=3.0, patch=16, **SPECVQGAN_RECIPE)

@@ -12,8 +12,7 @@ from specmaskfoley.codec.network import Codec
 from specmaskfoley.codec.trained import load_codec
 from specmaskfoley.media.mel import build_mel
 from specmaskfoley.settings import Params
-from specmaskfoley.vocoders.trained import load_vocoder
-from specmaskfoley.vocoders.vocoder import build_vocoder
+from specmaskfoley.vocoders.trained import build_vocoder, load_vocoder
 
 _PEAK = 0.98
 

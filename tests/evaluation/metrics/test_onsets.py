@@ -17,7 +17,7 @@ from specmaskfoley.clips.world import render_clip
 from specmaskfoley.evaluation.metrics.onsets import detect_onsets, match_onsets, onset_f1, onset_summary
 from specmaskfoley.media.mel import MelSpectrogram
 from specmaskfoley.settings import Params
-from specmaskfoley.vocoders.vocoder import build_vocoder
+from specmaskfoley.vocoders.trained import build_vocoder
 
 RATE = 22050
 

@@ -1,4 +1,4 @@
-"""Mel to waveform: phase reconstruction for any recipe, and the official networks, each for one.
+"""Mel to waveform by phase reconstruction, whatever the mel.
 
 Shape letters: B batch, M mel bands, L mel frames, N samples.
 """
@@ -12,14 +12,8 @@ import torch.nn.functional as F
 import torchaudio
 from torch import Tensor, nn
 
+from specmaskfoley import settings
 from specmaskfoley.media.mel import build_mel
-from specmaskfoley.settings import Audio
-from specmaskfoley.vocoders.bigvgan import BigVGAN
-from specmaskfoley.vocoders.hifigan import HiFiGAN
-from specmaskfoley.vocoders.melgan import MelGAN
-
-NeuralVocoder = HiFiGAN | BigVGAN | MelGAN
-_NEURAL: dict[str, type[NeuralVocoder]] = {"hifigan": HiFiGAN, "bigvgan": BigVGAN, "melgan": MelGAN}
 
 
 class GriffinLim(nn.Module):
@@ -31,9 +25,9 @@ class GriffinLim(nn.Module):
     inverse: Tensor
     window: Tensor
 
-    def __init__(self, audio: Audio, settings: settings_types.GriffinLim) -> None:
+    def __init__(self, audio: settings.Audio, options: settings.GriffinLim) -> None:
         super().__init__()
-        self.audio, self.settings = audio, settings
+        self.audio, self.options = audio, options
         self.recipe = build_mel(audio)
         self.register_buffer("inverse", torch.linalg.pinv(self.recipe.filters), persistent=False)
         self.register_buffer("window", torch.hann_window(audio.n_fft), persistent=False)
@@ -58,22 +52,11 @@ class GriffinLim(nn.Module):
             hop_length=audio.hop_length,
             win_length=audio.n_fft,
             power=1.0,
-            n_iter=self.settings.iterations,
-            momentum=self.settings.momentum,
+            n_iter=self.options.iterations,
+            momentum=self.options.momentum,
             length=None,
             rand_init=False,  # the same mel always gives the same wave; as good as random phases (measured)
         )
         # torchaudio centres frame i on sample i * hop; a mel that begins later needs as much in front.
         samples = mel.shape[-1] * audio.hop_length
         return F.pad(wave, (first, samples - first - wave.shape[-1]))
-
-
-Vocoder = GriffinLim | NeuralVocoder
-
-
-def build_vocoder(audio: Audio, settings: settings_types.GriffinLim | settings_types.NeuralVocoder) -> Vocoder:
-    """The vocoder that `vocoder.kind` names; a network comes without its weights (see `load_official`).
-
-    That it reads the mel that `audio` describes is checked with the settings, see settings.VOCODER_MELS.
-    """
-    return GriffinLim(audio, settings) if isinstance(settings, settings_types.GriffinLim) else _NEURAL[settings.kind]()
