@@ -365,9 +365,9 @@ def wait_until_gone(processes: list[psutil.Process], timeout_s: float = 20.0) ->
 
 
 def holder(project: Project, stage: str) -> psutil.Process | None:
-    """The process that works on a stage, by the lock it holds."""
-    for lock in project.path(".work").glob(f"{stage}-*.lock"):
-        if text := lock.read_text().strip():
+    """The process that works on a stage, by the file beside its lock."""
+    for file in project.path(".work").glob(f"{stage}-*.holder"):
+        if text := file.read_text().strip():
             return psutil.Process(int(text))
     return None
 
@@ -408,7 +408,7 @@ def test_killed_in_the_middle_it_goes_on_and_gives_the_same_bytes(project, tmp_p
         running.process.wait()
         assert stage.is_running()
         with mine.start("repro") as second:
-            waiting = f"judges: the same work is done by process {stage.pid}; waiting for it"
+            waiting = f"judges: process {stage.pid} is doing the same work; waiting for it"
             second.wait_for(lambda: waiting in second.output, "the second run saw the first")
             stage.resume()
             last = second.finish()

@@ -77,12 +77,11 @@ def start(seconds):
     return subprocess.Popen([sys.executable, "-c", RUN, str(seconds)], stdout=subprocess.PIPE, text=True)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="no flock")
 def test_second_run_waits_and_says_for_whom():
     first = start(1.5)
     assert first.stdout.readline() == "new\n"
     second = start(0)
-    assert f"process {first.pid}; waiting" in second.stdout.readline()
+    assert f"process {first.pid} is doing the same work; waiting" in second.stdout.readline()
     assert second.stdout.readline() == "new\n"  # what the first finished is gone
     assert (first.wait(), second.wait()) == (0, 0)
 

@@ -14,21 +14,15 @@ import json
 import os
 import shutil
 import sys
-import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
-from typing import IO, Any
+from typing import Any
 
 from pydantic import BaseModel
 
-try:
-    import fcntl
-except ImportError:  # Windows: no lock, two runs at once are the user's own business
-    fcntl = None  # type: ignore[assignment]
-
-_POLL_S = 0.5
+from specmaskfoley.storage.locks import held
 
 
 def fingerprint(
@@ -92,50 +86,22 @@ def _held(stage: str, mark: str) -> Iterator[Path]:
     root = Path(os.environ.get("DVC_ROOT") or Path.cwd()) / ".work"
     directory = root / f"{stage}-{mark}"
     root.mkdir(parents=True, exist_ok=True)
-    # The lock lies beside the directory: removing a locked file inside it would let in two runs at once.
-    with _locked(directory.with_suffix(".lock"), stage):
-        directory.mkdir(exist_ok=True)
-        yield directory
+    # Both lie beside the directory: removing a locked file inside it would let in two runs at once.
+    lock, holder = directory.with_suffix(".lock"), directory.with_suffix(".holder")
 
+    def waiting() -> None:
+        process = holder.read_text(encoding="utf-8") if holder.exists() else "unknown"
+        print(f"{stage}: process {process} is doing the same work; waiting for it", flush=True)
 
-@contextmanager
-def _locked(path: Path, stage: str) -> Iterator[None]:
-    stream = _acquire(path, stage)
-    try:
-        yield
-    finally:
-        path.unlink(missing_ok=True)  # while still held: see _acquire
-        stream.close()
-
-
-def _acquire(path: Path, stage: str) -> IO[str]:
-    told = False
-    while True:
-        stream = path.open("a+", encoding="utf-8")
-        if fcntl is None:
-            return stream
+    with held(lock, waiting):
+        holder.write_text(str(os.getpid()), encoding="utf-8")
         try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if not told:
-                stream.seek(0)
-                holder = stream.read().strip() or "unknown"
-                print(f"{stage}: the same work is done by process {holder}; waiting for it", flush=True)
-                told = True
-            stream.close()
-            time.sleep(_POLL_S)
-            continue
-        # The last holder may have removed the file between our open and our lock: then it is not the lock.
-        try:
-            current = os.path.samestat(os.fstat(stream.fileno()), path.stat())
-        except FileNotFoundError:
-            current = False
-        if current:
-            stream.truncate(0)
-            stream.write(f"{os.getpid()}\n")
-            stream.flush()
-            return stream
-        stream.close()
+            directory.mkdir(exist_ok=True)
+            yield directory
+        finally:
+            holder.unlink(missing_ok=True)
+            with suppress(PermissionError):  # Windows keeps open files
+                lock.unlink(missing_ok=True)  # while still held; who waits for the removed file opens a new one
 
 
 def _loaded_sources() -> list[Path]:
