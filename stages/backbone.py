@@ -7,7 +7,7 @@ from specmaskfoley.backbone.objective import BackboneObjective
 from specmaskfoley.backbone.trained import backbone_description, build_backbone
 from specmaskfoley.device import stage_main
 from specmaskfoley.sampling.listening import Listener
-from specmaskfoley.settings import Params, matters
+from specmaskfoley.settings import Params
 from specmaskfoley.storage.checkpoint import save_model
 from specmaskfoley.storage.curves import write_curves
 from specmaskfoley.training.session import session
@@ -16,9 +16,7 @@ from specmaskfoley.training.session import session
 def main(params_file: str = "params.yaml", dry_run: bool = False) -> None:
     params = Params.load(params_file)
     settings = params.train_backbone
-    decisive = [params.seed, params.backbone, matters(settings), params.run.precision]
-    inputs = [params.paths.tokens, params.paths.features, params.paths.audio]
-    with session("backbone", params, decisive, inputs, spread=True, dry_run=dry_run) as here:
+    with session("backbone", params, spread=True, dry_run=dry_run) as here:
         backbone, valid = build_backbone(params).to(here.device), load_token_clips(params, "val", video=False)
         objective = BackboneObjective(
             backbone,

@@ -8,7 +8,7 @@ from specmaskfoley.codec.objective import CodecObjective
 from specmaskfoley.codec.trained import codec_description
 from specmaskfoley.device import stage_main
 from specmaskfoley.encoders import load_prompt
-from specmaskfoley.settings import Params, TrainCodec, matters
+from specmaskfoley.settings import Params, TrainCodec
 from specmaskfoley.storage.checkpoint import save_model
 from specmaskfoley.storage.curves import write_curves
 from specmaskfoley.training.loop import Curves
@@ -27,9 +27,7 @@ def main(params_file: str = "params.yaml", dry_run: bool = False) -> None:
 
 
 def train_codec(settings: TrainCodec, params: Params, dry_run: bool) -> None:
-    decisive = [params.seed, params.codec, matters(settings), params.audio, params.run.precision]
-    inputs = [params.paths.usable, params.paths.clips, params.paths.encoders]
-    with session("codec", params, decisive, inputs, spread=True, dry_run=dry_run) as here:
+    with session("codec", params, spread=True, dry_run=dry_run) as here:
         with here.accelerator.main_process_first():  # which reads the mels
             rows = mel_rows(params, "train", here.folder)
         objective = CodecObjective(

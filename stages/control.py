@@ -8,7 +8,7 @@ from specmaskfoley.control.objective import ControlObjective
 from specmaskfoley.control.trained import build_control, control_description
 from specmaskfoley.device import stage_main
 from specmaskfoley.sampling.listening import Listener
-from specmaskfoley.settings import Params, matters
+from specmaskfoley.settings import Params
 from specmaskfoley.storage.checkpoint import save_model
 from specmaskfoley.storage.curves import write_curves
 from specmaskfoley.training.session import session
@@ -17,9 +17,7 @@ from specmaskfoley.training.session import session
 def main(params_file: str = "params.yaml", dry_run: bool = False) -> None:
     params = Params.load(params_file)
     settings = params.train_control
-    decisive = [params.seed, params.control, matters(settings), params.run.precision]
-    inputs = [params.paths.tokens, params.paths.features, params.paths.backbone]
-    with session("control", params, decisive, inputs, spread=True, dry_run=dry_run) as here:
+    with session("control", params, spread=True, dry_run=dry_run) as here:
         backbone = load_backbone(params, here.device)
         control, valid = build_control(backbone, params).to(here.device), load_token_clips(params, "val", video=True)
         objective = ControlObjective(

@@ -8,7 +8,7 @@ from specmaskfoley.device import stage_main
 from specmaskfoley.encoders import ROLES, encoder_description, encoder_file
 from specmaskfoley.encoders.data import load_audio_visual
 from specmaskfoley.encoders.objectives import encoder_objectives
-from specmaskfoley.settings import Params, matters
+from specmaskfoley.settings import Params
 from specmaskfoley.storage.checkpoint import save_model
 from specmaskfoley.storage.curves import write_curves
 from specmaskfoley.training.batches import InMemory
@@ -25,8 +25,7 @@ def main(params_file: str = "params.yaml") -> None:
 
 
 def train_encoders(params: Params) -> None:
-    decisive = [params.seed, matters(params.encoders), params.audio, params.video, params.run.precision]
-    with session("encoders", params, decisive, [params.paths.usable, params.paths.clips]) as here:
+    with session("encoders", params) as here:
         train = load_audio_visual(params, "train")
         valid = load_audio_visual(params, "val", train.texts)
         for role, (objective, optim) in encoder_objectives(params, train, valid, here.device).items():

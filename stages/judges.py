@@ -7,7 +7,7 @@ from specmaskfoley.device import stage_main
 from specmaskfoley.encoders.data import load_audio_visual
 from specmaskfoley.judges.mini_panel import MiniPanel
 from specmaskfoley.judges.objectives import JUDGES, judge_objectives
-from specmaskfoley.settings import MiniJudges, Params, matters
+from specmaskfoley.settings import MiniJudges, Params
 from specmaskfoley.storage.checkpoint import save_model
 from specmaskfoley.storage.curves import write_curves
 from specmaskfoley.training.batches import InMemory
@@ -25,9 +25,7 @@ def main(params_file: str = "params.yaml") -> None:
 
 
 def train_judges(judges: MiniJudges, params: Params) -> None:
-    data = [params.audio, params.video, params.encoders.max_clips]
-    decisive = [params.seed, matters(judges), *data, params.run.precision]
-    with session("judges", params, decisive, [params.paths.usable, params.paths.clips]) as here:
+    with session("judges", params) as here:
         train = load_audio_visual(params, "train")
         valid = load_audio_visual(params, "val", train.texts)
         panel = MiniPanel(params, judges, train.texts).to(here.device)

@@ -10,18 +10,16 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache, partial
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import av
 
-from specmaskfoley.media import files as media
+from specmaskfoley.lineage import kept_key
 from specmaskfoley.media.files import MediaError, MediaInfo, check_file, examine_sound, probe
 from specmaskfoley.processes.isolation import IsolatedPool, Lost
 from specmaskfoley.settings import Params
@@ -214,17 +212,18 @@ def packet_s(audio_rate: int) -> float:
 
 
 @contextmanager
-def kept(stage: str, params: Params, code: list[ModuleType]) -> Iterator[Journal]:
-    """What earlier runs of a stage found by the present demands, decoder and code, by path; locked."""
+def kept(stage: str, params: Params, inspect: Callable[..., dict[str, Any]]) -> Iterator[Journal]:
+    """What `inspect` found in earlier runs of a stage by the present demands, decoder and code, by path; locked."""
+    key = kept_key([inspect], [asdict(demands(params)), decoder_version()], params)
     with (
-        pool(stage, [demands(params), decoder_version()], [], code) as directory,
+        pool(stage, key) as directory,
         Journal(directory / "clips.jsonl") as journal,
     ):
         yield journal
 
 
 def _kept(params: Params) -> AbstractContextManager[Journal]:
-    return kept("prepare", params, [media, sys.modules[__name__]])
+    return kept("prepare", params, inspect_clip)
 
 
 def _limits(params: Params) -> list[float]:

@@ -7,7 +7,6 @@ left at the end counts if it has `prepare.min_duration_s`. Clips of the splits v
 from __future__ import annotations
 
 import os
-import sys
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -21,7 +20,6 @@ from specmaskfoley.clips import inspection
 from specmaskfoley.clips.folder import SUFFIXES as VIDEO_SUFFIXES
 from specmaskfoley.clips.inspection import Demands
 from specmaskfoley.clips.vggsound import CLIP_ID
-from specmaskfoley.media import files as media
 from specmaskfoley.media.files import MediaError, examine_track
 from specmaskfoley.settings import Params
 from specmaskfoley.storage.journal import Journal
@@ -236,7 +234,7 @@ def _row(name: str, path: str, found: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _kept(params: Params) -> AbstractContextManager[Journal]:
-    return inspection.kept("sounds", params, [media, inspection, sys.modules[__name__]])
+    return inspection.kept("sounds", params, inspect_sound)
 
 
 def _is_text(name: str) -> bool:

@@ -19,15 +19,11 @@ import numpy as np
 import torch
 
 from specmaskfoley.device import half_dtype, pick_device, worker_count
-from specmaskfoley.encoders import mini, synchformer
 from specmaskfoley.evaluation.agreement import sound_facts
-from specmaskfoley.evaluation.metrics import onsets
 from specmaskfoley.evaluation.metrics.onsets import detect_onsets
-from specmaskfoley.judges import imagebind, mini_panel, panel, paper_panel, passt, vggish
-from specmaskfoley.judges import mini as judges
 from specmaskfoley.judges.panel import Panel
-from specmaskfoley.media import clips, mel
-from specmaskfoley.media import files as media
+from specmaskfoley.lineage import kept_key
+from specmaskfoley.media import clips
 from specmaskfoley.media.clips import model_sound, stream_media
 from specmaskfoley.media.files import SoundFacts
 from specmaskfoley.processes.isolation import IsolatedPool, Lost
@@ -36,11 +32,6 @@ from specmaskfoley.storage.feature_cache import FeatureCache, content_key
 from specmaskfoley.storage.scratch import pool
 from specmaskfoley.weights.loading import find_weights
 from specmaskfoley.weights.records import recorded
-
-_CODE = (
-    clips, imagebind, judges, media, mel, mini, mini_panel, onsets, panel, paper_panel, passt, synchformer, vggish
-)  # fmt: skip
-"""What decides a result besides settings and weights."""
 
 _OF_SOUND = ("logits", "embedding", "stretches", "joint")
 _KEPT_AT_ONCE = 64  # facts of files: every write to the disk costs milliseconds
@@ -199,7 +190,8 @@ def judging(judge: Panel, params: Params) -> Iterator[Judging]:
         weights = [params.audio, [record.sha256 for record in records if record is not None]]
         inputs = []
     half = str(half_dtype(params.run.precision, pick_device(params.run.device)))
-    with pool("judged", [params.judges, *weights, half], inputs, _CODE) as folder:  # noqa: SIM117
+    key = kept_key([Judging, type(judge)], [params.judges, *weights, half], params, inputs)
+    with pool("judged", key) as folder:  # noqa: SIM117
         with FeatureCache(folder / "features.sqlite") as cache:
             yield Judging(judge, cache, params)
 

@@ -7,9 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from specmaskfoley.clips.inspection import set_aside
+from specmaskfoley.extraction.decoding import ClipReader
 from specmaskfoley.extraction.engines import ENGINES, Lost
 from specmaskfoley.extraction.extractor import Extractor
 from specmaskfoley.extraction.worker import Clip, Unit
+from specmaskfoley.lineage import kept_key
 from specmaskfoley.settings import Params
 from specmaskfoley.storage.scratch import pool
 from specmaskfoley.storage.shards import Row, ShardPool, row_key
@@ -45,7 +47,8 @@ def make_shards(params: Params, kind: type[Extractor], clips: Mapping[str, Seque
     rows = {split: [Row(clip.clip_id, clip.key) for clip in found] for split, found in clips.items()}
     by_key = {clip.key: clip for found in clips.values() for clip in found}
     settings = [*kind.settings(params), SHARD_LAYOUT]
-    with pool(kind.stage, settings, kind.inputs(params), kind.code()) as directory:
+    key = kept_key([kind, ClipReader], settings, params, kind.inputs(params))
+    with pool(kind.stage, key) as directory:
         batch = kind.batch_size(params)
         shards = ShardPool(
             directory,

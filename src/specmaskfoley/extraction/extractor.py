@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from types import ModuleType
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -16,8 +15,8 @@ from specmaskfoley.settings import Params
 class Extractor(Protocol):
     """Arrays of batches of clips.
 
-    `settings`, `inputs` and `code` are everything that decides them, besides the clip's bytes and, if `reads_label`,
-    its label; run.threads, the batch size and the device may change last bits and do not count.
+    `settings`, `inputs` and the code that it reaches are everything that decides them, besides the clip's bytes and, if
+    `reads_label`, its label; run.threads, the batch size and the device may change last bits and do not count.
     """
 
     stage: ClassVar[str]
@@ -37,5 +36,3 @@ class Extractor(Protocol):
     def settings(params: Params) -> list[Any]: ...
     @staticmethod
     def inputs(params: Params) -> list[str]: ...
-    @staticmethod
-    def code() -> list[ModuleType]: ...

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import torch
 
 from specmaskfoley.device import half_dtype, pick_device
-from specmaskfoley.encoders import clap, clip, features, mini, synchformer
-from specmaskfoley.media import clips, mel
-from specmaskfoley.media import files as media
+from specmaskfoley.encoders import features
 from specmaskfoley.media.clips import Media
 from specmaskfoley.settings import Params, weights_of
 from specmaskfoley.storage.files import read_json
@@ -57,7 +54,3 @@ class FeatureExtractor:
     @staticmethod
     def inputs(params: Params) -> list[str]:
         return [params.paths.encoders]
-
-    @staticmethod
-    def code() -> list[ModuleType]:
-        return [features, synchformer, clip, clap, mini, mel, clips, media]

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from types import ModuleType
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 
 from specmaskfoley.clips.sounds import Part, inspect_sounds, set_aside
-from specmaskfoley.encoders import clap, encoder_file, features, load_prompt_encoder, mini
+from specmaskfoley.encoders import encoder_file, features, load_prompt_encoder
 from specmaskfoley.extraction.engines import Lost
 from specmaskfoley.extraction.extract import make_shards
 from specmaskfoley.extraction.tokens import TokenExtractor
@@ -58,10 +57,6 @@ class SoundExtractor:
     def inputs(params: Params) -> list[str]:
         trained = params.encoders.train_prompt is not None
         return [*TokenExtractor.inputs(params), *([str(encoder_file(params, "prompt"))] if trained else [])]
-
-    @staticmethod
-    def code() -> list[ModuleType]:
-        return [*TokenExtractor.code(), features, clap, mini]
 
 
 def extract_sounds(params: Params) -> None:

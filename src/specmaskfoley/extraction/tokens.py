@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import torch
 
-from specmaskfoley.backbone import layers
-from specmaskfoley.codec import network as codec
 from specmaskfoley.codec import trained
-from specmaskfoley.media import clips, mel
-from specmaskfoley.media import files as media
+from specmaskfoley.media import mel
 from specmaskfoley.media.clips import Media, View, model_sound
 from specmaskfoley.settings import Params
 
@@ -46,7 +42,3 @@ class TokenExtractor:
     @staticmethod
     def inputs(params: Params) -> list[str]:
         return [params.paths.codec]
-
-    @staticmethod
-    def code() -> list[ModuleType]:
-        return [codec, layers, mel, clips, media]

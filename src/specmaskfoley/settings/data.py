@@ -12,6 +12,7 @@ from specmaskfoley.settings.base import Finite, Fraction, NonNegative, Positive,
 class Paths(Settings):
     """Where the stages read and write; relative to the directory of params.yaml."""
 
+    code: str
     weights: str
     clips: str
     clip_list: str

@@ -184,20 +184,6 @@ VOCODER_MELS = {
 }
 
 
-_WHEN = {"checkpoint_every", "validate_every", "listen_every"}
-
-
-def matters(section: BaseModel) -> Any:
-    """A section's settings without those that only say when something is kept or looked at."""
-    return _without(section.model_dump(mode="json"), _WHEN)
-
-
-def _without(value: Any, names: set[str]) -> Any:
-    if isinstance(value, dict):
-        return {key: _without(item, names) for key, item in value.items() if key not in names}
-    return value
-
-
 def weights_of(section: BaseModel) -> list[str]:
     """Names in weights.lock.yaml that a section of the settings asks for."""
     return _weights_of(section.model_dump())

@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -18,6 +17,7 @@ from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list
 
 from specmaskfoley import tracking
 from specmaskfoley.device import start
+from specmaskfoley.lineage import stage_key
 from specmaskfoley.settings import Params, Training
 from specmaskfoley.storage.scratch import scratch
 from specmaskfoley.training.batches import Rows
@@ -82,15 +82,13 @@ class Session:
 def session(
     stage: str,
     params: Params,
-    matters: Any,
-    inputs: Iterable[str],
     *,
     spread: bool = False,
     dry_run: bool = False,
 ) -> Iterator[Session]:
     """
     Args:
-        matters, inputs: settings and files whose change makes a training start afresh; see `storage.scratch`.
+        stage: whose code, settings and inputs, as in dvc.yaml, decide whether an unfinished training goes on.
         spread: start this stage once more by `run.launch`, if that is set, in several processes.
         dry_run: for a few steps, without MLflow.
 
@@ -108,7 +106,7 @@ def session(
     with ExitStack() as stack:
         folder, log = [""], None
         if accelerator.is_main_process:
-            folder = [str(stack.enter_context(scratch(stage, matters, inputs)))]
+            folder = [str(stack.enter_context(scratch(stage, stage_key(stage, params))))]
             log = None if dry_run else stack.enter_context(tracking.stage_run(stage, params))
         if accelerator.num_processes > 1:
             broadcast_object_list(folder)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from specmaskfoley.clips.world import render_clip
+from specmaskfoley.lineage import kept_key
 from specmaskfoley.media.files import write_video
 from specmaskfoley.processes.pool import parallel_map
 from specmaskfoley.settings import Params
@@ -40,7 +41,7 @@ def list_clips(params: Params) -> list[dict[str, Any]]:
     # Not the counts: a larger world keeps the clips of an interrupted smaller one.
     settings = [params.seed, world.fps, params.audio.duration_s, params.audio.sample_rate]
     clips = Path(params.paths.clips)
-    with scratch("clips", settings, []) as work:
+    with scratch("clips", kept_key([_render], settings, params)) as work:
         orders = [
             _Order(
                 directory=work,

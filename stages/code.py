@@ -1,0 +1,23 @@
+"""Stage code: this project's source files in; for each stage the list of those that its result depends on out."""
+
+from pathlib import Path
+
+import own_code  # noqa: F401
+
+from specmaskfoley import lineage
+from specmaskfoley.device import stage_main
+from specmaskfoley.settings import Params
+from specmaskfoley.storage.files import atomic_path
+
+
+def main(params_file: str = "params.yaml") -> None:
+    params = Params.load(params_file)
+    folder = Path(params.paths.code)
+    for stage in lineage.stages():
+        lines = [f"{digest}  {file}\n" for file, digest in lineage.stage_code(stage, params).items()]
+        with atomic_path(folder / f"{stage}.txt") as path:
+            path.write_text("".join(lines), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    stage_main(main)()
