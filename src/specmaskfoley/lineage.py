@@ -35,14 +35,25 @@ from pydantic import BaseModel
 
 from specmaskfoley.settings import Params
 
-OBSERVERS = ("specmaskfoley.tracking", "specmaskfoley.sampling.listening")
-"""Modules that only watch: MLflow, and sounds drawn during training for people to hear."""
+OBSERVERS = ("specmaskfoley.tracking", "specmaskfoley.sampling.listening", "specmaskfoley.lineage")
+"""Modules that never change what a stage writes: MLflow, sounds drawn during training for people to hear, and this."""
 
 CHOOSERS = ("kind", "source", "engine")
 """Names of settings by which registries are read."""
 
 FREE = ("checkpoint_every", "validate_every", "listen_every")
 """When a training keeps or looks at something; these settings may change while it is unfinished."""
+
+HARMLESS = frozenset(
+    {
+        *(
+            f"run.{name}"
+            for name in ("workers", "launch", "compile", "micro_batch", "checkpoint_minutes", "engine", "unit_clips")
+        ),
+        *(f"fetch.{name}" for name in ("workers", "retries", "interval_s", "timeout_s")),
+    }
+)
+"""How a stage runs, never what it makes: dvc.yaml does not list these settings."""
 
 DECISIVE_RUN = ("run.precision",)
 """The settings under `run` that count for unfinished work: it may go on with other devices, threads and processes."""
@@ -254,10 +265,18 @@ class _Reach:
             return [(name, each) for each in (*module.definitions, _BODY)]
         if definition not in module.definitions and definition != _BODY:
             return list(module.imports.get(definition, ()))  # from elsewhere
-        text = _Text(module, self.chosen)
-        self.found[name, definition] = "\n".join(text.of(node) for node in module.definitions.get(definition, ()))
-        self.attributes |= text.attributes
-        return [*text.refs, *module.loaded, (name, _BODY)]
+        self.found[name, definition], attributes, refs = _read(name, definition, self.chosen)
+        self.attributes |= attributes
+        return [*refs, *module.loaded, (name, _BODY)]
+
+
+@cache
+def _read(name: str, definition: str, chosen: frozenset[str]) -> tuple[str, set[str], list[_Ref]]:
+    """A definition as text, the attributes that it mentions, and what it refers to."""
+    module = _module(name)
+    text = _Text(module, chosen)
+    found = "\n".join(text.of(node) for node in module.definitions.get(definition, ()))
+    return found, text.attributes, text.refs
 
 
 class _Text:

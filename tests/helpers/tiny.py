@@ -19,6 +19,7 @@ import yaml
 
 from helpers import ROOT
 
+RECORDER = Path(__file__).with_name("recorder")
 COUNTS = {"train": 24, "val": 12, "test": 12}
 STAGES = list(yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"])
 
@@ -60,7 +61,9 @@ class Project:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.env = _environment(root)
+        self.touched = root.with_name(f"{root.name}-touched.txt")
+        """What helpers/recorder notes: the settings that stages read."""
+        self.env = _environment(root, self.touched)
         self.first_output = ""
 
     @classmethod
@@ -196,7 +199,7 @@ class Running:
         return self.output
 
 
-def _environment(root: Path) -> dict[str, str]:
+def _environment(root: Path, touched: Path) -> dict[str, str]:
     """This process's environment, less what would lead out of the project, and with no way to a network."""
     dropped = ("DVC_", "MLFLOW_", "GIT_", "PYTEST_", "SPECMASKFOLEY_")
     env = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
@@ -205,7 +208,8 @@ def _environment(root: Path) -> dict[str, str]:
     nowhere = "http://127.0.0.1:9"
     return env | {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{env.get('PATH', '')}",
-        "PYTHONPATH": str(root / "src"),
+        "PYTHONPATH": os.pathsep.join([str(root / "src"), str(RECORDER)]),
+        "SPECMASKFOLEY_TOUCHED": str(touched),
         "PYTHONDONTWRITEBYTECODE": "1",
         "DVC_NO_ANALYTICS": "1",
         "DVC_GLOBAL_CONFIG_DIR": str(home),
