@@ -1,6 +1,6 @@
-"""From the ledger and the shards to the tensors that training reads.
+"""The tokens, prompts and video features that backbone and control branch learn from.
 
-Shape letters: n clips, M mel bands, L mel frames, N tokens a clip.
+Shape letters: F token rows, T token columns, P prompt width, t video frames, d feature width.
 """
 
 from __future__ import annotations

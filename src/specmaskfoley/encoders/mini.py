@@ -118,7 +118,11 @@ class SyncEncoder(nn.Module):
 class SemanticEncoder(nn.Module):
     """CLIP's role: L2-normalised frame vectors that tell what is seen; (B, t, S, S, 3) -> (B, t, D)."""
 
-    def __init__(self, settings: MiniVideoEncoder) -> None:
+    def __init__(self, settings: MiniVideoEncoder, audio: Audio | None = None) -> None:
+        """
+        Args:
+            audio: not used; the mini encoders of all roles are built by the same call.
+        """
         super().__init__()
         self.width = settings.width
         self.frames = FrameTower(3, settings.channels, settings.width)
