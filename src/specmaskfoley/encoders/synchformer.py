@@ -12,7 +12,7 @@ P = 196 patches of a frame, L tokens, D = 768 width.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +22,7 @@ import torchaudio
 from torch import Tensor, nn
 
 from specmaskfoley.judges.offsets import offset_grid
-from specmaskfoley.weights.reading import load_strictly
+from specmaskfoley.weights.official import OfficialNetwork
 
 WIDTH, HEADS, HIDDEN = 768, 12, 3072
 FPS, FRAME_SIZE = 25.0, 224
@@ -45,7 +45,7 @@ _VISUAL_CHUNK = 8
 _AUDIO_CHUNK = 64
 
 
-class Synchformer(nn.Module):
+class Synchformer(OfficialNetwork):
     """The whole model: features of both kinds, and the classifier of the offset between them."""
 
     def __init__(self) -> None:
@@ -55,14 +55,6 @@ class Synchformer(nn.Module):
         self.vproj = nn.Linear(WIDTH, WIDTH)
         self.aproj = nn.Linear(WIDTH, WIDTH)
         self.transformer = OffsetTransformer()
-
-    def load_official(self, tensors: Mapping[str, Tensor], where: str) -> None:
-        """Take the state dict of the public file `where`, all of it.
-
-        Raises:
-            ValueError: names are missing, unknown or of another shape.
-        """
-        load_strictly(self, tensors, where)
 
     def encode_video(self, frames: Tensor) -> Tensor:
         """Frames at 25 fps in [-1, 1], float (B, t, 3, 224, 224), to (B, S, 8, D); S = (t - 16) // 8 + 1.
@@ -126,12 +118,13 @@ class Synchformer(nn.Module):
         return offset_grid(MAX_OFFSET_S, OFFSET_CLASSES)
 
 
-class SynchformerEncoder(nn.Module):
+class SynchformerEncoder(OfficialNetwork):
     """The sync encoder of the pipeline: Synchformer's visual extractor alone; uint8 (B, t, 224, 224, 3) -> (B, S*8, D).
 
-    The vectors are no monotone timeline: see `feature_times`.
+    Its vectors are not in the order of time: see `feature_times`.
     """
 
+    ignored = ("afeat_extractor.", "vproj.", "aproj.", "transformer.")
     width = WIDTH
     frame_size = FRAME_SIZE
     fps = FPS
@@ -139,15 +132,6 @@ class SynchformerEncoder(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.vfeat_extractor = VisualExtractor()
-
-    def load_official(self, tensors: Mapping[str, Tensor], where: str) -> None:
-        """Take the visual extractor out of the state dict of the public file `where`.
-
-        Raises:
-            ValueError: names are missing, of another shape, or belong to no part of Synchformer.
-        """
-        other = ("afeat_extractor.", "vproj.", "aproj.", "transformer.")
-        load_strictly(self, tensors, where, ignore=other)
 
     def forward(self, frames: Tensor) -> Tensor:
         """uint8 RGB at 25 fps (B, t, 224, 224, 3) to (B, S*8, D).
