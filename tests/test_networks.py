@@ -52,7 +52,7 @@ def control(made: Params) -> object:
 
 
 def encoders(made: Params) -> object:
-    return [load_encoder(role, made, CPU) for role in ROLES]
+    return [load_encoder(role, made, CPU) for role in ROLES.values()]
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_model(folder / paths.backbone, new, **backbone_description(made))
     save_model(folder / paths.control, build_control(new, made), **control_description(made))
     for role in ROLES:
-        save_model(folder / encoder_file(made, role), build_encoder(role, made), **encoder_description(made, role))
+        save_model(
+            folder / encoder_file(made, role), build_encoder(ROLES[role], made), **encoder_description(made, role)
+        )
     return folder
 
 

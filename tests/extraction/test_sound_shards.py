@@ -53,7 +53,7 @@ def untrained(tmp_path_factory: pytest.TempPathFactory) -> Project:
     save_model(made.path(params.paths.codec), Codec(params.codec), **codec_description(params))
     for role in ROLES:
         file = made.path(str(encoder_file(params, role)))
-        save_model(file, build_encoder(role, params), **encoder_description(params, role))
+        save_model(file, build_encoder(ROLES[role], params), **encoder_description(params, role))
     write_json(made.path(params.paths.weights), {})
     write_table(made.path(params.paths.ledger), [], LEDGER_SCHEMA)
     folder = made.path("sounds")

@@ -39,7 +39,7 @@ def write_untrained(folder: Path) -> Path:
     save_model(params.paths.backbone, backbone, **backbone_description(params))
     save_model(params.paths.control, control, **control_description(params))
     for role in ROLES:
-        save_model(encoder_file(params, role), build_encoder(role, params), **encoder_description(params, role))
+        save_model(encoder_file(params, role), build_encoder(ROLES[role], params), **encoder_description(params, role))
     panel = MiniPanel(params, params.judges, LABELS)
     save_model(params.paths.judges, panel, judges=params.judges, texts=list(LABELS))
     return folder

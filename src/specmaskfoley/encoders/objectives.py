@@ -17,7 +17,7 @@ from specmaskfoley.device import autocast
 from specmaskfoley.encoders.contrast import info_nce, labelled_nce
 from specmaskfoley.encoders.data import AudioVisual
 from specmaskfoley.encoders.mini import PromptEncoder, SemanticEncoder, SyncEncoder
-from specmaskfoley.encoders.trained import build_encoder
+from specmaskfoley.encoders.trained import ROLES, build_encoder
 from specmaskfoley.settings import Params, Training
 from specmaskfoley.training.batches import Batch
 from specmaskfoley.training.loop import Objective, Scores
@@ -166,7 +166,7 @@ def encoder_objectives(
     for role, objective in OBJECTIVES.items():
         training: Training | None = getattr(params.encoders, f"train_{role}")
         if training is not None:
-            encoder: Any = build_encoder(role, params).to(device)
+            encoder: Any = build_encoder(ROLES[role], params).to(device)
             found[role] = objective(encoder, train, valid, device, precision=params.run.precision), training
     return found
 

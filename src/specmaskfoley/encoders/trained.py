@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -45,40 +45,49 @@ class Prompt(Protocol):
     def embed_text(self, texts: Sequence[str]) -> Tensor: ...
 
 
-SYNC = {
-    "mini": "specmaskfoley.encoders.mini:SyncEncoder",
-    "synchformer": "specmaskfoley.encoders.synchformer:SynchformerEncoder",
-}
-SEMANTIC = {
-    "mini": "specmaskfoley.encoders.mini:SemanticEncoder",
-    "dfn5b_clip": "specmaskfoley.encoders.clip:ClipEncoder",
-}
-PROMPT = {
-    "mini": "specmaskfoley.encoders.mini:PromptEncoder",
-    "clap": "specmaskfoley.encoders.clap:ClapEncoder",
-}
-ROLES = {"sync": SYNC, "semantic": SEMANTIC, "prompt": PROMPT}
-"""role -> kind -> the class; only the one in use is imported."""
+class Role(NamedTuple):
+    """name: of its settings and its file; kinds: kind -> the class, of which only the one in use is imported."""
+
+    name: str
+    kinds: dict[str, str]
 
 
-def load_encoder(role: str, params: Params, device: torch.device) -> Any:
+SYNC = Role(
+    "sync",
+    {
+        "mini": "specmaskfoley.encoders.mini:SyncEncoder",
+        "synchformer": "specmaskfoley.encoders.synchformer:SynchformerEncoder",
+    },
+)
+SEMANTIC = Role(
+    "semantic",
+    {"mini": "specmaskfoley.encoders.mini:SemanticEncoder", "dfn5b_clip": "specmaskfoley.encoders.clip:ClipEncoder"},
+)
+PROMPT = Role(
+    "prompt",
+    {"mini": "specmaskfoley.encoders.mini:PromptEncoder", "clap": "specmaskfoley.encoders.clap:ClapEncoder"},
+)
+ROLES = {role.name: role for role in (SYNC, SEMANTIC, PROMPT)}
+
+
+def load_encoder(role: Role, params: Params, device: torch.device) -> Any:
     """The encoder of a role, frozen, with its weights: trained by stage `encoders`, or official.
 
     Raises:
         ValueError: a file is missing, or was made with other settings.
     """
-    encoder, weights = build_encoder(role, params), getattr(_settings(role, params), "weights", None)
+    encoder, weights = build_encoder(role, params), getattr(_settings(role.name, params), "weights", None)
     if weights is None:
-        load_model(encoder_file(params, role), encoder, **encoder_description(params, role))
+        load_model(encoder_file(params, role.name), encoder, **encoder_description(params, role.name))
     else:
         encoder.load_official(*load_weights(weights, params))  # type: ignore[operator]
     return encoder.to(device).eval().requires_grad_(False)
 
 
-def build_encoder(role: str, params: Params) -> nn.Module:
+def build_encoder(role: Role, params: Params) -> nn.Module:
     """A new encoder of a role: a mini one to train, an official one without its weights."""
-    settings = _settings(role, params)
-    encoder = resolve_name(ROLES[role][settings.kind])
+    settings = _settings(role.name, params)
+    encoder = resolve_name(role.kinds[settings.kind])
     built: nn.Module
     if settings.kind == "mini":
         built = encoder(settings, params.audio)
@@ -99,5 +108,5 @@ def encoder_file(params: Params, role: str) -> Path:
     return Path(params.paths.encoders) / f"{role}.safetensors"
 
 
-def _settings(role: str, params: Params) -> Any:
-    return getattr(params.encoders, role)
+def _settings(name: str, params: Params) -> Any:
+    return getattr(params.encoders, name)
