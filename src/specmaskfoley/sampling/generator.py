@@ -15,7 +15,8 @@ from torch import Tensor
 from specmaskfoley.backbone.trained import build_backbone, load_backbone
 from specmaskfoley.codec.tokenizer import Tokenizer
 from specmaskfoley.control.trained import build_control, load_control
-from specmaskfoley.sampling import Condition, Sampler, guidance_plan, needs_video
+from specmaskfoley.sampling.fast import Sampler
+from specmaskfoley.sampling.guidance import Condition, guidance_plan, needs_video
 from specmaskfoley.settings import GuidanceMode, Params
 
 

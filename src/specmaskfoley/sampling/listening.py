@@ -8,7 +8,8 @@ from specmaskfoley.codec.tokenizer import Tokenizer
 from specmaskfoley.control.network import ControlBranch
 from specmaskfoley.media.files import write_audio
 from specmaskfoley.report.pictures import spectrogram_pair
-from specmaskfoley.sampling import Condition, sample_tokens
+from specmaskfoley.sampling.guidance import Condition
+from specmaskfoley.sampling.reference import sample_tokens
 from specmaskfoley.settings import GuidanceMode, Params
 from specmaskfoley.training.session import Session
 
