@@ -1,4 +1,4 @@
-"""What every stage does first and last: threads, device, and one-line errors."""
+"""What every stage starts with: threads, determinism, the device; and errors as one line."""
 
 from __future__ import annotations
 
@@ -18,15 +18,17 @@ if TYPE_CHECKING:
 def stage_main(main: Callable[..., None]) -> Callable[[], None]:
     """Turn a user's error (`ValueError`, `OSError`) into one line on stderr and exit code 1.
 
-    Anything else is a fault of ours and keeps its traceback. SPECMASKFOLEY_DEBUG=1 keeps all of them. A stage whose
-    `main` has an argument `dry_run` takes the option --dry-run.
+    Any other error is a bug and keeps its traceback; SPECMASKFOLEY_DEBUG=1 keeps all tracebacks. A stage whose `main`
+    has an argument `dry_run` takes the option --dry-run.
     """
 
     def run() -> None:
         parser = argparse.ArgumentParser(description=(inspect.getmodule(main) or main).__doc__)
         if "dry_run" in inspect.signature(main).parameters:
             parser.add_argument(
-                "--dry-run", action="store_true", help="take a few steps, say what all will need, keep nothing"
+                "--dry-run",
+                action="store_true",
+                help="take a few steps, print what all of them will need, keep nothing",
             )
         arguments = vars(parser.parse_args())
         try:
@@ -52,7 +54,7 @@ def start(params: Params) -> torch.device:
 
 
 def pick_device(name: str) -> torch.device:
-    """`auto` is cuda, then mps, then cpu; anything else is taken at its word.
+    """The device of that name; `auto` is cuda, else mps, else cpu.
 
     Raises:
         ValueError: the device does not exist here.

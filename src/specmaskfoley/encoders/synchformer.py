@@ -151,11 +151,6 @@ class SynchformerEncoder(OfficialNetwork):
         """Vectors that a clip of so many frames gives: 250 -> 240."""
         return num_segments(num_frames) * TIME_STEPS
 
-    @staticmethod
-    def feature_times(num_frames: int) -> Tensor:
-        """See the function `feature_times`."""
-        return feature_times(num_frames)
-
 
 def num_segments(num_frames: int) -> int:
     """Segments of 16 frames, one every 8: 250 -> 30.

@@ -1,4 +1,4 @@
-"""What a network sounds like while it learns: a few validation clips as sounds and spectrograms, in MLflow."""
+"""How a network sounds while it learns: a few validation clips as sounds and spectrograms, in MLflow."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ CLIPS = 3
 
 
 class Listener:
-    """Called after a validation: every `every` steps it samples the first validation clips by their audio prompts.
+    """Called after a validation: every `every` steps it samples the first validation clips, with the same seeds.
 
-    The control branch hears (and sees) under cfg.mode, the backbone alone by the prompt; equal seeds at every call.
+    The backbone alone is conditioned by the clips' audio prompts, the control branch as cfg.mode says.
 
     Args:
         every: steps; 0: never.

@@ -1,8 +1,8 @@
 """One training loop for every network of the pipeline, on one device or many (Hugging Face Accelerate).
 
-An `Objective` says what the loss of a batch is; `fit` does the rest: AdamW, warm-up and cosine, clipping, validation,
-checkpoints. Everything random at step s derives from (seed, s) alone and is drawn for the whole step, so a run that was
-killed and goes on from a checkpoint takes exactly the steps it would have taken, on however many devices.
+An `Objective` says what the loss of a batch is; `Fitting` does the rest: AdamW, warm-up and cosine, clipping,
+validation, checkpoints. Everything random at step s derives from (seed, s) alone and is drawn for the whole step, so a
+run that was killed and goes on from a checkpoint takes exactly the steps it would have taken, on any number of devices.
 """
 
 from __future__ import annotations
@@ -119,42 +119,21 @@ def step_generator(seed: int, step: int) -> torch.Generator:
     return torch.Generator().manual_seed(int(state >> np.uint64(1)))
 
 
-def fit(
-    objective: Objective,
-    rows: Rows,
-    settings: Training,
-    *,
-    run: Run,
-    accelerator: Accelerator,
-    seed: int,
-    name: str,
-    scratch: Path,
-    log: MetricLog,
-    listen: Callable[[int], None] | None = None,
-    dry_run: bool = False,
-) -> History:
-    """Train to the last step, going on from the newest good checkpoint in `scratch` if there is one.
+@dataclass(kw_only=True)
+class Fitting:
+    """One training.
 
     After SIGTERM, which clusters send before they take a machine back, the current step is finished, a checkpoint is
     written, and the exit code is 143. If another process of the training ends, a checkpoint is written too, and the
     exit code is 1.
 
     Args:
+        scratch: folder of the checkpoints.
         listen: called by the first process after each validation with the steps done, modules in eval mode.
-        dry_run: take a few steps, print what all of them will need, and exit with code 0; nothing is written.
 
     Raises:
-        ValueError: the loss is no longer finite (named: the step, its clips, the last good checkpoint), a checkpoint
-            cannot be written, none can be read, or the disk is too small.
+        ValueError: the objective's loss cannot be spread over so many processes.
     """
-    if not objective.splits and accelerator.num_processes > 1:
-        raise ValueError(f"{name}: its loss cannot be spread over {accelerator.num_processes} processes; use one")
-    return _Fitting(objective, rows, settings, run, accelerator, seed, name, scratch, log, listen).train(dry_run)
-
-
-@dataclass
-class _Fitting:
-    """One call of `fit`."""
 
     objective: Objective
     rows: Rows
@@ -165,9 +144,12 @@ class _Fitting:
     name: str
     scratch: Path
     log: MetricLog
-    listen: Callable[[int], None] | None
+    listen: Callable[[int], None] | None = None
 
     def __post_init__(self) -> None:
+        processes = self.accelerator.num_processes
+        if not self.objective.splits and processes > 1:
+            raise ValueError(f"{self.name}: its loss cannot be spread over {processes} processes; use one")
         self.order = RowOrder(self.rows.group_sizes, self.seed)
         self.states = TrainingStates(self.scratch, self.name)
         self.groups = self.objective.groups()
@@ -177,7 +159,16 @@ class _Fitting:
         # Step, group, whether loss and gradient are finite: kept on the device until the next reading.
         self.pending: list[tuple[int, str, Tensor]] = []
 
-    def train(self, dry_run: bool) -> History:
+    def train(self, dry_run: bool = False) -> History:
+        """Train to the last step, going on from the newest good checkpoint in `scratch` if there is one.
+
+        Args:
+            dry_run: take a few steps, print what all of them will need, and exit with code 0; nothing is written.
+
+        Raises:
+            ValueError: the loss is no longer finite (named: the step, its clips, the last good checkpoint), a
+                checkpoint cannot be written, none can be read, or the disk is too small.
+        """
         objective, settings, leads = self.objective, self.settings, self.accelerator.is_main_process
         first = 0 if dry_run else self._restore()
         self._distribute()  # after loading: compiled and wrapped networks have other names in their states
@@ -198,7 +189,7 @@ class _Fitting:
                     scores = self._step(step, batch)
                 except RuntimeError as error:
                     self._lost(step, error)
-                preflight.tick(tell_after=leads and not dry_run)
+                preflight.step_ended(prints=leads and not dry_run)
                 if dry_run:
                     continue
                 done, stop = step + 1, False
@@ -215,14 +206,10 @@ class _Fitting:
                 if leads and (stop or self._due(done) or self._overdue()):
                     self._keep(done)
                 if stop:
-                    # The launcher ends all processes as soon as one exits, the one that still writes too.
-                    self.accelerator.wait_for_everyone()
-                    if leads:
-                        print(f"{self.name}: terminated after step {done}; `dvc repro` goes on from there", flush=True)
-                    raise SystemExit(_TERMINATED)
+                    self._leave(done)
         if dry_run:
             if leads:
-                preflight.tell(self.accelerator.num_processes)
+                preflight.report(self.accelerator.num_processes)
             raise SystemExit(0)
         if settings.result == "best" and leads:
             self._take_best()
@@ -272,6 +259,13 @@ class _Fitting:
         size = self.run.micro_batch if self.run.micro_batch and self.objective.splits else rows
         for first in range(0, rows, size):
             yield {name: values[first : first + size] for name, values in batch.items()}
+
+    def _leave(self, done: int) -> NoReturn:
+        # The launcher ends all processes as soon as one exits, the one that still writes too.
+        self.accelerator.wait_for_everyone()
+        if self.accelerator.is_main_process:
+            print(f"{self.name}: terminated after step {done}; `dvc repro` goes on from there", flush=True)
+        raise SystemExit(_TERMINATED)
 
     def _lost(self, step: int, error: RuntimeError) -> NoReturn:
         """After an error in the exchange between processes, which means that one has ended: write a checkpoint, exit.
