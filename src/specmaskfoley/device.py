@@ -74,7 +74,7 @@ def pick_device(name: str) -> torch.device:
 
 
 def autocast(precision: str, device: torch.device) -> torch.autocast:
-    """Context in which networks run: in half precision where `run.precision` asks for it.
+    """Context in which networks run: in half precision if `run.precision` says so.
 
     `auto` means bfloat16 on CUDA and float32 elsewhere: on a CPU with native bfloat16 instructions a step of the
     mini networks took twice (Transformer) to nine times (codec) as long in bfloat16 (measured, torch 2.11).

@@ -14,8 +14,8 @@ from specmaskfoley.storage.rows import Join, ShardRows
 
 
 def token_rows(params: Params, split: str, *, video: bool) -> ShardRows:
-    """Tokens and audio prompts of a split as rows; with video features if asked, else in training with the sounds of
-    data.audio behind the clips.
+    """Tokens and audio prompts of a split as rows: with video features, or, in training without them, followed by the
+    sounds of data.audio.
 
     Columns tokens (F, T) int16, audio_prompt (P,) float16; with video sync (t, d) float16, semantic_mean (d,) float32.
     """

@@ -51,7 +51,7 @@ _LEFT_OUT = (
 
 
 class ClapEncoder(OfficialNetwork):
-    """L2-normalised embeddings (n, P) of sounds and of texts; the cosine of two tells how well they fit.
+    """L2-normalised embeddings (n, P) of sounds and of texts; the cosine of two measures how well they fit.
 
     Downloads nothing: what upstream fetches from a hub comes from the folder `tokenizer`. Weights: the file
     music_speech_audioset_epoch_15_esc_89.98.pt, names without their `module.`.

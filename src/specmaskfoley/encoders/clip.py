@@ -31,7 +31,7 @@ _OTHER_PARTS = (  # of open_clip's file of the whole model: the text tower and t
 
 
 class ClipEncoder(OfficialNetwork):
-    """L2-normalised frame vectors that tell what is seen: uint8 (B, u, S, S, 3) -> float32 (B, u, D).
+    """L2-normalised frame vectors of what is visible: uint8 (B, u, S, S, 3) -> float32 (B, u, D).
 
     The recipe is MMAudio's (hkchengrex/MMAudio): frames at 8 fps, resized to S x S without regard to their aspect
     ratio (the reader does that), the tower's projected class token. Weights: `apple/DFN5B-CLIP-ViT-H-14-378`.

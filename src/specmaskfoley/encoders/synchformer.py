@@ -59,7 +59,7 @@ class Synchformer(OfficialNetwork):
     def encode_video(self, frames: Tensor) -> Tensor:
         """Frames at 25 fps in [-1, 1], float (B, t, 3, 224, 224), to (B, S, 8, D); S = (t - 16) // 8 + 1.
 
-        `feature_times` tells which vector describes which moment.
+        `feature_times` gives the time of each vector.
 
         Raises:
             ValueError: frames not float, of another shape, or fewer than 16.
@@ -185,7 +185,7 @@ def scale_frames(frames: Tensor) -> Tensor:
 
 
 def log_mel(segments: Tensor) -> Tensor:
-    """Segments at 16 kHz (..., 10240) to normalised log-mels (..., 128, 66), in float32 whatever the autocast."""
+    """Segments at 16 kHz (..., 10240) to normalised log-mels (..., 128, 66), in float32 also under autocast."""
     with torch.autocast(segments.device.type, enabled=False):
         wave = segments.flatten(0, -2).float()
         window = torch.hann_window(400, device=wave.device)
@@ -303,7 +303,7 @@ class DividedAttention(nn.Module):
 
 
 class Aggregator(nn.Module):
-    """A pre-norm transformer layer over [CLS, tokens] of which only CLS is wanted: (n, L, D) -> (n, D)."""
+    """A pre-norm transformer layer over [CLS, tokens] that computes CLS alone: (n, L, D) -> (n, D)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -317,7 +317,7 @@ class Aggregator(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         cls = self.cls_token.to(tokens.dtype).expand(len(tokens), -1, -1)
         h = self.norm1(torch.cat([cls, tokens], dim=1))
-        # Only CLS asks; the other tokens' own outputs would be thrown away.
+        # Queries of CLS alone: the outputs of the other tokens would not be used.
         sizes = [WIDTH, 2 * WIDTH]
         (q_weight, kv_weight), (q_bias, kv_bias) = (
             torch.split(both, sizes) for both in (self.self_attn.in_proj_weight, self.self_attn.in_proj_bias)

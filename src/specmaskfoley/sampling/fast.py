@@ -65,7 +65,7 @@ class Sampler:
     networks in place, so that memory holds their weights once.
 
     Raises:
-        ValueError: int8 is asked of a device that gains nothing from it.
+        ValueError: int8 on a device that gains nothing from it.
     """
 
     def __init__(

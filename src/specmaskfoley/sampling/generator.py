@@ -97,5 +97,5 @@ def _flat(grid: Tensor, device: torch.device) -> Tensor:
 
 
 def clip_seed(seed: int, clip_id: str) -> int:
-    """The sampling seed of a clip: the same whatever other clips are sampled beside it."""
+    """The sampling seed of a clip: it does not depend on the other clips."""
     return zlib.crc32(f"{seed}/{clip_id}".encode())

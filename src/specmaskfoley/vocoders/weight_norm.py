@@ -85,7 +85,7 @@ def _split_weight(conv: nn.Conv1d | nn.ConvTranspose1d) -> None:
 
 
 def _kernel(conv: nn.Conv1d | nn.ConvTranspose1d) -> Tensor:
-    """(O, I, K); in float32, whatever precision the convolution runs in."""
+    """(O, I, K); in float32 also where the convolution runs in half precision."""
     return conv.weight_g * F.normalize(conv.weight_v, dim=(1, 2))  # type: ignore[arg-type, operator]
 
 
