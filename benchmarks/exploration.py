@@ -25,10 +25,12 @@ from specmaskfoley.device import start
 from specmaskfoley.evaluation.agreement import Found
 from specmaskfoley.evaluation.compare import Entries, compare
 from specmaskfoley.evaluation.judging import judging
-from specmaskfoley.evaluation.loading import load_panel
+from specmaskfoley.judges.trained import load_panel
 from specmaskfoley.media.files import write_audio
-from specmaskfoley.sampling import TEXT_VIDEO, Condition, Row, fast, guidance_plan, mask_counts
+from specmaskfoley.sampling import fast
 from specmaskfoley.sampling.generator import Generator, clip_seed
+from specmaskfoley.sampling.guidance import TEXT_VIDEO, Condition, Pass, guidance_plan
+from specmaskfoley.sampling.schedule import mask_counts
 from specmaskfoley.settings import Params
 from specmaskfoley.storage.files import write_json
 from specmaskfoley.storage.tables import read_arrays, ready_clips
@@ -36,7 +38,7 @@ from specmaskfoley.storage.tables import read_arrays, ready_clips
 TAKES = 3
 METRICS = {"fd": "FD ↓", "fad": "FAD ↓", "kl": "KL ↓", "ib": "IB ↑", "desync": "DeSync ↓", "onset_f1": "Onset F1 ↑"}
 DIGITS = {"fd": 1, "fad": 2, "kl": 2, "ib": 3, "desync": 2, "onset_f1": 2}
-Plan = list[dict[Row, float]]
+Plan = list[dict[Pass, float]]
 
 
 def arccos_counts(num_tokens: int, steps: int, _: str) -> list[int]:

@@ -26,8 +26,10 @@ from specmaskfoley.backbone.trained import build_backbone
 from specmaskfoley.codec.network import Codec
 from specmaskfoley.control.trained import build_control
 from specmaskfoley.device import fast_bfloat16, pick_device
-from specmaskfoley.sampling import Condition, Sampler, guidance_plan, sample_tokens
+from specmaskfoley.sampling.fast import Sampler
+from specmaskfoley.sampling.guidance import Condition, guidance_plan
 from specmaskfoley.sampling.int8 import supports_int8
+from specmaskfoley.sampling.reference import sample_tokens
 from specmaskfoley.settings import GriffinLim, NeuralVocoder, Params
 from specmaskfoley.vocoders.trained import build_vocoder
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import own_code  # noqa: F401
 
 from specmaskfoley.device import stage_main
-from specmaskfoley.encoders import ROLES, encoder_description, encoder_file
 from specmaskfoley.encoders.data import load_audio_visual
 from specmaskfoley.encoders.objectives import encoder_objectives
+from specmaskfoley.encoders.trained import ROLES, encoder_description, encoder_file
 from specmaskfoley.settings import Params
 from specmaskfoley.storage.checkpoint import save_model
 from specmaskfoley.storage.curves import write_curves

@@ -9,7 +9,8 @@ from specmaskfoley import tracking
 from specmaskfoley.device import stage_main, start
 from specmaskfoley.evaluation.compare import compare
 from specmaskfoley.evaluation.judging import judging
-from specmaskfoley.evaluation.loading import load_entries, load_panel, subsets
+from specmaskfoley.evaluation.loading import load_entries, subsets
+from specmaskfoley.judges.trained import load_panel
 from specmaskfoley.media.clips import model_sound, read_media
 from specmaskfoley.media.mel import MelSpectrogram
 from specmaskfoley.report import pictures

@@ -16,14 +16,7 @@ from specmaskfoley.backbone.trained import backbone_description, build_backbone,
 from specmaskfoley.codec.network import Codec
 from specmaskfoley.codec.trained import codec_description, load_codec
 from specmaskfoley.control.trained import build_control, control_description, load_control
-from specmaskfoley.encoders import (
-    build_prompt,
-    build_semantic,
-    build_sync,
-    encoder_description,
-    encoder_file,
-    load_encoders,
-)
+from specmaskfoley.encoders.trained import ROLES, build_encoder, encoder_description, encoder_file, load_encoder
 from specmaskfoley.settings import Params
 from specmaskfoley.storage.checkpoint import save_model
 
@@ -59,7 +52,7 @@ def control(made: Params) -> object:
 
 
 def encoders(made: Params) -> object:
-    return load_encoders(made, CPU)
+    return [load_encoder(role, made, CPU) for role in ROLES.values()]
 
 
 @pytest.fixture(scope="module")
@@ -72,9 +65,10 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_model(folder / paths.codec, Codec(made.codec), **codec_description(made))
     save_model(folder / paths.backbone, new, **backbone_description(made))
     save_model(folder / paths.control, build_control(new, made), **control_description(made))
-    for role, build in (("sync", build_sync), ("semantic", build_semantic), ("prompt", build_prompt)):
-        network = build(getattr(made.encoders, role), made)
-        save_model(folder / encoder_file(made, role), network, **encoder_description(made, role))
+    for role in ROLES:
+        save_model(
+            folder / encoder_file(made, role), build_encoder(ROLES[role], made), **encoder_description(made, role)
+        )
     return folder
 
 

@@ -1,4 +1,4 @@
-"""What every stage does first and last: threads, device, and one-line errors."""
+"""What every stage starts with: threads, determinism, the device; and errors as one line."""
 
 from __future__ import annotations
 
@@ -18,15 +18,17 @@ if TYPE_CHECKING:
 def stage_main(main: Callable[..., None]) -> Callable[[], None]:
     """Turn a user's error (`ValueError`, `OSError`) into one line on stderr and exit code 1.
 
-    Anything else is a fault of ours and keeps its traceback. SPECMASKFOLEY_DEBUG=1 keeps all of them. A stage whose
-    `main` has an argument `dry_run` takes the option --dry-run.
+    Any other error is a bug and keeps its traceback; SPECMASKFOLEY_DEBUG=1 keeps all tracebacks. A stage whose `main`
+    has an argument `dry_run` takes the option --dry-run.
     """
 
     def run() -> None:
         parser = argparse.ArgumentParser(description=(inspect.getmodule(main) or main).__doc__)
         if "dry_run" in inspect.signature(main).parameters:
             parser.add_argument(
-                "--dry-run", action="store_true", help="take a few steps, say what all will need, keep nothing"
+                "--dry-run",
+                action="store_true",
+                help="take a few steps, print what all of them will need, keep nothing",
             )
         arguments = vars(parser.parse_args())
         try:
@@ -52,7 +54,7 @@ def start(params: Params) -> torch.device:
 
 
 def pick_device(name: str) -> torch.device:
-    """`auto` is cuda, then mps, then cpu; anything else is taken at its word.
+    """The device of that name; `auto` is cuda, else mps, else cpu.
 
     Raises:
         ValueError: the device does not exist here.
@@ -72,7 +74,7 @@ def pick_device(name: str) -> torch.device:
 
 
 def autocast(precision: str, device: torch.device) -> torch.autocast:
-    """Context in which networks run: in half precision where `run.precision` asks for it.
+    """Context in which networks run: in half precision if `run.precision` says so.
 
     `auto` means bfloat16 on CUDA and float32 elsewhere: on a CPU with native bfloat16 instructions a step of the
     mini networks took twice (Transformer) to nine times (codec) as long in bfloat16 (measured, torch 2.11).

@@ -19,7 +19,8 @@ from specmaskfoley.backbone.network import Backbone
 from specmaskfoley.backbone.objective import TokenClips
 from specmaskfoley.control.network import ControlBranch, FTAligner, adaptive_average_pool
 from specmaskfoley.control.objective import ControlObjective
-from specmaskfoley.sampling import Condition, sample_tokens
+from specmaskfoley.sampling.guidance import Condition
+from specmaskfoley.sampling.reference import sample_tokens
 from specmaskfoley.settings import Backbone as BackboneSettings
 from specmaskfoley.settings import Control as ControlSettings
 from specmaskfoley.settings import Sample

@@ -15,7 +15,7 @@ from helpers.small_judges import make_place, write_clip, write_sound
 from specmaskfoley.evaluation.agreement import Found
 from specmaskfoley.evaluation.compare import Entries, compare, compare_as_published, derangement
 from specmaskfoley.evaluation.judging import judging
-from specmaskfoley.evaluation.loading import load_panel
+from specmaskfoley.judges.trained import load_panel
 from specmaskfoley.settings import Evaluate, Params
 
 CLIPS = [f"clip{number:02d}" for number in range(21)]  # more than one batch, and a bit

@@ -19,7 +19,7 @@ from helpers.tiny import Project, shrink
 from specmaskfoley.clips.sounds import inspect_sounds
 from specmaskfoley.codec.network import Codec
 from specmaskfoley.codec.trained import codec_description
-from specmaskfoley.encoders import build_prompt, build_semantic, build_sync, encoder_description, encoder_file
+from specmaskfoley.encoders.trained import ROLES, build_encoder, encoder_description, encoder_file
 from specmaskfoley.media.files import write_audio, write_video
 from specmaskfoley.settings import Params
 from specmaskfoley.storage.checkpoint import save_model
@@ -51,13 +51,9 @@ def untrained(tmp_path_factory: pytest.TempPathFactory) -> Project:
     params = Params.load(made.path("params.yaml"))
     torch.manual_seed(0)
     save_model(made.path(params.paths.codec), Codec(params.codec), **codec_description(params))
-    new = {
-        "sync": build_sync(params.encoders.sync, params),  # type: ignore[arg-type]
-        "semantic": build_semantic(params.encoders.semantic, params),  # type: ignore[arg-type]
-        "prompt": build_prompt(params.encoders.prompt, params),  # type: ignore[arg-type]
-    }
-    for role, encoder in new.items():
-        save_model(made.path(str(encoder_file(params, role))), encoder, **encoder_description(params, role))
+    for role in ROLES:
+        file = made.path(str(encoder_file(params, role)))
+        save_model(file, build_encoder(ROLES[role], params), **encoder_description(params, role))
     write_json(made.path(params.paths.weights), {})
     write_table(made.path(params.paths.ledger), [], LEDGER_SCHEMA)
     folder = made.path("sounds")

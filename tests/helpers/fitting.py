@@ -1,4 +1,4 @@
-"""`fit` as a stage calls it, on the CPU of this process."""
+"""A training as a stage calls it, on the CPU of this process."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from accelerate import Accelerator
 
 from specmaskfoley.settings import Run, Training
 from specmaskfoley.training.batches import Rows
-from specmaskfoley.training.loop import History, Objective, fit
+from specmaskfoley.training.loop import Fitting, History, Objective
 
 RUN = Run(device="cpu", threads=1, workers=1, precision="float32")
 
@@ -18,6 +18,8 @@ class Quiet:
         pass
 
 
-def fit_on_cpu(objective: Objective, rows: Rows, settings: Training, **changes: Any) -> History:
+def fit_on_cpu(
+    objective: Objective, rows: Rows, settings: Training, *, dry_run: bool = False, **changes: Any
+) -> History:
     given = {"run": RUN, "accelerator": Accelerator(cpu=True), "seed": 0, "log": Quiet()}
-    return fit(objective, rows, settings, **(given | changes))
+    return Fitting(objective=objective, rows=rows, settings=settings, **(given | changes)).train(dry_run)

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from specmaskfoley.backbone.network import Backbone
 from specmaskfoley.control.network import ControlBranch
-from specmaskfoley.sampling import Condition, sample_tokens
+from specmaskfoley.sampling.guidance import Condition
+from specmaskfoley.sampling.reference import sample_tokens
 from specmaskfoley.settings import Backbone as BackboneSettings
 from specmaskfoley.settings import Control as ControlSettings
 from specmaskfoley.settings import Sample

@@ -15,7 +15,7 @@ from specmaskfoley.clips.world import LABELS
 from specmaskfoley.codec.network import Codec
 from specmaskfoley.codec.trained import codec_description
 from specmaskfoley.control.trained import build_control, control_description
-from specmaskfoley.encoders import build_prompt, build_semantic, build_sync, encoder_description, encoder_file
+from specmaskfoley.encoders.trained import ROLES, build_encoder, encoder_description, encoder_file
 from specmaskfoley.judges.mini_panel import MiniPanel
 from specmaskfoley.media.files import write_video
 from specmaskfoley.settings import Params
@@ -38,10 +38,8 @@ def write_untrained(folder: Path) -> Path:
     save_model(params.paths.codec, Codec(params.codec), **codec_description(params))
     save_model(params.paths.backbone, backbone, **backbone_description(params))
     save_model(params.paths.control, control, **control_description(params))
-    builders = {"sync": build_sync, "semantic": build_semantic, "prompt": build_prompt}
-    for role, build in builders.items():
-        encoder = build(getattr(params.encoders, role), params)
-        save_model(encoder_file(params, role), encoder, **encoder_description(params, role))
+    for role in ROLES:
+        save_model(encoder_file(params, role), build_encoder(ROLES[role], params), **encoder_description(params, role))
     panel = MiniPanel(params, params.judges, LABELS)
     save_model(params.paths.judges, panel, judges=params.judges, texts=list(LABELS))
     return folder

@@ -16,7 +16,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from specmaskfoley.sampling import Sampler, fast, guidance_plan
+from specmaskfoley.sampling import fast
+from specmaskfoley.sampling.fast import Sampler
+from specmaskfoley.sampling.guidance import guidance_plan
 from specmaskfoley.sampling.int8 import Int8Linear, supports_int8
 from specmaskfoley.sampling.noise import draw_noise
 from specmaskfoley.settings import GUIDANCE_MODES

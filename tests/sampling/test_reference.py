@@ -18,21 +18,20 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from specmaskfoley.backbone.network import Backbone
-from specmaskfoley.sampling import (
+from specmaskfoley.sampling.guidance import (
     PROMPT,
     TEXT_VIDEO,
     UNCONDITIONAL,
     VIDEO,
     Condition,
-    Row,
+    Pass,
     guidance_plan,
     guidance_scale,
     guidance_weights,
-    guided_logits,
-    mask_counts,
     needs_video,
-    sample_tokens,
 )
+from specmaskfoley.sampling.reference import guided_logits, sample_tokens
+from specmaskfoley.sampling.schedule import mask_counts
 from specmaskfoley.settings import GUIDANCE_MODES, Sample
 from specmaskfoley.settings import Backbone as BackboneSettings
 
@@ -128,7 +127,7 @@ def test_guided_logits_equal_each_row_run_alone(networks, mode, t):
     masked = torch.rand(3, N, generator=generator) < 0.6
     aligned = control.align(condition.sync, condition.semantic)
 
-    def alone(row: Row) -> Tensor:
+    def alone(row: Pass) -> Tensor:
         x = backbone.embed(tokens, masked, condition.prompt, torch.full((3,), row.prompt))
         return backbone(x, control(x, aligned) if row.video else ())
 

@@ -134,7 +134,8 @@ def test_the_process_does_not_grow_with_the_clips():
 import sys; sys.path.insert(0, {str(ROOT / "tests")!r})
 import psutil, torch
 from helpers.small_networks import Networks, STEPS, conditions
-from specmaskfoley.sampling import Sampler, guidance_plan
+from specmaskfoley.sampling.fast import Sampler
+from specmaskfoley.sampling.guidance import guidance_plan
 torch.set_num_threads(1)
 networks = Networks()
 sampler = Sampler(networks.backbone, networks.control, precision="float32")

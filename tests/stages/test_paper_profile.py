@@ -21,9 +21,9 @@ from helpers.official_files import write_lock, write_official
 from helpers.tiny import Project
 
 from specmaskfoley.evaluation.judging import Listened, judging
-from specmaskfoley.evaluation.loading import load_panel
 from specmaskfoley.evaluation.scoring import scores, sounds_of
 from specmaskfoley.judges.panel import Panel
+from specmaskfoley.judges.trained import load_panel
 from specmaskfoley.settings import Params
 from specmaskfoley.storage.tables import SPLITS, read_arrays
 

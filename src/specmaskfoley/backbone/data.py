@@ -1,6 +1,6 @@
-"""From the ledger and the shards to the tensors that training reads.
+"""The tokens, prompts and video features that backbone and control branch learn from.
 
-Shape letters: n clips, M mel bands, L mel frames, N tokens a clip.
+Shape letters: F token rows, T token columns, P prompt width, t video frames, d feature width.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from specmaskfoley.storage.rows import Join, ShardRows
 
 
 def token_rows(params: Params, split: str, *, video: bool) -> ShardRows:
-    """Tokens and audio prompts of a split as rows; with video features if asked, else in training with the sounds of
-    data.audio behind the clips.
+    """Tokens and audio prompts of a split as rows: with video features, or, in training without them, followed by the
+    sounds of data.audio.
 
     Columns tokens (F, T) int16, audio_prompt (P,) float16; with video sync (t, d) float16, semantic_mean (d,) float32.
     """

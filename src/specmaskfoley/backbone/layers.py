@@ -20,7 +20,7 @@ class SelfAttention(nn.Module):
         self.out = nn.Linear(width, width)
 
     def forward(self, x: Tensor, at: Tensor | None = None) -> Tensor:
-        """`at`: (B, m) int64, the positions whose result is wanted, where not all are: (B, m, D)."""
+        """With `at`, (B, m) int64, the results at these positions alone: (B, m, D)."""
         b, n, d = x.shape
         q, k, v = self.qkv(x).view(b, n, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)
         if at is not None:

@@ -1,7 +1,7 @@
-"""How the backbone and its control branch learn: cross entropy on masked tokens, nothing else.
+"""How the backbone learns: cross entropy on masked tokens, nothing else (SpecMaskGIT, Comunità et al. 2024).
 
-Shape letters: n clips, B clips of a step over all processes, b those at hand, N tokens a clip, K codes, P prompt width,
-t video frames, d feature width.
+Shape letters: n clips, B clips of a step over all processes, b clips of this pass, N tokens a clip, D width, K codes,
+P prompt width, t video frames, d feature width.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from specmaskfoley.backbone.network import Backbone
-from specmaskfoley.control.network import ControlBranch
 from specmaskfoley.device import autocast
 from specmaskfoley.training.batches import Batch, InMemory
 from specmaskfoley.training.loop import Scores
@@ -40,7 +39,7 @@ class TokenClips:
         return len(self.tokens)
 
     def columns(self) -> Batch:
-        """What `loading.token_rows` streams of such clips."""
+        """The columns that `backbone.data.token_rows` streams for such clips."""
         found = {"tokens": self.tokens, "audio_prompt": self.prompt, "sync": self.sync, "semantic_mean": self.semantic}
         return {name: values for name, values in found.items() if values is not None}
 
@@ -58,25 +57,27 @@ def random_mask(batch: int, num_tokens: int, generator: torch.Generator) -> Tens
 
 
 class Reconstruction(nn.Module):
-    """The whole forward pass, logits of the masked clips of a batch; the network that is frozen is no part of it."""
+    """The forward pass that is trained: the columns of b clips, with masked (b, N) and use_prompt (b,) -> (b, N, K)."""
 
-    def __init__(self, backbone: Backbone, control: ControlBranch | None) -> None:
+    def __init__(self, backbone: Backbone) -> None:
         super().__init__()
-        self.trained = backbone if control is None else control
-        self._backbone = (backbone,)  # a tuple hides it from parameters()
+        self.backbone = backbone
 
     def forward(self, batch: Batch) -> Tensor:
-        """Columns of b clips, with masked (b, N) and use_prompt (b,) -> (b, N, K)."""
-        backbone = self._backbone[0]
-        x = backbone.embed(batch["tokens"], batch["masked"], batch["audio_prompt"].float(), batch["use_prompt"])
-        if isinstance(self.trained, Backbone):
-            return backbone(x)  # type: ignore[no-any-return]
-        aligned = self.trained.align(batch["sync"].float(), batch["semantic_mean"].float())
-        return backbone(x, self.trained(x, aligned))  # type: ignore[no-any-return]
+        return self.backbone(embed_batch(self.backbone, batch))  # type: ignore[no-any-return]
+
+
+def embed_batch(backbone: Backbone, batch: Batch) -> Tensor:
+    """The masked embeddings of b clips: (b, N, D)."""
+    return backbone.embed(batch["tokens"], batch["masked"], batch["audio_prompt"].float(), batch["use_prompt"])
 
 
 class BackboneObjective:
-    """Mask reconstruction with the clip's audio embedding as the mask, dropped at `prompt_dropout`."""
+    """Mask reconstruction with the clip's audio embedding as the mask, dropped at `prompt_dropout`.
+
+    Attributes:
+        modules: what learns; network: its forward pass on the columns of a batch.
+    """
 
     criterion = "loss"
     splits = True
@@ -89,13 +90,12 @@ class BackboneObjective:
         prompt_dropout: float,
         device: torch.device,
         precision: str = "float32",
-        control: ControlBranch | None = None,
     ) -> None:
-        self.backbone, self.valid, self.control = backbone, valid, control
+        self.backbone, self.valid = backbone, valid
         self.prompt_dropout, self.device, self.precision = prompt_dropout, device, precision
-        self.modules: nn.Module = backbone if control is None else control
-        self.network = Reconstruction(backbone, control)
-        self._forward: Callable[[Batch], Tensor] = self.network
+        self.modules: nn.Module = backbone
+        self.network: nn.Module = Reconstruction(backbone)
+        self._forward: Callable[[Batch], Tensor] = self.network  # compiled and spread over processes by `distribute`
 
     def groups(self) -> dict[str, list[nn.Parameter]]:
         return {"model": [p for p in self.modules.parameters() if p.requires_grad]}
@@ -116,7 +116,7 @@ class BackboneObjective:
         with autocast(self.precision, self.device):
             logits = self._forward(batch)
         share = batch["masked"] * batch["weight"][:, None]
-        loss, hits = _compare(logits, batch["tokens"])
+        loss, hits = _cross_entropy(logits, batch["tokens"])
         return (loss * share).sum(), {"loss": (loss.detach() * share).sum(), "accuracy": (hits * share).sum()}
 
     def after_step(self, step: int, generator: torch.Generator) -> None:
@@ -135,7 +135,7 @@ class BackboneObjective:
             with autocast(self.precision, self.device):
                 logits = self.network(batch)
             masked = batch["masked"]
-            loss, hits = _compare(logits, batch["tokens"])
+            loss, hits = _cross_entropy(logits, batch["tokens"])
             sums += torch.stack([(loss * masked).sum(), (hits * masked).sum(), masked.sum()])
             predicted += logits[masked].float().softmax(-1).sum(0)
         loss_sum, hit_sum, count = sums.tolist()
@@ -148,7 +148,7 @@ class BackboneObjective:
         return {**moved, "tokens": moved["tokens"].long().flatten(1)}
 
 
-def _compare(logits: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
+def _cross_entropy(logits: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
     """(b, N, K), (b, N) -> cross entropy and whether the most likely code is right, each (b, N)."""
     loss = F.cross_entropy(logits.float().flatten(0, 1), tokens.flatten(), reduction="none")
     return loss.view_as(tokens), logits.detach().argmax(-1) == tokens

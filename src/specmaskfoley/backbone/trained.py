@@ -1,4 +1,4 @@
-"""The generator's networks at the sizes of params.yaml: new, or with the weights that earlier stages trained."""
+"""The backbone at the sizes of params.yaml: new, or as stage `backbone` trained it."""
 
 from __future__ import annotations
 

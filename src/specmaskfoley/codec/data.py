@@ -1,6 +1,6 @@
-"""From the ledger and the shards to the tensors that training reads.
+"""The mels that the codec learns from.
 
-Shape letters: n clips, M mel bands, L mel frames, N tokens a clip.
+Shape letters: n clips, M mel bands, L mel frames.
 """
 
 from __future__ import annotations
@@ -10,9 +10,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from specmaskfoley.encoders.data import _batched
 from specmaskfoley.media.clips import model_sound, read_media
-from specmaskfoley.media.mel import build_mel
+from specmaskfoley.media.mel import batched_mel, build_mel
 from specmaskfoley.settings import Params
 from specmaskfoley.storage.rows import ShardRows
 from specmaskfoley.storage.tables import LedgerRow, ready_clips, shard_path, write_shard
@@ -40,4 +39,4 @@ def mel_rows(params: Params, split: str, folder: Path) -> ShardRows:
 def _codec_mels(params: Params, clips: Sequence[LedgerRow]) -> Tensor:
     sound, mel = model_sound(params), build_mel(params.audio)
     waves = read_media([clip.path for clip in clips], sounds=(sound,), workers=params.run.workers).waves[sound]
-    return mel.normalize(_batched(mel, waves))
+    return mel.normalize(batched_mel(mel, waves))

@@ -9,7 +9,6 @@ Shape letters: B batch, M mel bands, L mel frames, F = M / 16 token rows, T = L 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
@@ -17,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from specmaskfoley.settings import Codec as CodecSettings
-from specmaskfoley.weights.reading import load_strictly
+from specmaskfoley.weights.official import OfficialNetwork
 
 
 class Quantized(NamedTuple):
@@ -29,8 +28,10 @@ class Quantized(NamedTuple):
     """(B, C, F, T) nearest codebook vectors."""
 
 
-class Codec(nn.Module):
+class Codec(OfficialNetwork):
     """Normalised mel (B, 1, M, L) <-> tokens (B, F, T)."""
+
+    ignored = ("loss.",)  # upstream's checkpoint also holds the networks of its loss
 
     def __init__(self, settings: CodecSettings) -> None:
         super().__init__()
@@ -40,14 +41,6 @@ class Codec(nn.Module):
         self.quantize = Quantizer(settings.codebook_size, settings.code_width)
         self.quant_conv = nn.Conv2d(settings.code_width, settings.code_width, 1)
         self.post_quant_conv = nn.Conv2d(settings.code_width, settings.code_width, 1)
-
-    def load_official(self, tensors: Mapping[str, Tensor], where: str) -> None:
-        """Load the `state_dict` of upstream's checkpoint; its loss networks (`loss.`) are passed over.
-
-        Raises:
-            ValueError: other names or shapes than upstream's; nothing is changed then.
-        """
-        load_strictly(self, tensors, where, ignore=("loss.",))
 
     def encode_latents(self, mel: Tensor) -> Tensor:
         """(B, 1, M, L) -> (B, C, F, T), not yet quantised."""
@@ -101,15 +94,8 @@ class Encoder(nn.Module):
         inputs = settings.channels
         for index, width in enumerate(widths):
             last = index == len(widths) - 1
-            self.down.append(
-                Level(
-                    inputs,
-                    width,
-                    settings.encoder_blocks,
-                    settings.attention and last,
-                    downsample=None if last else Downsample(width),
-                )
-            )
+            down, attention = None if last else Downsample(width), settings.attention and last
+            self.down.append(Level(inputs, width, settings.encoder_blocks, attention, downsample=down))
             inputs = width
         self.mid = Middle(inputs, settings.attention)
         self.norm_out = group_norm(inputs)
@@ -132,17 +118,10 @@ class Decoder(nn.Module):
         self.mid = Middle(inputs, settings.attention)
         levels = []
         for index in reversed(range(len(widths))):
-            last = index == len(widths) - 1
-            levels.append(
-                Level(
-                    inputs,
-                    widths[index],
-                    settings.decoder_blocks,
-                    settings.attention and last,
-                    upsample=None if index == 0 else Upsample(widths[index]),
-                )
-            )
-            inputs = widths[index]
+            width, attention = widths[index], settings.attention and index == len(widths) - 1
+            up = None if index == 0 else Upsample(width)
+            levels.append(Level(inputs, width, settings.decoder_blocks, attention, upsample=up))
+            inputs = width
         self.up = nn.ModuleList(reversed(levels))  # indexed by level, run from the deepest (upstream's order)
         self.norm_out = group_norm(inputs)
         self.conv_out = nn.Conv2d(inputs, settings.stem**2, 3, padding=1)
@@ -168,21 +147,13 @@ class Level(nn.Module):
     ) -> None:
         super().__init__()
         self.block = nn.ModuleList(ResidualBlock(inputs if i == 0 else outputs, outputs) for i in range(blocks))
-        self.attn = nn.ModuleList(Attention(outputs) for _ in range(blocks if attention else 0))
-        if downsample is not None:
-            self.downsample = downsample
-        if upsample is not None:
-            self.upsample = upsample
+        self.attn = nn.ModuleList(Attention(outputs) if attention else nn.Identity() for _ in range(blocks))
+        self.downsample, self.upsample = downsample or nn.Identity(), upsample or nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        for index, block in enumerate(self.block):
-            x = block(x)
-            if len(self.attn):
-                x = self.attn[index](x)
-        for name in ("downsample", "upsample"):
-            if hasattr(self, name):
-                x = getattr(self, name)(x)
-        return x
+        for block, attention in zip(self.block, self.attn, strict=True):
+            x = attention(block(x))
+        return self.upsample(self.downsample(x))  # type: ignore[no-any-return]
 
 
 class Middle(nn.Module):
@@ -203,13 +174,12 @@ class ResidualBlock(nn.Module):
         self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=1)
         self.norm2 = group_norm(outputs)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1)
-        if inputs != outputs:
-            self.nin_shortcut = nn.Conv2d(inputs, outputs, 1)
+        self.nin_shortcut = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.conv1(F.silu(self.norm1(x)))
         h = self.conv2(F.silu(self.norm2(h)))
-        return (self.nin_shortcut(x) if hasattr(self, "nin_shortcut") else x) + h  # type: ignore[no-any-return]
+        return self.nin_shortcut(x) + h  # type: ignore[no-any-return]
 
 
 class Attention(nn.Module):

@@ -36,7 +36,7 @@ class CodebookAverages(nn.Module):
         self.register_buffer("sums", torch.zeros(settings.codebook_size, settings.code_width))
 
 
-class Passed(NamedTuple):
+class Coded(NamedTuple):
     """What a batch of mels became; without quantisation there are no tokens, and no commitment."""
 
     decoded: Tensor
@@ -53,7 +53,7 @@ class Autoencoder(nn.Module):
         self.codec = codec
         self._autocast = autocast
 
-    def forward(self, mel: Tensor, quantizes: bool) -> Passed:
+    def forward(self, mel: Tensor, quantizes: bool) -> Coded:
         """(b, 1, M, L) -> decoded of the same shape."""
         with self._autocast():
             latents = self.codec.encode_latents(mel)
@@ -66,7 +66,7 @@ class Autoencoder(nn.Module):
             codes = latents + (nearest - latents).detach()
         with self._autocast():
             decoded = self.codec.decode_latents(codes)
-        return Passed(decoded.float(), latents, tokens, commitment)
+        return Coded(decoded.float(), latents, tokens, commitment)
 
 
 class CodecObjective:
@@ -112,7 +112,7 @@ class CodecObjective:
         self._codec: nn.Module = Autoencoder(codec, lambda: autocast(precision, device))
         self._judge: nn.Module | None = self.discriminator
         self._total: Callable[[Tensor], Tensor] = lambda values: values
-        self._passed: list[tuple[Tensor, Passed]] = []  # of the parts of the step at hand, for what comes after
+        self._coded: list[tuple[Tensor, Coded]] = []  # of the parts of the step at hand, for what comes after
         self._judged = 0
 
     def groups(self) -> dict[str, list[nn.Parameter]]:
@@ -142,22 +142,22 @@ class CodecObjective:
 
     def _codec_loss(self, batch: Batch, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         mel = self._crops(batch)
-        passed: Passed = self._codec(mel, step >= self.settings.quantize_after)
-        decoded = passed.decoded
+        coded: Coded = self._codec(mel, step >= self.settings.quantize_after)
+        decoded = coded.decoded
         reconstruction = F.l1_loss(decoded, mel)
         loss = reconstruction + self.settings.squared_weight * F.mse_loss(decoded, mel)
         seen = {"reconstruction": reconstruction.detach()}
-        if passed.tokens is not None and passed.commitment is not None:
-            loss = loss + self.settings.commitment_weight * passed.commitment
-            used, perplexity = codebook_usage(passed.tokens, self.codec.settings.codebook_size)
-            seen |= {"commitment": passed.commitment.detach(), "perplexity": perplexity, "codes_used": used}
+        if coded.tokens is not None and coded.commitment is not None:
+            loss = loss + self.settings.commitment_weight * coded.commitment
+            used, perplexity = codebook_usage(coded.tokens, self.codec.settings.codebook_size)
+            seen |= {"commitment": coded.commitment.detach(), "perplexity": perplexity, "codes_used": used}
         if self.settings.perceptual_weight:
             loss = loss + self.settings.perceptual_weight * self._perceptual(decoded, mel)
         if self.discriminator is not None and step >= self.settings.adversarial_after:
             self.discriminator.requires_grad_(False)  # it learns from its own loss alone
             loss = loss - self.settings.adversarial_weight * self.discriminator(decoded).mean()
             self.discriminator.requires_grad_(True)
-        self._passed.append((mel, passed))
+        self._coded.append((mel, coded))
         return loss, seen
 
     def after_step(self, step: int, generator: torch.Generator) -> None:
@@ -165,7 +165,7 @@ class CodecObjective:
             self._seed_codebook(generator)
         elif step >= self.settings.quantize_after:
             self._update_codebook(generator)
-        self._passed, self._judged = [], 0
+        self._coded, self._judged = [], 0
 
     def validate(self, generator: torch.Generator) -> Scores:
         """Of whole clips, through the codebook: L1 on the normalised mel, usage and perplexity of the codes."""
@@ -191,9 +191,9 @@ class CodecObjective:
     def _discriminator_loss(self, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Hinge loss on the next part that the codec has decoded in this step."""
         assert self._judge is not None
-        mel, passed = self._passed[self._judged]
+        mel, coded = self._coded[self._judged]
         self._judged += 1
-        real, copied = self._judge(torch.cat([mel, passed.decoded.detach()])).chunk(2)
+        real, copied = self._judge(torch.cat([mel, coded.decoded.detach()])).chunk(2)
         loss = F.relu(1.0 - real).mean() + F.relu(1.0 + copied).mean()
         active = float(step >= self.settings.adversarial_after)
         return active * loss, {"discriminator": loss.detach()}
@@ -225,9 +225,9 @@ class CodecObjective:
     @torch.no_grad()
     def _update_codebook(self, generator: torch.Generator) -> None:
         averages, decay = self.averages, self.settings.codebook_decay
-        parts = [passed for _, passed in self._passed if passed.tokens is not None]
-        latents = torch.cat([passed.latents.detach().permute(0, 2, 3, 1).flatten(0, 2) for passed in parts])
-        tokens = torch.cat([passed.tokens.flatten() for passed in parts if passed.tokens is not None])
+        parts = [coded for _, coded in self._coded if coded.tokens is not None]
+        latents = torch.cat([coded.latents.detach().permute(0, 2, 3, 1).flatten(0, 2) for coded in parts])
+        tokens = torch.cat([coded.tokens.flatten() for coded in parts if coded.tokens is not None])
         counts, sums = (self._total(one) for one in _gather(latents, tokens, len(averages.counts)))
         averages.counts.mul_(decay).add_(counts, alpha=1 - decay)
         averages.sums.mul_(decay).add_(sums, alpha=1 - decay)

@@ -1,4 +1,4 @@
-"""The generator's networks at the sizes of params.yaml: new, or with the weights that earlier stages trained."""
+"""The codec that stage `codec` made."""
 
 from __future__ import annotations
 
@@ -10,6 +10,11 @@ from specmaskfoley.storage.checkpoint import Described, load_model
 
 
 def load_codec(params: Params, device: torch.device) -> Codec:
+    """The codec with its weights, for use.
+
+    Raises:
+        ValueError: its file is missing, or was made with other settings.
+    """
     codec = Codec(params.codec)
     load_model(params.paths.codec, codec, **codec_description(params))
     return codec.to(device).eval()

@@ -11,7 +11,7 @@ from specmaskfoley.device import start
 from specmaskfoley.evaluation.agreement import SOUND_SUFFIXES, VIDEO_SUFFIXES, Found, find_files
 from specmaskfoley.evaluation.compare import TRUE, Entries, compare, compare_as_published
 from specmaskfoley.evaluation.judging import judging
-from specmaskfoley.evaluation.loading import load_panel
+from specmaskfoley.judges.trained import load_panel
 from specmaskfoley.report.tables import markdown_table
 from specmaskfoley.settings import Params
 from specmaskfoley.storage.files import write_json

@@ -35,7 +35,7 @@ class GatedConvMLP(nn.Module):
 
 
 class FTAligner(nn.Module):
-    """Brings video features onto the token grid: every token of a time column gets the same vector."""
+    """Frequency-aware temporal aligner (section 3.2): video features on the token grid, one vector a time column."""
 
     def __init__(
         self,
@@ -68,7 +68,7 @@ class FTAligner(nn.Module):
 
 
 class ControlBranch(nn.Module):
-    """One residual per controlled backbone block, each zero until training moves it.
+    """One residual per controlled backbone block (section 3.1), each zero until training moves it.
 
     A new branch therefore leaves the pretrained backbone's output unchanged, bit for bit.
     """
@@ -99,7 +99,7 @@ class ControlBranch(nn.Module):
         self.zero_out = nn.ModuleList(zero_linear(width) for _ in range(settings.depth))
 
     def align(self, sync: Tensor, semantic: Tensor) -> Tensor:
-        """The part that does not change while a clip is sampled: (B, t, d), (B, d) -> (B, N, D)."""
+        """Aligned features behind the first zero linear: (B, t, d), (B, d) -> (B, N, D), the same in every step."""
         return self.zero_in(self.aligner(sync, semantic))  # type: ignore[no-any-return]
 
     def forward(self, x: Tensor, aligned: Tensor) -> list[Tensor]:

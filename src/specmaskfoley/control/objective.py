@@ -1,25 +1,37 @@
-"""How the backbone and its control branch learn: cross entropy on masked tokens, nothing else.
+"""How the control branch learns: the backbone's task, with video (section 3.1).
 
-Shape letters: n clips, B clips of a step over all processes, b those at hand, N tokens a clip, K codes, P prompt width,
-t video frames, d feature width.
+Shape letters: b clips of a pass, N tokens a clip, K codes.
 """
 
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from specmaskfoley.backbone.network import Backbone
-from specmaskfoley.backbone.objective import (
-    BackboneObjective,
-    TokenClips,
-)
+from specmaskfoley.backbone.objective import BackboneObjective, TokenClips, embed_batch
 from specmaskfoley.control.network import ControlBranch
 from specmaskfoley.device import half_dtype
+from specmaskfoley.training.batches import Batch
+
+
+class SteeredReconstruction(nn.Module):
+    """`Reconstruction` under control; the frozen backbone is no part of the module: (b, N, K)."""
+
+    def __init__(self, backbone: Backbone, control: ControlBranch) -> None:
+        super().__init__()
+        self.control = control
+        self._backbone = (backbone,)  # in a tuple, so that parameters() does not list its weights
+
+    def forward(self, batch: Batch) -> Tensor:
+        backbone = self._backbone[0]
+        x = embed_batch(backbone, batch)
+        aligned = self.control.align(batch["sync"].float(), batch["semantic_mean"].float())
+        return backbone(x, self.control(x, aligned))  # type: ignore[no-any-return]
 
 
 class ControlObjective(BackboneObjective):
-    """The same task with video: only the control branch learns, the backbone is frozen (section 3.1)."""
+    """The backbone's loss; only the control branch learns, the backbone is frozen (section 3.1)."""
 
     def __init__(
         self,
@@ -31,21 +43,16 @@ class ControlObjective(BackboneObjective):
         device: torch.device,
         precision: str = "float32",
     ) -> None:
-        super().__init__(
-            _frozen(backbone, half_dtype(precision, device)),
-            valid,
-            prompt_dropout=prompt_dropout,
-            device=device,
-            precision=precision,
-            control=control,
-        )
+        _freeze(backbone, half_dtype(precision, device))
+        super().__init__(backbone, valid, prompt_dropout=prompt_dropout, device=device, precision=precision)
+        self.modules = control
+        self.network = self._forward = SteeredReconstruction(backbone, control)
 
 
-def _frozen(backbone: Backbone, half: torch.dtype | None) -> Backbone:
-    """Without gradients; autocast would round its weights anew at every pass, so its blocks' are rounded once."""
+def _freeze(backbone: Backbone, half: torch.dtype | None) -> None:
+    """No gradients; weights of the blocks in half precision once, where autocast would round them at every pass."""
     backbone.requires_grad_(False)
     if half is not None:
         for module in backbone.blocks.modules():
             if isinstance(module, nn.Linear):
                 module.to(half)
-    return backbone

@@ -1,4 +1,4 @@
-"""The generator's networks at the sizes of params.yaml: new, or with the weights that earlier stages trained."""
+"""The control branch at the sizes of params.yaml: new, or as stage `control` trained it."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ import importlib
 import importlib.util
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from specmaskfoley.storage.files import read_json
-from specmaskfoley.weights.reading import load_strictly
+from specmaskfoley.weights.official import OfficialNetwork, paper_packages
 
 TOKENIZER_FILES = ("vocab.json", "merges.txt", "config.json")
 """What is read of roberta-base; its weights are part of CLAP's file."""
@@ -39,6 +39,8 @@ _HTSAT = SimpleNamespace(
     class_num=527,
 )
 _PACKAGE = "_specmaskfoley_laion_clap_module"
+# The second projections and temperatures of training, and RoBERTa's position numbers, which transformers saved up to
+# version 4.30.
 _LEFT_OUT = (
     "audio_transform.",
     "text_transform.",
@@ -48,10 +50,11 @@ _LEFT_OUT = (
 )
 
 
-class ClapEncoder(nn.Module):
-    """L2-normalised embeddings (n, P) of sounds and of texts; the cosine of two tells how well they fit.
+class ClapEncoder(OfficialNetwork):
+    """L2-normalised embeddings (n, P) of sounds and of texts; the cosine of two measures how well they fit.
 
-    Never uses a network: what upstream fetches from a hub comes from the folder `tokenizer`.
+    Downloads nothing: what upstream fetches from a hub comes from the folder `tokenizer`. Weights: the file
+    music_speech_audioset_epoch_15_esc_89.98.pt, names without their `module.`.
 
     Args:
         tokenizer: folder with vocab.json, merges.txt and config.json of roberta-base.
@@ -60,6 +63,7 @@ class ClapEncoder(nn.Module):
         ValueError: the folder lacks a file or its files do not fit together, or a package is not installed.
     """
 
+    ignored = _LEFT_OUT
     width = 512
     sample_rate = 48000
     num_samples = 480_000
@@ -74,14 +78,9 @@ class ClapEncoder(nn.Module):
                 f"{folder}: the tokenizer of roberta-base needs {', '.join(missing)} there; "
                 "fetch it with `specmaskfoley weights fetch`"
             )
-        try:
+        with paper_packages("CLAP", "the packages laion-clap and transformers"):
             htsat = _htsat_module()
             transformers: Any = importlib.import_module("transformers")
-        except ModuleNotFoundError as error:
-            raise ValueError(
-                f"CLAP needs the packages laion-clap and transformers, and {error.name} is not installed: "
-                "run pip install -e '.[paper]'"
-            ) from error
         roberta = transformers.RobertaConfig(**read_json(folder / "config.json"))
         self.tokenizer = transformers.RobertaTokenizer.from_pretrained(str(folder), local_files_only=True)
         if len(self.tokenizer) != roberta.vocab_size:
@@ -122,20 +121,6 @@ class ClapEncoder(nn.Module):
         ).to(device)
         pooled = self.text_branch(tokens["input_ids"], attention_mask=tokens["attention_mask"]).pooler_output
         return F.normalize(self.text_projection(pooled).float(), dim=-1)
-
-    def load_official(self, tensors: Mapping[str, Tensor], where: str) -> None:
-        """Load music_speech_audioset_epoch_15_esc_89.98.pt, names without their `module.`.
-
-        The second projections and temperatures of training are left out, and so are RoBERTa's position numbers,
-        which transformers saved up to version 4.30.
-
-        Args:
-            where: the file, for messages.
-
-        Raises:
-            ValueError: these are not its weights. The module is untouched then.
-        """
-        load_strictly(self, tensors, where, ignore=_LEFT_OUT)
 
     def _projection(self, inputs: int) -> nn.Sequential:
         return nn.Sequential(nn.Linear(inputs, self.width), nn.ReLU(), nn.Linear(self.width, self.width))

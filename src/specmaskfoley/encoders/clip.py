@@ -6,21 +6,20 @@ Shape letters: B clips, u semantic frames, n images, S frame side (384), D featu
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from specmaskfoley.weights.reading import load_strictly
+from specmaskfoley.weights.official import OfficialNetwork, paper_packages
 
 ARCHITECTURE = "ViT-H-14-378-quickgelu"
 """open_clip's name. Its 27 x 27 patches of 14 pixels cover 378 x 378: the last 6 rows and columns are never read."""
 
 _MEAN = (0.48145466, 0.4578275, 0.40821073)
 _STD = (0.26862954, 0.26130258, 0.27577711)
-_OTHER_PARTS = (
+_OTHER_PARTS = (  # of open_clip's file of the whole model: the text tower and the scales
     "token_embedding.",
     "transformer.",
     "ln_final.",
@@ -31,8 +30,8 @@ _OTHER_PARTS = (
 )
 
 
-class ClipEncoder(nn.Module):
-    """L2-normalised frame vectors that tell what is seen: uint8 (B, u, S, S, 3) -> float32 (B, u, D).
+class ClipEncoder(OfficialNetwork):
+    """L2-normalised frame vectors of what is visible: uint8 (B, u, S, S, 3) -> float32 (B, u, D).
 
     The recipe is MMAudio's (hkchengrex/MMAudio): frames at 8 fps, resized to S x S without regard to their aspect
     ratio (the reader does that), the tower's projected class token. Weights: `apple/DFN5B-CLIP-ViT-H-14-378`.
@@ -47,16 +46,12 @@ class ClipEncoder(nn.Module):
     width = 1024
     frame_size = 384
     fps = 8.0
+    ignored = _OTHER_PARTS
 
     def __init__(self, chunk: int = 16) -> None:
         super().__init__()
-        try:
+        with paper_packages("CLIP", "the package open_clip_torch"):
             open_clip: Any = importlib.import_module("open_clip")
-        except ModuleNotFoundError as error:
-            raise ValueError(
-                f"CLIP needs the package open_clip_torch, and {error.name} is not installed: "
-                "run pip install -e '.[paper]'"
-            ) from error
         config = open_clip.get_model_config(ARCHITECTURE)
         self.chunk = chunk
         # The whole model would come with a text tower of 354 M parameters.
@@ -84,17 +79,6 @@ class ClipEncoder(nn.Module):
         # Not on a CPU: a bfloat16 projection of transposed tokens took 70 times a float32 one there (torch 2.11).
         with torch.autocast("cpu", enabled=False):
             return self.visual(images)  # type: ignore[no-any-return]
-
-    def load_official(self, tensors: Mapping[str, Tensor], where: str) -> None:
-        """Load open_clip's file of the whole model; its text tower and scales are left out.
-
-        Args:
-            where: the file, for messages.
-
-        Raises:
-            ValueError: these are not its weights. The module is untouched then.
-        """
-        load_strictly(self, tensors, where, ignore=_OTHER_PARTS)
 
 
 def normalize(images: Tensor) -> Tensor:

@@ -1,21 +1,41 @@
-"""From the ledger and the shards to the tensors that training reads.
+"""The clips that the mini encoders and judges learn from, in memory.
 
-Shape letters: n clips, M mel bands, L mel frames, N tokens a clip.
+Shape letters: n clips, t video frames, S frame side, M mel bands, L mel frames.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from specmaskfoley.encoders.objectives import AudioVisual
 from specmaskfoley.media.clips import model_sound, read_media, semantic_view, sync_view
-from specmaskfoley.media.mel import MelSpectrogram
+from specmaskfoley.media.mel import MelSpectrogram, batched_mel
 from specmaskfoley.settings import Params
 from specmaskfoley.storage.tables import LedgerRow, ready_clips
 
-_BATCH = 32
+
+@dataclass(frozen=True)
+class AudioVisual:
+    """Clips of one split in memory: n ids.
+
+    sync_frames: (n, t, S, S, 3) uint8, semantic_frames likewise at their own rate, log_mel: (n, M, L),
+    labels: (n,) index into `texts`; mel_per_frame: mel frames for one sync frame.
+    """
+
+    ids: Sequence[str]
+    sync_frames: Tensor
+    semantic_frames: Tensor
+    log_mel: Tensor
+    labels: Tensor
+    texts: tuple[str, ...]
+    mel_per_frame: float
+
+    def __len__(self) -> int:
+        return len(self.log_mel)
 
 
 def load_audio_visual(params: Params, split: str, texts: tuple[str, ...] = ()) -> AudioVisual:
@@ -41,13 +61,7 @@ def load_audio_visual(params: Params, split: str, texts: tuple[str, ...] = ()) -
 
 def log_mels(waveform: np.ndarray | Tensor, params: Params) -> Tensor:
     """(n, samples) -> (n, M, L): what the mini encoders and judges hear, whichever mel the codec reads."""
-    return _batched(MelSpectrogram(params.audio), waveform)
-
-
-@torch.inference_mode()
-def _batched(mel: nn.Module, waveform: np.ndarray | Tensor) -> Tensor:
-    """In batches on the CPU; a copy, which autograd may use."""
-    return torch.cat([mel(part) for part in torch.split(torch.as_tensor(waveform), _BATCH)]).clone()
+    return batched_mel(MelSpectrogram(params.audio), waveform)
 
 
 def _evenly(rows: list[LedgerRow], most: int) -> list[LedgerRow]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from specmaskfoley.device import autocast
-from specmaskfoley.encoders import Prompt, load_encoders
+from specmaskfoley.encoders.trained import PROMPT, SEMANTIC, SYNC, Prompt, Semantic, Sync, load_encoder
 from specmaskfoley.media.clips import Sound, semantic_view, sync_view
 from specmaskfoley.settings import Params
 
@@ -38,8 +38,9 @@ class Features(Prompts):
     """Frames, sound and text to the features that steer the generator."""
 
     def __init__(self, params: Params, device: torch.device) -> None:
-        self.sync_encoder, self.semantic_encoder, prompt_encoder = load_encoders(params, device)
-        super().__init__(prompt_encoder, device)
+        self.sync_encoder: Sync = load_encoder(SYNC, params, device)
+        self.semantic_encoder: Semantic = load_encoder(SEMANTIC, params, device)
+        super().__init__(load_encoder(PROMPT, params, device), device)
         self.params = params
         self.sync_view, self.semantic_view = sync_view(params), semantic_view(params)
         self.num_sync = self.sync_encoder.num_features(self.sync_view.frames)

@@ -32,7 +32,7 @@ class FrameTower(nn.Module):
                 nn.ReLU(),
             ]
             inputs = outputs
-        # A 3 x 3 grid instead of one mean: where something happens tells floor contact from flight.
+        # A 3 x 3 grid instead of one mean: the place of a motion separates contact with the floor from flight.
         self.convs = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(3), nn.Flatten())
         self.out = nn.Linear(inputs * 9, width)
 
@@ -86,7 +86,7 @@ class TextTower(nn.Module):
 
 
 class SyncEncoder(nn.Module):
-    """Synchformer's role: one vector a frame that tells when something sounds; (B, t, S, S, 3) -> (B, t, D)."""
+    """Synchformer's role: one vector a frame, of when something makes a sound; (B, t, S, S, 3) -> (B, t, D)."""
 
     def __init__(self, settings: MiniVideoEncoder, audio: Audio) -> None:
         super().__init__()
@@ -104,7 +104,7 @@ class SyncEncoder(nn.Module):
 
     def forward(self, frames: Tensor) -> Tensor:
         x = scale_frames(frames)
-        # Motion is what tells the time: each frame comes with its difference from the one before.
+        # Time is in the motion: each frame comes with its difference from the one before.
         grey = x.mean(2, keepdim=True)
         motion = torch.cat([torch.zeros_like(grey[:, :1]), grey[:, 1:] - grey[:, :-1]], dim=1)
         return self.norm(self.time(self.frames(torch.cat([x, 4.0 * motion], dim=2))))  # type: ignore[no-any-return]
@@ -116,9 +116,13 @@ class SyncEncoder(nn.Module):
 
 
 class SemanticEncoder(nn.Module):
-    """CLIP's role: L2-normalised frame vectors that tell what is seen; (B, t, S, S, 3) -> (B, t, D)."""
+    """CLIP's role: L2-normalised frame vectors of what is visible; (B, t, S, S, 3) -> (B, t, D)."""
 
-    def __init__(self, settings: MiniVideoEncoder) -> None:
+    def __init__(self, settings: MiniVideoEncoder, audio: Audio | None = None) -> None:
+        """
+        Args:
+            audio: not used; the mini encoders of all roles are built by the same call.
+        """
         super().__init__()
         self.width = settings.width
         self.frames = FrameTower(3, settings.channels, settings.width)

@@ -5,64 +5,57 @@ Shape letters: n clips, t video frames, S frame side, M mel bands, L mel frames.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from collections.abc import Callable
+from dataclasses import KW_ONLY, dataclass, field
+from typing import Any, Generic, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from specmaskfoley.device import autocast
-from specmaskfoley.encoders import build_prompt, build_semantic, build_sync
 from specmaskfoley.encoders.contrast import info_nce, labelled_nce
+from specmaskfoley.encoders.data import AudioVisual
 from specmaskfoley.encoders.mini import PromptEncoder, SemanticEncoder, SyncEncoder
-from specmaskfoley.settings import MiniPromptEncoder, MiniVideoEncoder, Params, Training
+from specmaskfoley.encoders.trained import ROLES, build_encoder
+from specmaskfoley.settings import Params, Training
 from specmaskfoley.training.batches import Batch
 from specmaskfoley.training.loop import Objective, Scores
 
 Network = TypeVar("Network", bound=nn.Module)
 
 
-@dataclass(frozen=True)
-class AudioVisual:
-    """Clips of one split in memory: n ids.
-
-    sync_frames: (n, t, S, S, 3) uint8, semantic_frames likewise at their own rate, log_mel: (n, M, L),
-    labels: (n,) index into `texts`; mel_per_frame: mel frames for one sync frame.
-    """
-
-    ids: Sequence[str]
-    sync_frames: Tensor
-    semantic_frames: Tensor
-    log_mel: Tensor
-    labels: Tensor
-    texts: tuple[str, ...]
-    mel_per_frame: float
-
-    def __len__(self) -> int:
-        return len(self.log_mel)
-
-
+@dataclass(eq=False)
 class EncoderObjective(Generic[Network]):
-    """What the objectives below share: one network, one optimizer group, nothing to do after a step, nothing to draw
-    ahead; a loss that compares the clips of a batch with each other, which no part of it has.
+    """What the objectives of the mini encoders and judges share: one network, one optimizer group, nothing to draw
+    ahead, nothing to do after a step.
+
+    Most losses compare the clips of a batch with each other, so a batch is never split.
     """
 
-    criterion: str | None = None
-    splits = False
+    network: Network
+    train: AudioVisual
+    valid: AudioVisual
+    device: torch.device
+    _: KW_ONLY
+    precision: str = "float32"
+    criterion: str | None = field(default=None, init=False)
+    splits: bool = field(default=False, init=False)
 
-    def __init__(
-        self,
-        network: Network,
-        train: AudioVisual,
-        valid: AudioVisual,
-        device: torch.device,
-        precision: str = "float32",
-    ) -> None:
-        self.network = network
-        self.modules: nn.Module = network
-        self.train, self.valid, self.device, self.precision = train, valid, device, precision
+    def __post_init__(self) -> None:
+        self.modules: nn.Module = self.network
+
+    def scores(self, rows: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        """The `loss` of rows of the training split, and what else to log."""
+        raise NotImplementedError
+
+    def validate(self, generator: torch.Generator) -> Scores:
+        """See `training.loop.Objective`."""
+        raise NotImplementedError
+
+    def loss(self, group: str, batch: Batch, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        scores = self.scores(batch["row"], generator)
+        return scores["loss"], {name: value.detach() for name, value in scores.items()}
 
     def call(self, network: Callable[..., Tensor], *inputs: Tensor | int) -> Tensor:
         """Run a network in the training precision; losses are then computed in float32."""
@@ -73,7 +66,7 @@ class EncoderObjective(Generic[Network]):
         return {"model": list(self.modules.parameters())}
 
     def distribute(self, prepare: Callable[..., nn.Module], total: Callable[[Tensor], Tensor]) -> None:
-        """One process trains it, as it is."""
+        """One process trains it, not compiled."""
 
     def draw(self, size: int, step: int, generator: torch.Generator) -> Batch:
         return {}
@@ -93,9 +86,9 @@ class SyncObjective(EncoderObjective[SyncEncoder]):
         """Frames a step: half of a clip. The loss's cost grows with its square, the variety of a batch does not."""
         return self.train.sync_frames.shape[1] // 2
 
-    def loss(self, group: str, batch: Batch, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        loss, accuracy = self._contrast(self.train, batch["row"], generator)
-        return loss, {"loss": loss.detach(), "accuracy": accuracy}
+    def scores(self, rows: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        loss, accuracy = self._contrast(self.train, rows, generator)
+        return {"loss": loss, "accuracy": accuracy}
 
     def validate(self, generator: torch.Generator) -> Scores:
         rows = torch.arange(min(len(self.valid), 16))
@@ -124,14 +117,13 @@ class SyncObjective(EncoderObjective[SyncEncoder]):
 class SemanticObjective(EncoderObjective[SemanticEncoder]):
     """Frames against the texts of all labels."""
 
-    def loss(self, group: str, batch: Batch, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+    def scores(self, rows: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         frames = self.train.semantic_frames
         picked = torch.randperm(frames.shape[1], generator=generator)[:4]
-        seen = self.call(self.network, self.take(frames[:, picked], batch["row"]))
-        labels = self.take(self.train.labels, batch["row"]).repeat_interleave(len(picked))
+        seen = self.call(self.network, self.take(frames[:, picked], rows))
+        labels = self.take(self.train.labels, rows).repeat_interleave(len(picked))
         texts = self.network.encode_text(self.train.texts)
-        loss = labelled_nce(seen.flatten(0, 1), labels, texts, self.network.temperature)
-        return loss, {"loss": loss.detach()}
+        return {"loss": labelled_nce(seen.flatten(0, 1), labels, texts, self.network.temperature)}
 
     def validate(self, generator: torch.Generator) -> Scores:
         seen = self.network(self.valid.semantic_frames.to(self.device)).mean(1)
@@ -145,18 +137,17 @@ class PromptObjective(EncoderObjective[PromptEncoder]):
     The second term keeps what a label does not say (pitch, loudness, how much happens) in the audio embedding.
     """
 
-    def loss(self, group: str, batch: Batch, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        mel = self.take(self.train.log_mel, batch["row"])
+    def scores(self, rows: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        mel = self.take(self.train.log_mel, rows)
         half = mel.shape[-1] // 2
         encode = self.network.encode_audio
         first, second = self.call(encode, mel[..., :half]), self.call(encode, mel[..., half:])
-        labels = self.take(self.train.labels, batch["row"])
+        labels = self.take(self.train.labels, rows)
         texts = self.network.encode_text(self.train.texts)
         scale = self.network.temperature
         whole = self.call(encode, mel)
         to_text = labelled_nce(torch.cat([whole, first]), labels.repeat(2), texts, scale)
-        loss = to_text + 0.1 * info_nce(first, second, scale)
-        return loss, {"loss": loss.detach()}
+        return {"loss": to_text + 0.1 * info_nce(first, second, scale)}
 
     def validate(self, generator: torch.Generator) -> Scores:
         heard = self.network.encode_audio(self.valid.log_mel.to(self.device))
@@ -164,21 +155,19 @@ class PromptObjective(EncoderObjective[PromptEncoder]):
         return {"accuracy": accuracy(heard @ texts.T, self.valid.labels)}
 
 
+OBJECTIVES = {"sync": SyncObjective, "semantic": SemanticObjective, "prompt": PromptObjective}
+
+
 def encoder_objectives(
     params: Params, train: AudioVisual, valid: AudioVisual, device: torch.device
 ) -> dict[str, tuple[Objective, Training]]:
     """Objective and training settings of each role whose encoder is trained here, by the role's name."""
-    encoders, precision = params.encoders, params.run.precision
     found: dict[str, tuple[Objective, Training]] = {}
-    if isinstance(encoders.sync, MiniVideoEncoder) and encoders.train_sync:
-        sync = build_sync(encoders.sync, params).to(device)
-        found["sync"] = SyncObjective(sync, train, valid, device, precision), encoders.train_sync
-    if isinstance(encoders.semantic, MiniVideoEncoder) and encoders.train_semantic:
-        semantic = build_semantic(encoders.semantic, params).to(device)
-        found["semantic"] = SemanticObjective(semantic, train, valid, device, precision), encoders.train_semantic
-    if isinstance(encoders.prompt, MiniPromptEncoder) and encoders.train_prompt:
-        prompt = build_prompt(encoders.prompt, params).to(device)
-        found["prompt"] = PromptObjective(prompt, train, valid, device, precision), encoders.train_prompt
+    for role, objective in OBJECTIVES.items():
+        training: Training | None = getattr(params.encoders, f"train_{role}")
+        if training is not None:
+            encoder: Any = build_encoder(ROLES[role], params).to(device)
+            found[role] = objective(encoder, train, valid, device, precision=params.run.precision), training
     return found
 
 

@@ -12,7 +12,7 @@ P = 196 patches of a frame, L tokens, D = 768 width.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +22,7 @@ import torchaudio
 from torch import Tensor, nn
 
 from specmaskfoley.judges.offsets import offset_grid
-from specmaskfoley.weights.reading import load_strictly
+from specmaskfoley.weights.official import OfficialNetwork
 
 WIDTH, HEADS, HIDDEN = 768, 12, 3072
 FPS, FRAME_SIZE = 25.0, 224
@@ -45,7 +45,7 @@ _VISUAL_CHUNK = 8
 _AUDIO_CHUNK = 64
 
 
-class Synchformer(nn.Module):
+class Synchformer(OfficialNetwork):
     """The whole model: features of both kinds, and the classifier of the offset between them."""
 
     def __init__(self) -> None:
@@ -56,18 +56,10 @@ class Synchformer(nn.Module):
         self.aproj = nn.Linear(WIDTH, WIDTH)
         self.transformer = OffsetTransformer()
 
-    def load_official(self, tensors: Mapping[str, Tensor], where: str) -> None:
-        """Take the state dict of the public file `where`, all of it.
-
-        Raises:
-            ValueError: names are missing, unknown or of another shape.
-        """
-        load_strictly(self, tensors, where)
-
     def encode_video(self, frames: Tensor) -> Tensor:
         """Frames at 25 fps in [-1, 1], float (B, t, 3, 224, 224), to (B, S, 8, D); S = (t - 16) // 8 + 1.
 
-        `feature_times` tells which vector describes which moment.
+        `feature_times` gives the time of each vector.
 
         Raises:
             ValueError: frames not float, of another shape, or fewer than 16.
@@ -126,12 +118,13 @@ class Synchformer(nn.Module):
         return offset_grid(MAX_OFFSET_S, OFFSET_CLASSES)
 
 
-class SynchformerEncoder(nn.Module):
+class SynchformerEncoder(OfficialNetwork):
     """The sync encoder of the pipeline: Synchformer's visual extractor alone; uint8 (B, t, 224, 224, 3) -> (B, S*8, D).
 
-    The vectors are no monotone timeline: see `feature_times`.
+    Its vectors are not in the order of time: see `feature_times`.
     """
 
+    ignored = ("afeat_extractor.", "vproj.", "aproj.", "transformer.")
     width = WIDTH
     frame_size = FRAME_SIZE
     fps = FPS
@@ -139,15 +132,6 @@ class SynchformerEncoder(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.vfeat_extractor = VisualExtractor()
-
-    def load_official(self, tensors: Mapping[str, Tensor], where: str) -> None:
-        """Take the visual extractor out of the state dict of the public file `where`.
-
-        Raises:
-            ValueError: names are missing, of another shape, or belong to no part of Synchformer.
-        """
-        other = ("afeat_extractor.", "vproj.", "aproj.", "transformer.")
-        load_strictly(self, tensors, where, ignore=other)
 
     def forward(self, frames: Tensor) -> Tensor:
         """uint8 RGB at 25 fps (B, t, 224, 224, 3) to (B, S*8, D).
@@ -166,11 +150,6 @@ class SynchformerEncoder(nn.Module):
     def num_features(num_frames: int) -> int:
         """Vectors that a clip of so many frames gives: 250 -> 240."""
         return num_segments(num_frames) * TIME_STEPS
-
-    @staticmethod
-    def feature_times(num_frames: int) -> Tensor:
-        """See the function `feature_times`."""
-        return feature_times(num_frames)
 
 
 def num_segments(num_frames: int) -> int:
@@ -206,7 +185,7 @@ def scale_frames(frames: Tensor) -> Tensor:
 
 
 def log_mel(segments: Tensor) -> Tensor:
-    """Segments at 16 kHz (..., 10240) to normalised log-mels (..., 128, 66), in float32 whatever the autocast."""
+    """Segments at 16 kHz (..., 10240) to normalised log-mels (..., 128, 66), in float32 also under autocast."""
     with torch.autocast(segments.device.type, enabled=False):
         wave = segments.flatten(0, -2).float()
         window = torch.hann_window(400, device=wave.device)
@@ -324,7 +303,7 @@ class DividedAttention(nn.Module):
 
 
 class Aggregator(nn.Module):
-    """A pre-norm transformer layer over [CLS, tokens] of which only CLS is wanted: (n, L, D) -> (n, D)."""
+    """A pre-norm transformer layer over [CLS, tokens] that computes CLS alone: (n, L, D) -> (n, D)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -338,7 +317,7 @@ class Aggregator(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         cls = self.cls_token.to(tokens.dtype).expand(len(tokens), -1, -1)
         h = self.norm1(torch.cat([cls, tokens], dim=1))
-        # Only CLS asks; the other tokens' own outputs would be thrown away.
+        # Queries of CLS alone: the outputs of the other tokens would not be used.
         sizes = [WIDTH, 2 * WIDTH]
         (q_weight, kv_weight), (q_bias, kv_bias) = (
             torch.split(both, sizes) for both in (self.self_attn.in_proj_weight, self.self_attn.in_proj_bias)

@@ -1,36 +1,16 @@
-"""The test split, the sounds of all systems and the judges, from the files that earlier stages wrote."""
+"""The test split and the sounds of all systems, from the files that earlier stages wrote."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import torch
-
 from specmaskfoley.evaluation.agreement import Found
 from specmaskfoley.evaluation.compare import Entries
 from specmaskfoley.evaluation.subsets import vggsounder_clips
-from specmaskfoley.judges.mini_panel import MiniPanel
-from specmaskfoley.judges.panel import Panel
-from specmaskfoley.judges.paper_panel import PaperPanel
-from specmaskfoley.settings import PaperJudges, Params
-from specmaskfoley.storage.checkpoint import load_model, read_setting
+from specmaskfoley.settings import Params
 from specmaskfoley.storage.files import read_json
 from specmaskfoley.storage.tables import LedgerRow, ready_clips
 from specmaskfoley.systems import SYSTEMS, take_folder, takes_of
-from specmaskfoley.weights.loading import load_weights
-
-
-def load_panel(params: Params, device: torch.device) -> Panel:
-    """The judges that `judges.kind` names: trained by stage `judges`, or official."""
-    panel: Panel
-    if isinstance(params.judges, PaperJudges):
-        panel = PaperPanel(params)
-        for name in ("passt", "vggish", "imagebind", "synchformer"):
-            getattr(panel, name).load_official(*load_weights(getattr(params.judges, name).weights, params))
-    else:
-        panel = MiniPanel(params, params.judges, read_setting(params.paths.judges, "texts"))
-        load_model(params.paths.judges, panel, judges=params.judges)
-    return panel.to(device).eval()
 
 
 def load_entries(params: Params) -> Entries:

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from specmaskfoley.clips.sounds import Part, inspect_sounds, set_aside
-from specmaskfoley.encoders import encoder_file, features, load_prompt_encoder
+from specmaskfoley.encoders import features
+from specmaskfoley.encoders.trained import PROMPT, encoder_file, load_encoder
 from specmaskfoley.extraction.engines import Lost
 from specmaskfoley.extraction.extract import make_shards
 from specmaskfoley.extraction.tokens import TokenExtractor
@@ -33,7 +34,7 @@ class SoundExtractor:
 
     def __init__(self, params: Params, device: torch.device) -> None:
         self._tokens = TokenExtractor(params, device)
-        self._prompts = features.Prompts(load_prompt_encoder(params, device), device)
+        self._prompts = features.Prompts(load_encoder(PROMPT, params, device), device)
         self.sounds: tuple[Sound, ...] = tuple(dict.fromkeys((*self._tokens.sounds, self._prompts.prompt_sound)))
 
     def encode(self, batch: Media, labels: Sequence[str]) -> dict[str, np.ndarray]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from specmaskfoley.encoders import ROLES, encoder_file
+from specmaskfoley.encoders.trained import ROLES, encoder_file
 from specmaskfoley.settings import MiniJudges, Params
 from specmaskfoley.storage.files import atomic_path, read_json
 from specmaskfoley.weights.loading import find_weights

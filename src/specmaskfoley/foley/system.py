@@ -19,7 +19,6 @@ from torch import Tensor
 
 from specmaskfoley import device as runtime
 from specmaskfoley.encoders.features import Features
-from specmaskfoley.evaluation.loading import load_panel
 from specmaskfoley.foley.choosing import heard_by, judge
 from specmaskfoley.foley.editing import Span, check_spans, columns_of, extended, find_holes, replaced, rows_above
 from specmaskfoley.foley.export import file_identity, model_identity, versions
@@ -27,6 +26,7 @@ from specmaskfoley.foley.rendering import Renderer, turn_down
 from specmaskfoley.foley.takes import Take
 from specmaskfoley.foley.windows import plan_windows
 from specmaskfoley.judges.panel import Panel
+from specmaskfoley.judges.trained import load_panel
 from specmaskfoley.media.clips import stream_views
 from specmaskfoley.media.files import probe, read_track, scratch_array
 from specmaskfoley.sampling.generator import Generator, clip_seed

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 import torchaudio
 from torch import Tensor, nn
 
-from specmaskfoley.weights.reading import load_strictly
+from specmaskfoley.weights.official import OfficialNetwork
 
 SIDE = 224
 """Side of the square pictures, in pixels."""
@@ -51,9 +51,10 @@ class Tower(NamedTuple):
 HUGE_VISION, HUGE_AUDIO = Tower(1280, 32, 16), Tower(768, 12, 12)
 
 
-class ImageBind(nn.Module):
+class ImageBind(OfficialNetwork):
     """Video and sound in one space: `encode_video`, `encode_audio`."""
 
+    ignored, optional = _OTHER_TOWERS, (_SCALE_NAME,)
     sample_rate = 16000
     video_fps = 0.5
 
@@ -88,15 +89,7 @@ class ImageBind(nn.Module):
         self.modality_postprocessors = nn.ModuleDict({"audio": nn.Sequential(nn.Identity(), Scale())})
 
     def load_official(self, tensors: Mapping[str, Tensor], where: str) -> None:
-        """Load imagebind_huge.pth.
-
-        Args:
-            where: the file, for messages.
-
-        Raises:
-            ValueError: these are not its weights.
-        """
-        load_strictly(self, tensors, where, ignore=_OTHER_TOWERS, keep=(_SCALE_NAME,))
+        super().load_official(tensors, where)
         if _SCALE_NAME not in tensors:
             self.get_buffer(_SCALE_NAME).fill_(math.log(_AUDIO_SCALE))
 

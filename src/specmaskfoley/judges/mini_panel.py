@@ -6,6 +6,7 @@ Shape letters: n clips, M mel bands, L mel frames.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -16,6 +17,7 @@ from specmaskfoley.judges.panel import Heard, Panel, Seen, to_numpy
 from specmaskfoley.media.clips import Sound, View, model_sound, semantic_view, sync_view
 from specmaskfoley.media.mel import MelSpectrogram
 from specmaskfoley.settings import MiniJudges, Params
+from specmaskfoley.storage.checkpoint import load_model, read_setting
 
 
 class MiniPanel(Panel):
@@ -39,6 +41,13 @@ class MiniPanel(Panel):
         self.offset = OffsetClassifier(
             audio.num_mels, judges.width, tuple(round(offset * video.sync_fps) for offset in self.grid)
         )
+
+    @classmethod
+    def load(cls, params: Params) -> Self:
+        assert isinstance(params.judges, MiniJudges)
+        panel = cls(params, params.judges, read_setting(params.paths.judges, "texts"))
+        load_model(params.paths.judges, panel, judges=params.judges)
+        return panel
 
     @property
     def mel_per_frame(self) -> float:

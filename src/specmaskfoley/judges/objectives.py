@@ -5,16 +5,18 @@ Shape letters: n clips, t video frames, M mel bands, L mel frames.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from specmaskfoley.encoders.contrast import info_nce
-from specmaskfoley.encoders.objectives import AudioVisual, EncoderObjective, accuracy
+from specmaskfoley.encoders.data import AudioVisual
+from specmaskfoley.encoders.objectives import EncoderObjective, accuracy
 from specmaskfoley.judges.mini import AudioEmbedder, AudioVideoEmbedder, OffsetClassifier, Tagger
 from specmaskfoley.judges.mini_panel import MiniPanel
 from specmaskfoley.settings import MiniJudges, Training
-from specmaskfoley.training.batches import Batch
 from specmaskfoley.training.loop import Objective, Scores
 
 JUDGES = ("tagger", "audio", "audio_video", "offset")
@@ -23,37 +25,26 @@ JUDGES = ("tagger", "audio", "audio_video", "offset")
 class TaggerObjective(EncoderObjective[Tagger]):
     """Class of a clip from its sound."""
 
-    def loss(self, group: str, batch: Batch, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        logits = self.call(self.network.classify, self.take(self.train.log_mel, batch["row"]))
-        loss = F.cross_entropy(logits, self.take(self.train.labels, batch["row"]))
-        return loss, {"loss": loss.detach()}
+    def scores(self, rows: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        logits = self.call(self.network.classify, self.take(self.train.log_mel, rows))
+        return {"loss": F.cross_entropy(logits, self.take(self.train.labels, rows))}
 
     def validate(self, generator: torch.Generator) -> Scores:
         logits, _ = self.network(self.valid.log_mel.to(self.device))
         return {"accuracy": accuracy(logits, self.valid.labels)}
 
 
+@dataclass(eq=False)
 class AudioObjective(EncoderObjective[AudioEmbedder]):
-    """Class of a random stretch of sound."""
+    """Class of a random stretch of sound, of `stretch` mel frames."""
 
-    def __init__(
-        self,
-        judge: AudioEmbedder,
-        train: AudioVisual,
-        valid: AudioVisual,
-        device: torch.device,
-        stretch: int,
-        precision: str = "float32",
-    ) -> None:
-        super().__init__(judge, train, valid, device, precision)
-        self.stretch = stretch
+    stretch: int
 
-    def loss(self, group: str, batch: Batch, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+    def scores(self, rows: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         mel = self.train.log_mel
         start = int(torch.randint(mel.shape[-1] - self.stretch + 1, (1,), generator=generator))
-        logits = self.call(self.network.classify, self.take(mel[..., start : start + self.stretch], batch["row"]))
-        loss = F.cross_entropy(logits, self.take(self.train.labels, batch["row"]))
-        return loss, {"loss": loss.detach()}
+        logits = self.call(self.network.classify, self.take(mel[..., start : start + self.stretch], rows))
+        return {"loss": F.cross_entropy(logits, self.take(self.train.labels, rows))}
 
     def validate(self, generator: torch.Generator) -> Scores:
         mel = self.valid.log_mel
@@ -66,13 +57,12 @@ class AudioObjective(EncoderObjective[AudioEmbedder]):
 class AudioVideoObjective(EncoderObjective[AudioVideoEmbedder]):
     """InfoNCE between the pictures and the sound of a clip."""
 
-    def loss(self, group: str, batch: Batch, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+    def scores(self, rows: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         frames = self.train.semantic_frames
         picked = torch.randperm(frames.shape[1], generator=generator)[:6]
-        video = self.call(self.network.encode_video, self.take(frames[:, picked], batch["row"]))
-        audio = self.call(self.network.encode_audio, self.take(self.train.log_mel, batch["row"]))
-        loss = info_nce(video, audio, self.network.temperature)
-        return loss, {"loss": loss.detach()}
+        video = self.call(self.network.encode_video, self.take(frames[:, picked], rows))
+        audio = self.call(self.network.encode_audio, self.take(self.train.log_mel, rows))
+        return {"loss": info_nce(video, audio, self.network.temperature)}
 
     def validate(self, generator: torch.Generator) -> Scores:
         """Mean cosine of true pairs and of pairs shifted by one clip."""
@@ -82,37 +72,26 @@ class AudioVideoObjective(EncoderObjective[AudioVideoEmbedder]):
         return {"cosine": float(true), "cosine_shifted": float(other)}
 
 
+@dataclass(eq=False)
 class OffsetObjective(EncoderObjective[OffsetClassifier]):
-    """Class of the offset between a window of pictures and a window of sound of the same clip."""
+    """Class of the offset between a window of pictures and a window of sound of the same clip, `window` frames each."""
 
-    def __init__(
-        self,
-        judge: OffsetClassifier,
-        train: AudioVisual,
-        valid: AudioVisual,
-        device: torch.device,
-        window: int,
-        precision: str = "float32",
-    ) -> None:
-        """
-        Args:
-            window: frames of picture and of sound that are compared.
-        """
-        super().__init__(judge, train, valid, device, precision)
-        self.window = window
-        if train.sync_frames.shape[1] - window < max(judge.lags):
+    window: int
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.train.sync_frames.shape[1] - self.window < max(self.network.lags):
             raise ValueError(
                 "judges.sync_window_s plus judges.sync_max_offset_s is longer than audio.duration_s: "
                 "no clip holds a window at the largest offset"
             )
 
-    def loss(self, group: str, batch: Batch, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        logits, target = self._shifted(self.train, batch["row"], generator)
-        loss = F.cross_entropy(logits, target)
-        return loss, {"loss": loss.detach()}
+    def scores(self, rows: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        logits, target = self._shifted(self.train, rows, generator)
+        return {"loss": F.cross_entropy(logits, target)}
 
     def validate(self, generator: torch.Generator) -> Scores:
-        """Accuracy and mean absolute error in seconds of video frames, each clip at one random offset."""
+        """Accuracy and mean absolute error in video frames, each clip at one random offset."""
         logits, target = self._shifted(self.valid, torch.arange(len(self.valid)), generator)
         lags = torch.tensor(self.network.lags, device=logits.device)
         error = (lags[logits.argmax(1)] - lags[target]).abs().float().mean()
@@ -146,12 +125,14 @@ def judge_objectives(
     precision: str = "float32",
 ) -> dict[str, tuple[Objective, Training]]:
     """Each judge's objective and training settings, by the judge's name in the panel."""
+    data = (train, valid, device)
+    tagger = TaggerObjective(panel.tagger, *data, precision=precision)
+    audio = AudioObjective(panel.audio, *data, panel.stretch, precision=precision)
+    audio_video = AudioVideoObjective(panel.audio_video, *data, precision=precision)
+    offset = OffsetObjective(panel.offset, *data, panel.window, precision=precision)
     return {
-        "tagger": (TaggerObjective(panel.tagger, train, valid, device, precision), settings.train_tagger),
-        "audio": (AudioObjective(panel.audio, train, valid, device, panel.stretch, precision), settings.train_audio),
-        "audio_video": (
-            AudioVideoObjective(panel.audio_video, train, valid, device, precision),
-            settings.train_audio_video,
-        ),
-        "offset": (OffsetObjective(panel.offset, train, valid, device, panel.window, precision), settings.train_sync),
+        "tagger": (tagger, settings.train_tagger),
+        "audio": (audio, settings.train_audio),
+        "audio_video": (audio_video, settings.train_audio_video),
+        "offset": (offset, settings.train_sync),
     }

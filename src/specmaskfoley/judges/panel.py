@@ -9,12 +9,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from specmaskfoley.media.clips import Sound, View
+from specmaskfoley.settings import Params
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,11 @@ class Panel(nn.Module, ABC):
     grid: np.ndarray
     batch_size: int
 
+    @classmethod
+    @abstractmethod
+    def load(cls, params: Params) -> Self:
+        """The panel that `judges` in params.yaml describes, with its weights, on the CPU."""
+
     @abstractmethod
     def hear(self, waves: Mapping[Sound, Tensor]) -> Heard:
         """Waveforms (n, N) of every sound in `sounds` -> everything that depends on sound alone."""
@@ -85,5 +92,5 @@ class Panel(nn.Module, ABC):
 
 
 def to_numpy(x: Tensor, dtype: torch.dtype = torch.float32) -> np.ndarray:
-    """Off the device."""
+    """To an array in main memory."""
     return x.to(dtype).cpu().numpy()

@@ -9,6 +9,7 @@ Shape letters: n clips, N samples, t frames.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -21,6 +22,7 @@ from specmaskfoley.judges.passt import PaSST
 from specmaskfoley.judges.vggish import VGGish
 from specmaskfoley.media.clips import Sound, View
 from specmaskfoley.settings import Params
+from specmaskfoley.weights.loading import load_weights
 
 _WINDOW = 14
 """Segments of Synchformer's offset classifier: 4.8 s."""
@@ -41,6 +43,13 @@ class PaperPanel(Panel):
         self.crops_view = View(0.5, int(0.5 * seconds), 224, "three_crops", "rate_filter")
         self.sound_16k, self.sound_32k = (Sound(rate, int(rate * seconds), "hann") for rate in (16000, 32000))
         self.views, self.sounds = (self.sync_view, self.crops_view), (self.sound_16k, self.sound_32k)
+
+    @classmethod
+    def load(cls, params: Params) -> Self:
+        panel = cls(params)
+        for name in ("passt", "vggish", "imagebind", "synchformer"):
+            getattr(panel, name).load_official(*load_weights(getattr(params.judges, name).weights, params))
+        return panel
 
     @torch.inference_mode()
     def hear(self, waves: Mapping[Sound, Tensor]) -> Heard:

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 import torchaudio
 from torch import Tensor, nn
 
+from specmaskfoley.weights.official import OfficialNetwork, paper_packages
 from specmaskfoley.weights.reading import load_strictly
 
 CLASSES, WIDTH = 527, 768
@@ -30,8 +31,10 @@ _PREEMPHASIS = 0.97
 _LOG_OFFSET = 1e-5
 
 
-class PaSST(nn.Module):
+class PaSST(OfficialNetwork):
     """Waveform (B, N) at 32 kHz, zero mean -> class logits (B, 527), embedding (B, 768).
+
+    Weights: passt-s-f128-p16-s10-ap.476-swa.pt.
 
     Raises:
         ValueError: the package hear21passt is not installed.
@@ -41,14 +44,10 @@ class PaSST(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        try:
+        with paper_packages("PaSST", "the package hear21passt"):
             upstream: Any = importlib.import_module("hear21passt.models.passt")
-        except ModuleNotFoundError as error:
-            raise ValueError(
-                f"PaSST needs the package hear21passt, and {error.name} is not installed: run pip install -e '.[paper]'"
-            ) from error
-        upstream.first_RUN = False  # or its first forward pass prints every shape
-        with torch.device("cpu"):  # its constructor reads values of a tensor, which one on meta has not
+        upstream.first_RUN = False  # else its first forward pass prints every shape
+        with torch.device("cpu"):  # its constructor reads values of a tensor, and tensors on meta have none
             self.net: nn.Module = upstream.PaSST(
                 img_size=(_BANDS, 998),
                 patch_size=16,
@@ -59,19 +58,11 @@ class PaSST(nn.Module):
                 num_heads=12,
                 distilled=True,
             )
-        # Trained on 998 frames and used on 1000, which are as many patches; told so, it does not warn.
+        # Trained on 998 frames and used on 1000, which are as many patches; with this size set, it does not warn.
         self.net.patch_embed.img_size = (_BANDS, _FRAMES)
 
     def load_official(self, tensors: Mapping[str, Tensor], where: str) -> None:
-        """Load passt-s-f128-p16-s10-ap.476-swa.pt.
-
-        Args:
-            where: the file, for messages.
-
-        Raises:
-            ValueError: these are not its weights.
-        """
-        load_strictly(self.net, tensors, where)
+        load_strictly(self.net, tensors, where)  # the names are those of upstream's own module
 
     def mel(self, waveform: Tensor) -> Tensor:
         """Normalised log-mel of the first 10 s; what is shorter is followed by zeros.

@@ -1,19 +1,17 @@
 """VGGish: the embedding behind FAD (Hershey et al. 2017), of each stretch of 0.96 s.
 
-Module names are those of torchvggish's public weights. The embedding is the last linear layer's output, without
-its ReLU, the PCA and the quantisation of the public model: what the benchmark of the paper compares.
+Module names are those of torchvggish's public weights, vggish-10086976.pth. The embedding is the last linear layer's
+output, without its ReLU, the PCA and the quantisation of the public model: what the benchmark of the paper compares.
 
 Shape letters: B batch, N samples, k examples a clip.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor, nn
 
-from specmaskfoley.weights.reading import load_strictly
+from specmaskfoley.weights.official import OfficialNetwork
 
 FRAMES, BANDS = 96, 64
 """Spectrogram frames and mel bands of an example."""
@@ -23,7 +21,7 @@ _LOW_HZ, _HIGH_HZ = 125.0, 7500.0
 _LOG_OFFSET = 0.01
 
 
-class VGGish(nn.Module):
+class VGGish(OfficialNetwork):
     """Waveform (B, N) at 16 kHz, zero mean -> (B, k, 128), k = 10 for 10 s."""
 
     sample_rate = 16000
@@ -49,17 +47,6 @@ class VGGish(nn.Module):
             nn.ReLU(),
             nn.Linear(4096, 128),
         )
-
-    def load_official(self, tensors: Mapping[str, Tensor], where: str) -> None:
-        """Load torchvggish's vggish-10086976.pth.
-
-        Args:
-            where: the file, for messages.
-
-        Raises:
-            ValueError: these are not its weights.
-        """
-        load_strictly(self, tensors, where)
 
     def examples(self, waveform: Tensor) -> Tensor:
         """Log-mel stretches of 0.96 s side by side; what does not fill one at the end is dropped.

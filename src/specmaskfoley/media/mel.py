@@ -8,8 +8,10 @@ Shape letters: B batch, N samples, M mel bands, L mel frames.
 from __future__ import annotations
 
 import math
+from pkgutil import resolve_name
 from typing import ClassVar, cast
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 import torchaudio
@@ -19,6 +21,8 @@ from specmaskfoley.settings import Audio
 
 LOG_FLOOR = 1e-5
 """Amplitude below which the mel is cut; its natural logarithm, -11.51, is digital silence."""
+
+_BATCH = 32
 
 _CENTRE, _HALF_RANGE = -4.75, 6.75
 """[-11.5, 2] (silence to full-scale) maps to [-1, 1]; SpecMaskGIT normalises so, its constants are unpublished."""
@@ -140,12 +144,19 @@ class SpecVQGANMel(Mel):
         return torch.clamp((decibels + 80) / 100, 0, 1)
 
 
-_MELS: dict[str, type[Mel]] = {mel.name: mel for mel in (MelSpectrogram, SpecVQGANMel)}
+MELS = {"hifigan": "specmaskfoley.media.mel:MelSpectrogram", "specvqgan": "specmaskfoley.media.mel:SpecVQGANMel"}
+"""audio.mel -> the recipe."""
 
 
 def build_mel(audio: Audio) -> Mel:
     """The recipe that `audio.mel` names."""
-    return _MELS[audio.mel](audio)
+    return resolve_name(MELS[audio.mel])(audio)  # type: ignore[no-any-return]
+
+
+@torch.inference_mode()
+def batched_mel(mel: nn.Module, waveform: np.ndarray | Tensor) -> Tensor:
+    """(n, samples) -> (n, M, L) on the CPU, a few clips at a time; a copy that autograd may use."""
+    return torch.cat([mel(part) for part in torch.split(torch.as_tensor(waveform), _BATCH)]).clone()
 
 
 def mel_filters(audio: Audio) -> Tensor:

@@ -1,10 +1,9 @@
-"""The sampler that runs: what does not change is computed once, and a step is one batched pass without a host sync.
+"""The sampler of the product (section 3.3, eq. 1): what does not change is computed once, no step waits for the device.
 
-Every length of every step is known before the first, so the same loop is captured as one CUDA graph on a GPU and run
-as it is elsewhere.
+All lengths are known before the first step, so that a GPU can run the whole loop as one CUDA graph.
 
-Shape letters: B clips, N tokens a clip, K codes, P prompt width, R guidance rows of a step, D backbone width,
-S steps, m positions that a step computes.
+Shape letters: B clips, N tokens a clip, K codes, P prompt width, D backbone width, S steps,
+m positions that a step computes.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from specmaskfoley.backbone.layers import take
 from specmaskfoley.backbone.network import Backbone
 from specmaskfoley.control.network import ControlBranch
 from specmaskfoley.device import fast_bfloat16, half_dtype
-from specmaskfoley.sampling.guidance import UNCONDITIONAL, Condition, Row, aligned_features
+from specmaskfoley.sampling.guidance import UNCONDITIONAL, Condition, Pass, aligned_features
 from specmaskfoley.sampling.int8 import quantise, supports_int8
 from specmaskfoley.sampling.noise import draw_noise
 from specmaskfoley.sampling.schedule import mask_counts
@@ -36,9 +35,9 @@ _MAX_GRAPHS = 4
 
 @dataclass(frozen=True)
 class _Step:
-    """rows: passes and their weights, those without video first; count: m; temperature: of the confidences' noise."""
+    """passes: with their weights, those without video first; count: m; temperature: of the confidences' noise."""
 
-    rows: tuple[tuple[Row, float], ...]
+    passes: tuple[tuple[Pass, float], ...]
     count: int
     temperature: float
 
@@ -60,13 +59,13 @@ class _Given(NamedTuple):
 
 
 class Sampler:
-    """Decodes masked tokens with a trained backbone and control branch, which it takes over.
+    """Decodes masked tokens with a trained backbone and control branch, which it may convert.
 
     In float32 it gives the tokens of `reference.sample_tokens`; for other precisions it converts the blocks of the
     networks in place, so that memory holds their weights once.
 
     Raises:
-        ValueError: int8 is asked of a device that gains nothing from it.
+        ValueError: int8 on a device that gains nothing from it.
     """
 
     def __init__(
@@ -95,7 +94,7 @@ class Sampler:
         self,
         condition: Condition,
         *,
-        plan: Sequence[Mapping[Row, float]],
+        plan: Sequence[Mapping[Pass, float]],
         settings: Sample,
         seeds: Sequence[int],
         known: tuple[Tensor, Tensor] | None = None,
@@ -117,44 +116,48 @@ class Sampler:
         Raises:
             ValueError: the plan has passes with video, and there is no control branch or no features.
         """
-        backbone, batch, length = self.backbone, len(seeds), len(plan)
-        num_tokens, codes = backbone.positions.shape[0], backbone.tokens.num_embeddings
-        with_video = any(row.video for weights in plan for row in weights)
-        if known is None:
-            tokens = torch.zeros(batch, num_tokens, dtype=torch.int64, device=self.device)
-            masked, to_fill = torch.ones_like(tokens, dtype=torch.bool), [num_tokens] * batch
-        else:
-            tokens, masked = known[0], ~known[1]
-            to_fill = masked.sum(1).tolist()
-        # With known tokens the schedule shrinks in proportion.
-        keep = [
-            [fill * left // num_tokens for fill in to_fill]
-            for left in mask_counts(num_tokens, length, settings.schedule)
-        ]
-        draw, order = draw_noise(seeds, length, num_tokens, codes, self.device)
-        given = _Given(
-            prompt=backbone.prompt(condition.prompt),
-            aligned=aligned_features(self.control, condition) if with_video else torch.empty(0, device=self.device),
-            draw=draw,
-            order=order,
-            tokens=tokens,
-            masked=masked,
-            keep=torch.tensor(keep, device=self.device),
-        )
+        with_video = any(one.video for weights in plan for one in weights)
+        aligned = aligned_features(self.control, condition) if with_video else torch.empty(0, device=self.device)
+        given, masked_before = self._prepare(condition.prompt, aligned, settings.schedule, len(plan), seeds, known)
         steps = tuple(
             _Step(
-                rows=tuple(sorted(weights.items(), key=lambda item: (item[0].video, item[0].prompt))),
-                count=max(before),
-                temperature=settings.gumbel_temperature * (1.0 - (index + 1) / length),
+                passes=tuple(sorted(weights.items(), key=lambda item: (item[0].video, item[0].prompt))),
+                count=count,
+                temperature=settings.gumbel_temperature * (1.0 - (index + 1) / len(plan)),
             )
-            for index, (weights, before) in enumerate(zip(plan, [to_fill, *keep], strict=False))
+            for index, (weights, count) in enumerate(zip(plan, masked_before, strict=True))
         )
-        fresh = known is None and steps[0].rows == ((UNCONDITIONAL, 1.0),)
+        fresh = known is None and steps[0].passes == ((UNCONDITIONAL, 1.0),)
         if fresh and self._first is None:
             self._first = self._first_logits()
         if self.device.type != "cuda" or known is not None:
             return self._decode(given, steps, fresh, before_step)
         return self._graph(given, steps, fresh)(given)
+
+    def _prepare(
+        self,
+        prompt: Tensor,
+        aligned: Tensor,
+        schedule: str,
+        steps: int,
+        seeds: Sequence[int],
+        known: tuple[Tensor, Tensor] | None,
+    ) -> tuple[_Given, list[int]]:
+        """What the loop reads, and how many tokens of a clip are masked at most before each step."""
+        num_tokens, codes = self.backbone.positions.shape[0], self.backbone.tokens.num_embeddings
+        if known is None:
+            tokens = torch.zeros(len(seeds), num_tokens, dtype=torch.int64, device=self.device)
+            masked, to_fill = torch.ones_like(tokens, dtype=torch.bool), [num_tokens] * len(seeds)
+        else:
+            tokens, masked = known[0], ~known[1]
+            to_fill = masked.sum(1).tolist()
+        # With known tokens the schedule shrinks in proportion.
+        counts = mask_counts(num_tokens, steps, schedule)
+        keep = [[fill * left // num_tokens for fill in to_fill] for left in counts]
+        draw, order = draw_noise(seeds, steps, num_tokens, codes, self.device)
+        kept = torch.tensor(keep, device=self.device)
+        given = _Given(self.backbone.prompt(prompt), aligned, draw, order, tokens, masked, kept)
+        return given, [max(before) for before in [to_fill, *keep[:-1]]]
 
     def _first_logits(self) -> Tensor:
         """Logits where nothing is known, prompted or seen, the same for all clips: (1, N, K)."""
@@ -185,31 +188,31 @@ class Sampler:
                 break
             if before_step is not None:
                 before_step(index)
-            # Masked positions first, in their order; of a clip with fewer than the most, some settled ones too.
+            # Masked positions first, in their order. A clip with fewer of them than another gets settled ones as well.
             at = (~masked).byte().argsort(dim=1, stable=True)[:, : step.count]
             open_, before = masked.gather(1, at), tokens.gather(1, at)
             if index == 0 and fresh and self._first is not None:
                 logits = self._first.expand(at.shape[0], -1, -1)
             else:
-                logits = self._logits(given, tokens, masked, at, step.rows)
+                logits = self._logits(given, tokens, masked, at, step.passes)
             log_probs = logits.log_softmax(-1)
             # Gumbel-max: an exact draw from the categorical distribution.
             drawn = (log_probs + take(given.draw[index], at)).argmax(-1)
             tokens = tokens.scatter(1, at, torch.where(open_, drawn, before))
             confidence = log_probs.gather(-1, drawn[..., None])[..., 0]
             confidence = confidence + step.temperature * given.order[index].gather(1, at)
-            # The least confident go back under the mask.
+            # The least confident are masked again.
             rank = confidence.masked_fill(~open_, math.inf).argsort(dim=1, stable=True).argsort(dim=1, stable=True)
             masked = torch.zeros_like(masked).scatter(1, at, rank < given.keep[index, :, None])
         return tokens
 
     def _logits(
-        self, given: _Given, tokens: Tensor, masked: Tensor, at: Tensor, rows: Sequence[tuple[Row, float]]
+        self, given: _Given, tokens: Tensor, masked: Tensor, at: Tensor, passes: Sequence[tuple[Pass, float]]
     ) -> Tensor:
         """Guided logits at some positions: (B, m, K) float32."""
         backbone = self.backbone
         batch = tokens.shape[0]
-        prompts = sorted({row.prompt for row, _ in rows})  # rows that differ in the video alone enter as one
+        prompts = sorted({one.prompt for one, _ in passes})  # passes that differ only in the video share an input
         visible = backbone.tokens(torch.where(masked, 0, tokens))
         inputs = [
             torch.where(
@@ -218,16 +221,16 @@ class Sampler:
             + backbone.positions
             for prompt in prompts
         ]
-        seen = [inputs[prompts.index(row.prompt)] for row, _ in rows if row.video]
+        seen = [inputs[prompts.index(one.prompt)] for one, _ in passes if one.video]
         steered = torch.cat([x + given.aligned for x in seen]).to(self.dtype) if seen else None
         x = torch.cat(inputs).to(self.dtype)
         last = len(backbone.blocks) - 1
-        wanted = at.repeat(len(rows), 1)
+        wanted = at.repeat(len(passes), 1)
         for index, block in enumerate(backbone.blocks):
             x = block(x, wanted if index == last and index > 0 else None)
             if index == 0:
                 parts = dict(zip(prompts, x.tensor_split(len(prompts)), strict=True))
-                x = torch.cat([parts[row.prompt] for row, _ in rows])
+                x = torch.cat([parts[one.prompt] for one, _ in passes])
                 x = take(x, wanted) if index == last else x
             if steered is not None and index < len(self._branch):
                 control_block, zero_out = self._branch[index]
@@ -235,9 +238,9 @@ class Sampler:
                 residual = zero_out(steered)
                 x[-residual.shape[0] :] += take(residual, wanted[-residual.shape[0] :]) if index == last else residual
         # The head is linear and the weights sum to one: it is applied once, to the weighted sum, in float32.
-        normed = backbone.norm(x.float()).unflatten(0, (len(rows), batch))
+        normed = backbone.norm(x.float()).unflatten(0, (len(passes), batch))
         guided = sum(
-            (weight * part for (_, weight), part in zip(rows, normed, strict=True)),
+            (weight * part for (_, weight), part in zip(passes, normed, strict=True)),
             start=torch.zeros((), device=self.device),
         )
         return backbone.head(guided)  # type: ignore[no-any-return]

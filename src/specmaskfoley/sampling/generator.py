@@ -15,7 +15,8 @@ from torch import Tensor
 from specmaskfoley.backbone.trained import build_backbone, load_backbone
 from specmaskfoley.codec.tokenizer import Tokenizer
 from specmaskfoley.control.trained import build_control, load_control
-from specmaskfoley.sampling import Condition, Sampler, guidance_plan, needs_video
+from specmaskfoley.sampling.fast import Sampler
+from specmaskfoley.sampling.guidance import Condition, guidance_plan, needs_video
 from specmaskfoley.settings import GuidanceMode, Params
 
 
@@ -96,5 +97,5 @@ def _flat(grid: Tensor, device: torch.device) -> Tensor:
 
 
 def clip_seed(seed: int, clip_id: str) -> int:
-    """The sampling seed of a clip: the same whatever other clips are sampled beside it."""
+    """The sampling seed of a clip: it does not depend on the other clips."""
     return zlib.crc32(f"{seed}/{clip_id}".encode())

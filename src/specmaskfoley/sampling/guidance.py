@@ -14,19 +14,19 @@ from specmaskfoley.settings import GuidanceMode
 
 
 @dataclass(frozen=True)
-class Row:
+class Pass:
     """One network pass of a step: with the control branch or not, with the prompt or the unconditional mask."""
 
     video: bool
     prompt: bool
 
 
-UNCONDITIONAL = Row(video=False, prompt=False)
-VIDEO = Row(video=True, prompt=False)
-TEXT_VIDEO = Row(video=True, prompt=True)
-PROMPT = Row(video=False, prompt=True)
+UNCONDITIONAL = Pass(video=False, prompt=False)
+VIDEO = Pass(video=True, prompt=False)
+TEXT_VIDEO = Pass(video=True, prompt=True)
+PROMPT = Pass(video=False, prompt=True)
 
-_GUIDED: dict[GuidanceMode, tuple[Row, ...]] = {
+_GUIDED: dict[GuidanceMode, tuple[Pass, ...]] = {
     "multi": (TEXT_VIDEO, VIDEO),
     "no_text_video": (VIDEO,),
     "no_video": (TEXT_VIDEO,),
@@ -36,14 +36,14 @@ _GUIDED: dict[GuidanceMode, tuple[Row, ...]] = {
 
 
 def needs_video(mode: GuidanceMode) -> bool:
-    return any(row.video for row in _GUIDED[mode])
+    return any(one.video for one in _GUIDED[mode])
 
 
-def guidance_weights(mode: GuidanceMode, t: float) -> dict[Row, float]:
-    """Weight of each row's logits in l_uncond + t * sum(l_row - l_uncond); rows of weight zero are left out."""
+def guidance_weights(mode: GuidanceMode, t: float) -> dict[Pass, float]:
+    """Weight of each pass's logits in l_uncond + t * sum(l_pass - l_uncond), eq. 1; those of weight zero are absent."""
     guided = _GUIDED[mode]
     weights = {UNCONDITIONAL: 1.0 - t * len(guided), **dict.fromkeys(guided, t)}
-    return {row: weight for row, weight in weights.items() if weight != 0.0}
+    return {one: weight for one, weight in weights.items() if weight != 0.0}
 
 
 def guidance_scale(step: int, steps: int, final: float) -> float:
@@ -51,12 +51,12 @@ def guidance_scale(step: int, steps: int, final: float) -> float:
     return final * step / (steps - 1) if steps > 1 else final
 
 
-def guidance_plan(mode: GuidanceMode, steps: int, final: float, start: float = 0.0) -> list[dict[Row, float]]:
+def guidance_plan(mode: GuidanceMode, steps: int, final: float, start: float = 0.0) -> list[dict[Pass, float]]:
     """Weights of the passes of every step.
 
     Args:
-        start: where guidance sets in, on the way from the first step (0) to the last (1). A step before it is the
-            mode's first pass alone, with all that conditions it; t of eq. 1 is small there, and would hardly condition.
+        start: where guidance begins, from the first step (0) to the last (1). Steps before it take the mode's first
+            pass alone, with all its conditions: t of eq. 1 is so small there that guidance would hardly condition.
     """
     alone = {_GUIDED[mode][0]: 1.0}
     return [
@@ -79,7 +79,11 @@ class Condition:
 
 
 def aligned_features(control: ControlBranch | None, condition: Condition) -> Tensor:
-    """What the control branch makes of the video, once a clip: (B, N, D)."""
+    """The aligned video features, which are the same in every step: (B, N, D).
+
+    Raises:
+        ValueError: the control branch or a feature is missing.
+    """
     if control is None or condition.sync is None or condition.semantic is None:
         raise ValueError("cfg.mode with video needs the control branch, sync and semantic features")
     return control.align(condition.sync, condition.semantic)

@@ -1,4 +1,4 @@
-"""What a network sounds like while it learns: a few validation clips as sounds and spectrograms, in MLflow."""
+"""How a network sounds while it learns: a few validation clips as sounds and spectrograms, in MLflow."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from specmaskfoley.codec.tokenizer import Tokenizer
 from specmaskfoley.control.network import ControlBranch
 from specmaskfoley.media.files import write_audio
 from specmaskfoley.report.pictures import spectrogram_pair
-from specmaskfoley.sampling import Condition, sample_tokens
+from specmaskfoley.sampling.guidance import Condition
+from specmaskfoley.sampling.reference import sample_tokens
 from specmaskfoley.settings import GuidanceMode, Params
 from specmaskfoley.training.session import Session
 
@@ -16,9 +17,9 @@ CLIPS = 3
 
 
 class Listener:
-    """Called after a validation: every `every` steps it samples the first validation clips by their audio prompts.
+    """Called after a validation: every `every` steps it samples the first validation clips, with the same seeds.
 
-    The control branch hears (and sees) under cfg.mode, the backbone alone by the prompt; equal seeds at every call.
+    The backbone alone is conditioned by the clips' audio prompts, the control branch as cfg.mode says.
 
     Args:
         every: steps; 0: never.

@@ -16,8 +16,8 @@ def draw_noise(
 ) -> tuple[Tensor, Tensor]:
     """Gumbel noise of all steps: for the draws (S, B, N, K), for the confidences (S, B, N).
 
-    Each clip has a stream of its own from its seed, and so the same tokens in whatever batch or order it is sampled. It
-    is the device's stream: for a GPU, numbers of the CPU would come too late.
+    Each clip has a stream of its own from its seed, so that its tokens do not depend on the batch and order in which it
+    is sampled. The device draws it: numbers from the CPU would keep a GPU waiting.
     """
     size = num_tokens * codes
     uniform = torch.empty(steps, len(seeds), size + num_tokens, device=device)

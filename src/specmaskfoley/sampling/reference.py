@@ -1,8 +1,8 @@
 """MaskGIT iterative decoding under Multi-CFG, written to be read (section 3.3, eq. 1; Chang et al. 2022).
 
-`fast.Sampler` is what the product runs; it is tested to give these tokens.
+`fast.Sampler` is what runs outside of training; tests compare its tokens with these.
 
-Shape letters: B clips, N tokens a clip, K codes, P prompt width, R guidance rows, D backbone width.
+Shape letters: B clips, N tokens a clip, K codes, P prompt width, D backbone width.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor
 from specmaskfoley.backbone.network import Backbone
 from specmaskfoley.control.network import ControlBranch
 from specmaskfoley.device import autocast
-from specmaskfoley.sampling.guidance import Condition, Row, aligned_features, guidance_plan, needs_video
+from specmaskfoley.sampling.guidance import Condition, Pass, aligned_features, guidance_plan, needs_video
 from specmaskfoley.sampling.noise import draw_noise
 from specmaskfoley.sampling.schedule import mask_counts
 from specmaskfoley.settings import GuidanceMode, Sample
@@ -40,7 +40,7 @@ def sample_tokens(
 
     Args:
         control: needed by modes with video.
-        scale, start: final Multi-CFG scale, and where it sets in; see `guidance_plan`.
+        scale, start: final Multi-CFG scale, and where guidance begins; see `guidance_plan`.
         seeds: one a clip.
         known: tokens (B, N) and a bool mask (B, N) of those to keep as they are.
 
@@ -71,7 +71,7 @@ def sample_tokens(
         temperature = settings.gumbel_temperature * (1.0 - (step + 1) / settings.steps)
         confidence = confidence + temperature * order[step]
         confidence = confidence.masked_fill(~masked, math.inf)
-        # The least confident go back under the mask. With known tokens the schedule shrinks in proportion.
+        # The least confident are masked again. With known tokens the schedule shrinks in proportion.
         keep_masked = torch.div(to_fill * share_left[step], num_tokens, rounding_mode="floor")
         rank = confidence.argsort(dim=1, stable=True).argsort(dim=1, stable=True)
         masked = rank < keep_masked[:, None]
@@ -85,22 +85,22 @@ def guided_logits(
     masked: Tensor,
     prompt: Tensor,
     aligned: Tensor | None,
-    weights: dict[Row, float],
+    weights: dict[Pass, float],
 ) -> Tensor:
-    """Weighted sum of the rows' logits, all rows in one batch: (B, N, K).
+    """Weighted sum of the passes' logits (eq. 1), all passes in one batch: (B, N, K).
 
-    Rows without video come first, so that the control branch runs only on the others.
+    Passes without video come first, so that the control branch runs only on the others.
     """
-    rows = sorted(weights, key=lambda row: row.video)
-    batch, count = tokens.shape[0], len(rows)
-    use_prompt = torch.tensor([row.prompt for row in rows], device=tokens.device).repeat_interleave(batch)
+    passes = sorted(weights, key=lambda one: one.video)
+    batch, count = tokens.shape[0], len(passes)
+    use_prompt = torch.tensor([one.prompt for one in passes], device=tokens.device).repeat_interleave(batch)
     x = backbone.embed(tokens.repeat(count, 1), masked.repeat(count, 1), prompt.repeat(count, 1), use_prompt)
-    with_video = sum(row.video for row in rows)
+    with_video = sum(one.video for one in passes)
     residuals: list[Tensor] = []
     if with_video:
         if control is None or aligned is None:
             raise ValueError("this guidance mode needs the control branch and video features")
         residuals = control(x[-with_video * batch :], aligned.repeat(with_video, 1, 1))
     logits = backbone(x, residuals).view(count, batch, tokens.shape[1], -1)
-    scales = torch.tensor([weights[row] for row in rows], device=tokens.device)
+    scales = torch.tensor([weights[one] for one in passes], device=tokens.device)
     return torch.einsum("r,rbnk->bnk", scales, logits.float())

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from specmaskfoley.sampling import needs_video
 from specmaskfoley.sampling.generator import Generator, clip_seed
+from specmaskfoley.sampling.guidance import needs_video
 from specmaskfoley.settings import Params
 from specmaskfoley.storage.tables import stream_arrays
 from specmaskfoley.systems import _MODES

@@ -1,8 +1,8 @@
 """Which rows a step trains on, and how they get there.
 
-The order is a function of (seed, position) alone: whoever goes on at a step, on however many ranks, goes on in it.
-Data is read in groups of neighbouring rows, so an order is drawn in two rounds: groups are shuffled, then the rows of
-the many groups that are in memory at once.
+The order is a function of (seed, position) alone: a training that goes on at a step, on any number of processes
+(ranks), goes on in the same order. Data is read in groups of neighbouring rows, so an order is drawn in two rounds:
+groups are shuffled, then the rows of the many groups that are in memory at once.
 
 Shape letters: n rows, B rows of a step over all ranks, b = B / ranks.
 """
@@ -25,8 +25,8 @@ WINDOW_ROWS = 4096
 """Rows shuffled among each other: 1.5 GB of the paper's sync features, in groups of 8 from 512 places of the data."""
 
 LANES = 8
-"""Position p of the order is filled by lane p mod LANES, which reads groups of its own: up to eight ranks read nothing
-twice. Their windows begin at different times, so that reading is even."""
+"""Position p of the order belongs to lane p mod LANES, which has groups of its own, so that up to eight ranks never
+read the same group. The windows of the lanes begin at different positions, which spreads reading evenly over time."""
 
 _READERS = 2
 _STEPS_AHEAD = 8
@@ -85,9 +85,9 @@ class RowOrder:
 
 
 class Batches:
-    """The rows of every step as tensors, read ahead by threads; a context manager, which stops them.
+    """The rows of every step as tensors, read ahead by threads, which end with the `with` block.
 
-    Memory is bounded: a group is kept from shortly before its first row is due until its last is taken.
+    Memory is bounded: a group is kept from eight steps before its first row is due until its last row is taken.
 
     Args:
         batch_size: B; rank r takes every ranks-th row of a step, from the r-th on.
@@ -120,7 +120,7 @@ class Batches:
 
     def __exit__(self, *error: object) -> None:
         self._stopped.set()
-        while self._thread.is_alive():  # it may wait for room
+        while self._thread.is_alive():  # it may be waiting for room in the queue
             try:
                 self._ready.get(timeout=0.05)
             except queue.Empty:
@@ -151,7 +151,7 @@ class Batches:
             self._ready.put(error)
 
     def _plan(self, step: int, readers: ThreadPoolExecutor) -> tuple[np.ndarray, np.ndarray]:
-        """Epochs and rows of this rank at a step; the groups that they need are being read from now on."""
+        """Epochs and rows of this rank at a step; starts reading the groups that hold them."""
         positions = step * self._size + np.arange(self._rank, self._size, self._ranks)
         epochs, rows = positions // self._order.num_rows, self._order.rows(positions)
         for epoch, group in dict.fromkeys(zip(epochs.tolist(), self._group_of(rows).tolist(), strict=True)):

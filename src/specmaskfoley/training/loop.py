@@ -1,8 +1,8 @@
 """One training loop for every network of the pipeline, on one device or many (Hugging Face Accelerate).
 
-An `Objective` says what the loss of a batch is; `fit` does the rest: AdamW, warm-up and cosine, clipping, validation,
-checkpoints. Everything random at step s derives from (seed, s) alone and is drawn for the whole step, so a run that was
-killed and goes on from a checkpoint takes exactly the steps it would have taken, on however many devices.
+An `Objective` says what the loss of a batch is; `Fitting` does the rest: AdamW, warm-up and cosine, clipping,
+validation, checkpoints. Everything random at step s derives from (seed, s) alone and is drawn for the whole step, so a
+run that was killed and goes on from a checkpoint takes exactly the steps it would have taken, on any number of devices.
 """
 
 from __future__ import annotations
@@ -33,9 +33,11 @@ Scores = dict[str, float]
 Curves = dict[str, list[tuple[int, float]]]
 
 RECORD_EVERY = 10
-"""Steps between two looks at the loss: each makes the host wait for the device."""
+"""Steps between two readings of the loss. A reading makes the host wait for the device; between them it runs ahead and
+keeps the device busy. A loss that is not finite is therefore noticed within ten steps."""
 
 DRY_STEPS = 5
+"""Steps of a dry run. The first also loads and compiles; the median of the others is what a step takes."""
 
 _TERMINATED = 128 + signal.SIGTERM  # the exit code of a shell's child that SIGTERM ended
 
@@ -45,8 +47,8 @@ class Objective(Protocol):
 
     modules: everything whose state a checkpoint keeps.
     criterion: the validation score by which the best state is known, lower is better; None: there is none.
-    splits: whether losses of parts of a batch add up to that of the whole. If so, a step may be spread over processes
-        and done in several passes; else (contrastive losses) one process does it in one.
+    splits: whether the losses of parts of a batch add up to that of the whole. If so, a step may be spread over
+        processes and done in several passes; if not (contrastive losses), one process does it in one pass.
     """
 
     modules: nn.Module
@@ -80,6 +82,8 @@ class Objective(Protocol):
 
 
 class MetricLog(Protocol):
+    """Where curves go while a training runs."""
+
     def metrics(self, values: dict[str, float], step: int) -> None: ...
 
 
@@ -106,46 +110,30 @@ def learning_rate(settings: Training, step: int) -> float:
 
 
 def step_generator(seed: int, step: int) -> torch.Generator:
-    """The CPU generator of one step."""
+    """The generator of one step, on the CPU: its numbers are the same on every device.
+
+    A generator that ran on from step to step would have to be part of every checkpoint, and would depend on how many
+    processes draw from it. SeedSequence keeps (0, 1) and (1, 0) apart, as a sum of seed and step would not.
+    """
     state = np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(state >> np.uint64(1)))
 
 
-def fit(
-    objective: Objective,
-    rows: Rows,
-    settings: Training,
-    *,
-    run: Run,
-    accelerator: Accelerator,
-    seed: int,
-    name: str,
-    scratch: Path,
-    log: MetricLog,
-    listen: Callable[[int], None] | None = None,
-    dry_run: bool = False,
-) -> History:
-    """Train to the last step, going on from the newest good checkpoint in `scratch` if there is one.
+@dataclass(kw_only=True)
+class Fitting:
+    """One training.
 
-    SIGTERM, by which clusters take machines back, ends the step at hand, writes a checkpoint and exits with code 143.
-    Where another process of the training is lost, a checkpoint is written, too, and the exit code is 1.
+    After SIGTERM, which clusters send before they take a machine back, the current step is finished, a checkpoint is
+    written, and the exit code is 143. If another process of the training ends, a checkpoint is written too, and the
+    exit code is 1.
 
     Args:
+        scratch: folder of the checkpoints.
         listen: called by the first process after each validation with the steps done, modules in eval mode.
-        dry_run: take a few steps, say what all of them will need, and exit with code 0; nothing is written.
 
     Raises:
-        ValueError: the loss is no longer finite (named: the step, its clips, the last good checkpoint), a checkpoint
-            cannot be written, none can be read, or the disk is too small.
+        ValueError: the objective's loss cannot be spread over so many processes.
     """
-    if not objective.splits and accelerator.num_processes > 1:
-        raise ValueError(f"{name}: its loss cannot be spread over {accelerator.num_processes} processes; use one")
-    return _Fitting(objective, rows, settings, run, accelerator, seed, name, scratch, log, listen).train(dry_run)
-
-
-@dataclass
-class _Fitting:
-    """One call of `fit`."""
 
     objective: Objective
     rows: Rows
@@ -156,21 +144,34 @@ class _Fitting:
     name: str
     scratch: Path
     log: MetricLog
-    listen: Callable[[int], None] | None
+    listen: Callable[[int], None] | None = None
 
     def __post_init__(self) -> None:
+        processes = self.accelerator.num_processes
+        if not self.objective.splits and processes > 1:
+            raise ValueError(f"{self.name}: its loss cannot be spread over {processes} processes; use one")
         self.order = RowOrder(self.rows.group_sizes, self.seed)
         self.states = TrainingStates(self.scratch, self.name)
         self.groups = self.objective.groups()
         self.optimizers = {key: _adamw(parameters, self.settings) for key, parameters in self.groups.items()}
         self.history = History()
         self.best = math.inf
-        self.pending: list[tuple[int, str, Tensor]] = []  # step, group, whether loss and gradient are finite
+        # Step, group, whether loss and gradient are finite: kept on the device until the next reading.
+        self.pending: list[tuple[int, str, Tensor]] = []
 
-    def train(self, dry_run: bool) -> History:
+    def train(self, dry_run: bool = False) -> History:
+        """Train to the last step, going on from the newest good checkpoint in `scratch` if there is one.
+
+        Args:
+            dry_run: take a few steps, print what all of them will need, and exit with code 0; nothing is written.
+
+        Raises:
+            ValueError: the loss is no longer finite (named: the step, its clips, the last good checkpoint), a
+                checkpoint cannot be written, none can be read, or the disk is too small.
+        """
         objective, settings, leads = self.objective, self.settings, self.accelerator.is_main_process
         first = 0 if dry_run else self._restore()
-        self._distribute()
+        self._distribute()  # after loading: compiled and wrapped networks have other names in their states
         preflight = Preflight(
             self.name, objective.modules, self.groups, settings, self.scratch, self.accelerator.device
         )
@@ -188,28 +189,27 @@ class _Fitting:
                     scores = self._step(step, batch)
                 except RuntimeError as error:
                     self._lost(step, error)
-                preflight.tick(tell_after=leads and not dry_run)
+                preflight.step_ended(prints=leads and not dry_run)
                 if dry_run:
                     continue
                 done, stop = step + 1, False
+                # A single process reads as soon as it is asked to end. Several must read at the same steps, since a
+                # reading sums over all of them; they learn of the signal at the next one.
                 if (
                     done % RECORD_EVERY == 0
                     or self._due(done)
                     or (terminated() and self.accelerator.num_processes == 1)
                 ):
-                    stop = self._look(scores, done, terminated(), bar) and done < settings.steps
+                    stop = self._read(scores, done, terminated(), bar) and done < settings.steps
                 if done % settings.validate_every == 0 or done == settings.steps:
                     self._validate(done)
                 if leads and (stop or self._due(done) or self._overdue()):
                     self._keep(done)
                 if stop:
-                    self.accelerator.wait_for_everyone()  # or the launcher ends who still writes
-                    if leads:
-                        print(f"{self.name}: terminated after step {done}; `dvc repro` goes on from there", flush=True)
-                    raise SystemExit(_TERMINATED)
+                    self._leave(done)
         if dry_run:
             if leads:
-                preflight.tell(self.accelerator.num_processes)
+                preflight.report(self.accelerator.num_processes)
             raise SystemExit(0)
         if settings.result == "best" and leads:
             self._take_best()
@@ -221,6 +221,7 @@ class _Fitting:
     def _step(self, step: int, batch: Batch) -> dict[str, Tensor]:
         objective, accelerator, generator = self.objective, self.accelerator, step_generator(self.seed, step)
         ranks, size = accelerator.num_processes, self.settings.batch_size
+        # Drawn for all processes, of which each takes every ranks-th row: the same step on any number of them.
         drawn = objective.draw(size, step, generator)
         batch |= {key: values[accelerator.process_index :: ranks] for key, values in drawn.items()}
         parts = list(self._parts(batch))
@@ -230,7 +231,7 @@ class _Fitting:
         for group, optimizer in self.optimizers.items():
             for parameters in optimizer.param_groups:
                 parameters["lr"] = rate
-            optimizer.zero_grad(set_to_none=True)
+            optimizer.zero_grad(set_to_none=True)  # no memory to clear, and no gradient for what was not used
             finite = torch.ones((), device=accelerator.device, dtype=torch.bool)
             for number, part in enumerate(parts):
                 with ExitStack() as stack:
@@ -238,13 +239,14 @@ class _Fitting:
                         for network in self.networks:
                             stack.enter_context(accelerator.no_sync(network))
                     loss, seen = objective.loss(group, part, step, generator)
-                    # What is exchanged is the mean over processes, and shares add up.
+                    # Processes exchange the mean of their gradients, but their shares of the loss add up.
                     accelerator.backward(loss * ranks)
                 finite = finite & torch.isfinite(loss.detach())
                 for name, value in seen.items():
                     scores[name] = scores[name] + value if name in scores and number else value
             norm = accelerator.clip_grad_norm_(self.groups[group], self.settings.grad_clip)
-            if self.run.precision != "float16":  # there the scale of the loss is lowered, and the step left out
+            # In float16 an overflow is expected now and then: the scaler skips that step and lowers its scale.
+            if self.run.precision != "float16":
                 finite = finite & torch.isfinite(norm)
             optimizer.step()
             self._stepped = True
@@ -258,15 +260,25 @@ class _Fitting:
         for first in range(0, rows, size):
             yield {name: values[first : first + size] for name, values in batch.items()}
 
+    def _leave(self, done: int) -> NoReturn:
+        # The launcher ends all processes as soon as one exits, the one that still writes too.
+        self.accelerator.wait_for_everyone()
+        if self.accelerator.is_main_process:
+            print(f"{self.name}: terminated after step {done}; `dvc repro` goes on from there", flush=True)
+        raise SystemExit(_TERMINATED)
+
     def _lost(self, step: int, error: RuntimeError) -> NoReturn:
-        """An error of the exchange between processes means that one is gone; what was reached is kept."""
+        """After an error in the exchange between processes, which means that one has ended: write a checkpoint, exit.
+
+        Not once an optimizer of this step has moved its weights: the state is then neither of this step nor the next.
+        """
         exchange = isinstance(error, torch.distributed.DistError) or "gloo" in str(error)
         if self.accelerator.num_processes == 1 or not exchange or self._stepped:
             raise error
         self._check_finite()
         if self.accelerator.is_main_process and step > 0:
             self._keep(step)
-        # Told here, for the launcher is about to end this process: what is raised may find nobody to tell it.
+        # Printed here: the launcher is about to end this process, and an error raised now may never be shown.
         print(
             f"error: {self.name}: another process of this training is gone at step {step} "
             f"({str(error).splitlines()[0]}); the checkpoint of step {step} is kept, `dvc repro` goes on from there",
@@ -275,12 +287,12 @@ class _Fitting:
         )
         raise SystemExit(1) from error
 
-    # ------------------------------------------------------------------ what is looked at now and then
+    # ------------------------------------------------------------------ readings and validation
 
-    def _look(self, scores: Mapping[str, Tensor], done: int, terminated: bool, bar: Any) -> bool:
-        """Wait for the device; check, record; whether any process was asked to end."""
+    def _read(self, scores: Mapping[str, Tensor], done: int, terminated: bool, bar: Any) -> bool:
+        """Wait for the device, check and record; returns whether any process was asked to end."""
         values = torch.stack([value.detach().float().to(self.accelerator.device) for value in scores.values()])
-        asked = torch.tensor([float(terminated)], device=values.device)
+        asked = torch.tensor([float(terminated)], device=values.device)  # summed with the scores: one exchange, not two
         summed = self._total(torch.cat([values, asked])).tolist()
         self._check_finite()
         if done % RECORD_EVERY == 0 or done == self.settings.steps:
@@ -311,11 +323,13 @@ class _Fitting:
         modules = self.objective.modules
         modules.eval()
         with torch.no_grad():
+            # One generator for all validations, of a step that is never trained: only weights make scores differ.
             scores = self.objective.validate(step_generator(self.seed, 2**31))
             if self.listen is not None and self.accelerator.is_main_process:
                 self.listen(done)
         modules.train()
         self._record({f"val_{name}": value for name, value in scores.items()}, done)
+        # Chosen by validation: on few clips the training loss still falls while the network learns them by heart.
         criterion = self.objective.criterion
         if self.settings.result == "best" and criterion is not None and scores[criterion] < self.best:
             self.best = scores[criterion]
@@ -332,10 +346,11 @@ class _Fitting:
         return done % self.settings.checkpoint_every == 0 or done == self.settings.steps
 
     def _overdue(self) -> bool:
+        # By time as well as by steps: what a kill costs is hours, however slow the steps are.
         return time.monotonic() - self._kept_at > 60 * self.run.checkpoint_minutes
 
     def _keep(self, done: int) -> None:
-        self._check_finite()
+        self._check_finite()  # weights that are not finite are never kept
         state: dict[str, Any] = {
             "step": done,
             "modules": self.objective.modules.state_dict(),
@@ -350,7 +365,9 @@ class _Fitting:
 
     def _restore(self) -> int:
         """Steps done so far."""
-        with self.accelerator.main_process_first():  # which sets damaged files aside
+        # The newest checkpoint that can be read: two are kept, since a machine that fails may damage the newest. The
+        # first process reads first, because it renames damaged files.
+        with self.accelerator.main_process_first():
             state = self.states.load()
         if state is None:
             return 0
@@ -417,7 +434,11 @@ def _compiles(run: Run, device: torch.device) -> bool:
 
 
 def _adamw(parameters: Iterable[nn.Parameter], settings: Training) -> torch.optim.AdamW:
-    """Biases, norms and embeddings of one dimension are not decayed."""
+    """AdamW with weight decay on matrices alone: decay would pull norms and biases from what they mean towards zero.
+
+    One fused kernel updates all parameters; without it AdamW is a chain of small operations, during which a GPU mostly
+    waits (on MPS not every version of torch has the kernel). The betas are MaskGIT's. Each step sets the rate.
+    """
     parameters = list(parameters)
     decayed = [p for p in parameters if p.ndim > 1]
     plain = [p for p in parameters if p.ndim <= 1]
@@ -430,7 +451,7 @@ def _adamw(parameters: Iterable[nn.Parameter], settings: Training) -> torch.opti
 
 @contextmanager
 def _terminated() -> Iterator[Callable[[], bool]]:
-    """Whether SIGTERM has come; it does nothing else meanwhile. Only the main thread can listen."""
+    """Whether SIGTERM has arrived; inside, the signal only sets this flag. Only a main thread can handle signals."""
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False
         return

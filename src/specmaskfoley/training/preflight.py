@@ -1,4 +1,4 @@
-"""What a training will need, said before it begins: memory, disk, hours."""
+"""What a training will need: memory and disk before it begins, hours after its first steps."""
 
 from __future__ import annotations
 
@@ -45,16 +45,15 @@ class Preflight:
         self._memory = weights + 3 * single  # gradients and the two moments of Adam
         self._checkpoint = weights + 2 * single
         self._ticks: list[float] = []
-        self._told = False
 
     def check(self, *, keeps_best: bool) -> None:
-        """Say what is known.
+        """Print parameters, memory and disk space.
 
         Raises:
             ValueError: the disk has no room for the checkpoints.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
-        files = KEPT + 1 + keeps_best  # one more is being written
+        files = KEPT + 1 + keeps_best  # a new one is written before the oldest is removed
         needed, free = files * self._checkpoint, shutil.disk_usage(self._folder).free
         print(
             f"{self._name}: {self._count / 1e6:.1f} M parameters to train; weights, gradients and optimizer "
@@ -66,18 +65,18 @@ class Preflight:
                 f"{self._folder}: checkpoints of {self._name} need {_size(needed)} of disk, {_size(free)} are free"
             )
 
-    def tick(self, *, tell_after: bool = False) -> None:
-        """Note that a step has ended; with `tell_after`, say once how long all of them will take."""
+    def step_ended(self, *, prints: bool) -> None:
+        """Note the time; after ten steps print, if `prints`, how long all of them will take."""
         if len(self._ticks) > _MEASURED_STEPS:
             return
         self._ticks.append(self._now())
-        if tell_after and len(self._ticks) == _MEASURED_STEPS:
-            seconds = self._step_s()
+        if prints and len(self._ticks) == _MEASURED_STEPS:
+            seconds = self._step_s()  # short trainings end before anyone could read it
             if seconds * self._settings.steps > 120:
                 print(f"{self._name}: {self._hours(seconds)}", flush=True)
 
-    def tell(self, processes: int) -> None:
-        """What was measured."""
+    def report(self, processes: int) -> None:
+        """Print the peak of memory and the hours that the measured steps predict."""
         if self._device.type == "cuda":
             peak = (
                 f"{_size(torch.cuda.max_memory_allocated(self._device))} on {torch.cuda.get_device_name(self._device)}"
@@ -97,7 +96,7 @@ class Preflight:
         )
 
     def _step_s(self) -> float:
-        """Median; the first step also loads and compiles."""
+        """Median over the measured steps but the first, which also loads and compiles."""
         differences = [after - before for before, after in zip(self._ticks, self._ticks[1:], strict=False)]
         return statistics.median(differences) if differences else math.nan
 

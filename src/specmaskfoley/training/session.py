@@ -1,4 +1,4 @@
-"""What a training stage runs in: devices, and a scratch directory and MLflow, which the first process holds."""
+"""What a training stage runs in: its devices, and the scratch folder and MLflow run that the first process opens."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from specmaskfoley.lineage import stage_key
 from specmaskfoley.settings import Params, Training
 from specmaskfoley.storage.scratch import scratch
 from specmaskfoley.training.batches import Rows
-from specmaskfoley.training.loop import History, MetricLog, Objective, fit
+from specmaskfoley.training.loop import Fitting, History, Objective
 
 _PATIENCE = timedelta(hours=24)
-"""How long processes wait for the first one, which alone reads mels and draws pictures."""
+"""How long processes wait for the first one, which alone reads mels and draws the pictures for MLflow."""
 
 
 class Silent:
@@ -61,21 +61,19 @@ class Session:
         seed: int | None = None,
         listen: Callable[[int], None] | None = None,
     ) -> History:
-        """Train, by the seed of the settings unless another is given; see `training.loop.fit`."""
-        log: MetricLog = self.log or Silent()
-        return fit(
-            objective,
-            rows,
-            settings,
+        """Train, by the seed of the settings unless another is given; see `training.loop.Fitting`."""
+        return Fitting(
+            objective=objective,
+            rows=rows,
+            settings=settings,
             run=self.params.run,
             accelerator=self.accelerator,
             seed=self.params.seed if seed is None else seed,
             name=name,
             scratch=self.folder,
-            log=log,
+            log=self.log or Silent(),
             listen=listen,
-            dry_run=self.dry_run,
-        )
+        ).train(self.dry_run)
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """BigVGAN, first version: natural-log mel to waveform (Lee et al. 2023, NVIDIA/BigVGAN).
 
 The weights are `bigvgan_22khz_80band`: HiFi-GAN's mel, 112 M parameters. Own code, because the published package
-(bigvgan) wants ten others for its training.
+(bigvgan) requires ten others for its training.
 
 Shape letters: B batch, M mel bands, L mel frames, C channels, T time steps, K taps of a filter.
 """
@@ -9,24 +9,20 @@ Shape letters: B batch, M mel bands, L mel frames, C channels, T time steps, K t
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from specmaskfoley.vocoders.weight_norm import NormedConv1d, NormedConvTranspose1d, load_normed
+from specmaskfoley.vocoders.hifigan import DILATIONS, HiFiGAN, ResidualBlock
 
-_KERNELS, _DILATIONS = (3, 7, 11), (1, 3, 5)
 _TAPS = 12
 _TINY = 1e-9
 
 
-class BigVGAN(nn.Module):
-    """(B, M, L) -> (B, L * product of rates), within [-1, 1]. Module names are upstream's."""
-
-    mel: ClassVar[str] = "hifigan"
+class BigVGAN(HiFiGAN):
+    """HiFi-GAN's stack with periodic activations in its blocks and before the last convolution, none elsewhere."""
 
     def __init__(
         self,
@@ -35,46 +31,23 @@ class BigVGAN(nn.Module):
         rates: Sequence[int] = (4, 4, 2, 2, 2, 2),
         kernels: Sequence[int] = (8, 8, 4, 4, 4, 4),
     ) -> None:
-        super().__init__()
-        widths = [channels // 2**index for index in range(len(rates) + 1)]
-        self.conv_pre = NormedConv1d(num_mels, channels, 7, padding=3)
-        self.ups = nn.ModuleList(
-            nn.ModuleList([NormedConvTranspose1d(inputs, outputs, kernel, rate, padding=(kernel - rate) // 2)])
-            for inputs, outputs, kernel, rate in zip(widths[:-1], widths[1:], kernels, rates, strict=True)
-        )
-        self.resblocks = nn.ModuleList(ResidualBlock(width, kernel) for width in widths[1:] for kernel in _KERNELS)
-        self.activation_post = Activation(widths[-1])
-        self.conv_post = NormedConv1d(widths[-1], 1, 7, padding=3)
-
-    def load_official(self, tensors: Mapping[str, Tensor], where: str) -> None:
-        """Load what upstream's files hold under `generator`: with weight norm under either of its names, or folded.
-
-        Raises:
-            ValueError: other names or shapes than upstream's; nothing is changed then.
-        """
-        load_normed(self, tensors, where)
+        super().__init__(num_mels, channels, rates, kernels, block=PeriodicBlock)
+        self.ups = nn.ModuleList(nn.Sequential(up) for up in self.ups)  # upstream's names have one level more
+        self.activation_post = Activation(channels // 2 ** len(rates))
 
     def forward(self, mel: Tensor) -> Tensor:
         x = self.conv_pre(mel)
         for index, up in enumerate(self.ups):
-            x = up[0](x)  # type: ignore[index]
-            first = index * len(_KERNELS)
-            blocks = self.resblocks[first : first + len(_KERNELS)]
-            x = sum(block(x) for block in blocks) / len(_KERNELS)
+            x = self.mean_of_blocks(index, up(x))
         return torch.tanh(self.conv_post(self.activation_post(x))).float()[:, 0]
 
 
-class ResidualBlock(nn.Module):
-    """Pairs of a dilated and a plain convolution, an activation before each: (B, C, T) -> (B, C, T)."""
+class PeriodicBlock(ResidualBlock):
+    """HiFi-GAN's block with an activation of its own before each convolution: (B, C, T) -> (B, C, T)."""
 
     def __init__(self, width: int, kernel: int) -> None:
-        super().__init__()
-        self.convs1 = nn.ModuleList(
-            NormedConv1d(width, width, kernel, dilation=dilation, padding=dilation * (kernel - 1) // 2)
-            for dilation in _DILATIONS
-        )
-        self.convs2 = nn.ModuleList(NormedConv1d(width, width, kernel, padding=kernel // 2) for _ in _DILATIONS)
-        self.activations = nn.ModuleList(Activation(width) for _ in range(2 * len(_DILATIONS)))
+        super().__init__(width, kernel)
+        self.activations = nn.ModuleList(Activation(width) for _ in range(2 * len(DILATIONS)))
 
     def forward(self, x: Tensor) -> Tensor:
         for index, (dilated, plain) in enumerate(zip(self.convs1, self.convs2, strict=True)):

@@ -1,4 +1,4 @@
-"""Mel to waveform by phase reconstruction, whatever the mel.
+"""Mel to waveform by phase reconstruction, for every recipe of a mel.
 
 Shape letters: B batch, M mel bands, L mel frames, N samples.
 """
@@ -20,7 +20,7 @@ class GriffinLim(nn.Module):
     """Phase reconstruction (Griffin & Lim, with momentum), nothing to train: (B, M, L) -> (B, L * hop_length)."""
 
     mel: ClassVar[None] = None
-    """Reads whatever `audio.mel` names."""
+    """Every `audio.mel`."""
 
     inverse: Tensor
     window: Tensor

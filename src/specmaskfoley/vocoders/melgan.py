@@ -7,20 +7,19 @@ Shape letters: B batch, M mel bands, L mel frames, C channels, T time steps.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from specmaskfoley.vocoders.weight_norm import NormedConv1d, NormedConvTranspose1d, load_normed
+from specmaskfoley.vocoders.weight_norm import NormedConv1d, NormedConvTranspose1d, NormedVocoder
 
 _SLOPE = 0.2
 
 
-class MelGAN(nn.Module):
+class MelGAN(NormedVocoder):
     """(B, M, L) -> (B, L * product of rates), within [-1, 1]. Module names are upstream's: numbers in a sequence."""
 
-    mel: ClassVar[str] = "specvqgan"
+    mel = "specvqgan"
 
     def __init__(
         self, num_mels: int = 80, channels: int = 512, rates: Sequence[int] = (8, 8, 2, 2), blocks: int = 3
@@ -39,14 +38,6 @@ class MelGAN(nn.Module):
             layers += [ResidualBlock(width, 3**index) for index in range(blocks)]
         layers += [nn.LeakyReLU(_SLOPE), nn.ReflectionPad1d(3), NormedConv1d(width, 1, 7), nn.Tanh()]
         self.model = nn.Sequential(*layers)
-
-    def load_official(self, tensors: Mapping[str, Tensor], where: str) -> None:
-        """Load upstream's file: with weight norm under either of its names, or folded.
-
-        Raises:
-            ValueError: other names or shapes than upstream's; nothing is changed then.
-        """
-        load_normed(self, tensors, where)
 
     def forward(self, mel: Tensor) -> Tensor:
         return self.model(mel).float()[:, 0]  # type: ignore[no-any-return]

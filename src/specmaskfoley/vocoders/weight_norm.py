@@ -9,13 +9,13 @@ Shape letters: O first axis of a kernel, I second, K its length.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from specmaskfoley.weights.reading import load_strictly
+from specmaskfoley.weights.official import OfficialNetwork
 
 _SUCCESSORS = {
     ".parametrizations.weight.original0": ".weight_g",
@@ -47,25 +47,26 @@ class NormedConvTranspose1d(nn.ConvTranspose1d):
         return F.conv_transpose1d(x, _kernel(self), self.bias, self.stride, self.padding, self.output_padding)
 
 
-def load_normed(module: nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
-    """Load a vocoder's file, in whichever of the three forms each kernel comes.
+class NormedVocoder(OfficialNetwork):
+    """A vocoder of the convolutions above; `mel` is the recipe that it reads (`audio.mel`)."""
 
-    Raises:
-        ValueError: names are missing, unknown or of another shape. The module is untouched then.
-    """
-    own, found = module.state_dict(), _legacy_names(tensors)
-    converted: dict[str, Tensor] = {}
-    for name, value in found.items():
-        magnitude, direction = f"{name}_g", f"{name}_v"
-        if magnitude in own and found.keys().isdisjoint((magnitude, direction)) and value.ndim == 3:
-            converted[magnitude], converted[direction] = _norm(value.float()), value
-        else:
-            converted[name] = value
-    load_strictly(module, converted, where)
+    mel: ClassVar[str]
+
+    def load_official(self, tensors: Mapping[str, Tensor], where: str) -> None:
+        """As of any official network, in whichever of the three forms each kernel comes."""
+        own, found = self.state_dict(), _legacy_names(tensors)
+        converted: dict[str, Tensor] = {}
+        for name, value in found.items():
+            magnitude, direction = f"{name}_g", f"{name}_v"
+            if magnitude in own and found.keys().isdisjoint((magnitude, direction)) and value.ndim == 3:
+                converted[magnitude], converted[direction] = _norm(value.float()), value
+            else:
+                converted[name] = value
+        super().load_official(converted, where)
 
 
 def _legacy_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """With `weight_g` and `weight_v` for their successors, but where a file holds both."""
+    """Successors renamed to `weight_g` and `weight_v`, unless the file holds both."""
     renamed = {}
     for name, value in tensors.items():
         for successor, legacy in _SUCCESSORS.items():
@@ -84,7 +85,7 @@ def _split_weight(conv: nn.Conv1d | nn.ConvTranspose1d) -> None:
 
 
 def _kernel(conv: nn.Conv1d | nn.ConvTranspose1d) -> Tensor:
-    """(O, I, K); in float32, whatever precision the convolution runs in."""
+    """(O, I, K); in float32 also where the convolution runs in half precision."""
     return conv.weight_g * F.normalize(conv.weight_v, dim=(1, 2))  # type: ignore[arg-type, operator]
 
 
