@@ -16,7 +16,9 @@ from helpers.demands import row, settings
 from helpers.odd_media import corpus
 
 from specmaskfoley.clips.inspection import demands, inspect_clip, inspect_clips
-from specmaskfoley.media.clips import Sound, View, read_clip
+from specmaskfoley.media.clips import read_clip
+from specmaskfoley.media.frames import View
+from specmaskfoley.media.sound import Sound
 from specmaskfoley.processes.isolation import IsolatedPool, Lost
 from specmaskfoley.storage.tables import LEDGER_SCHEMA, STATES, read_table, write_table
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from specmaskfoley.clips.inspection import Demands
 from specmaskfoley.clips.sounds import HeldOut, find_sounds, inspect_sound, inspect_sounds, set_aside, youtube_ids
-from specmaskfoley.media.files import write_audio, write_video
+from specmaskfoley.media.writing import write_audio, write_video
 from specmaskfoley.storage.tables import LEDGER_SCHEMA, read_table, write_table
 
 RATE = 8000

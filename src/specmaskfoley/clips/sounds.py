@@ -20,7 +20,8 @@ from specmaskfoley.clips import inspection
 from specmaskfoley.clips.folder import SUFFIXES as VIDEO_SUFFIXES
 from specmaskfoley.clips.inspection import Demands
 from specmaskfoley.clips.vggsound import CLIP_ID
-from specmaskfoley.media.files import MediaError, examine_track
+from specmaskfoley.media.container import MediaError
+from specmaskfoley.media.sound import examine_track
 from specmaskfoley.settings import Params
 from specmaskfoley.storage.journal import Journal
 from specmaskfoley.storage.tables import LEDGER_SCHEMA, read_table

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from specmaskfoley.device import autocast
 from specmaskfoley.encoders import Prompt, load_encoders
-from specmaskfoley.media.clips import Sound, semantic_view, sync_view
+from specmaskfoley.media.clips import semantic_view, sync_view
+from specmaskfoley.media.sound import Sound
 from specmaskfoley.settings import Params
 
 

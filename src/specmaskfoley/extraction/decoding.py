@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from specmaskfoley.media.clips import Sound, View, read_clip
-from specmaskfoley.media.files import MediaError
+from specmaskfoley.media.clips import read_clip
+from specmaskfoley.media.container import MediaError
+from specmaskfoley.media.frames import View
+from specmaskfoley.media.sound import Sound
 from specmaskfoley.processes.isolation import Lost
 
 _SHARED_FROM = 1 << 23

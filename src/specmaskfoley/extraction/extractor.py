@@ -8,7 +8,9 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 import torch
 
-from specmaskfoley.media.clips import Media, Sound, View
+from specmaskfoley.media.clips import MediaBatch
+from specmaskfoley.media.frames import View
+from specmaskfoley.media.sound import Sound
 from specmaskfoley.settings import Params
 
 
@@ -26,7 +28,7 @@ class Extractor(Protocol):
 
     def __init__(self, params: Params, device: torch.device) -> None: ...
 
-    def encode(self, batch: Media, labels: Sequence[str]) -> dict[str, np.ndarray]:
+    def encode(self, batch: MediaBatch, labels: Sequence[str]) -> dict[str, np.ndarray]:
         """Column -> (n, ...) of n clips, read as `views` and `sounds` say."""
         ...
 

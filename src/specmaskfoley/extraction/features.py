@@ -10,7 +10,7 @@ import torch
 
 from specmaskfoley.device import half_dtype, pick_device
 from specmaskfoley.encoders import features
-from specmaskfoley.media.clips import Media
+from specmaskfoley.media.clips import MediaBatch
 from specmaskfoley.settings import Params, weights_of
 from specmaskfoley.storage.files import read_json
 
@@ -28,7 +28,7 @@ class FeatureExtractor:
         self.views = (self._features.sync_view, self._features.semantic_view)
         self.sounds = (self._features.prompt_sound,)
 
-    def encode(self, batch: Media, labels: Sequence[str]) -> dict[str, np.ndarray]:
+    def encode(self, batch: MediaBatch, labels: Sequence[str]) -> dict[str, np.ndarray]:
         sync, semantic = self._features.video(*(torch.from_numpy(batch.frames[view]) for view in self.views))
         arrays = {
             "sync": sync,

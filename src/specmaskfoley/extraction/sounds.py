@@ -14,7 +14,9 @@ from specmaskfoley.extraction.engines import Lost
 from specmaskfoley.extraction.extract import make_shards
 from specmaskfoley.extraction.tokens import TokenExtractor
 from specmaskfoley.extraction.worker import Clip
-from specmaskfoley.media.clips import Media, Sound, View
+from specmaskfoley.media.clips import MediaBatch
+from specmaskfoley.media.frames import View
+from specmaskfoley.media.sound import Sound
 from specmaskfoley.settings import Params, weights_of
 from specmaskfoley.storage.files import read_json
 from specmaskfoley.storage.shards import row_key
@@ -36,7 +38,7 @@ class SoundExtractor:
         self._prompts = features.Prompts(load_prompt_encoder(params, device), device)
         self.sounds: tuple[Sound, ...] = tuple(dict.fromkeys((*self._tokens.sounds, self._prompts.prompt_sound)))
 
-    def encode(self, batch: Media, labels: Sequence[str]) -> dict[str, np.ndarray]:
+    def encode(self, batch: MediaBatch, labels: Sequence[str]) -> dict[str, np.ndarray]:
         waveform = torch.from_numpy(batch.waves[self._prompts.prompt_sound])
         return {
             **self._tokens.encode(batch, labels),

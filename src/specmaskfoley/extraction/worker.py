@@ -13,7 +13,7 @@ import numpy as np
 from specmaskfoley.device import start, worker_count
 from specmaskfoley.extraction.decoding import ClipReader, Decoded
 from specmaskfoley.extraction.extractor import Extractor
-from specmaskfoley.media.clips import Media
+from specmaskfoley.media.clips import MediaBatch
 from specmaskfoley.processes.isolation import IsolatedPool, Lost
 from specmaskfoley.settings import Params
 from specmaskfoley.storage.tables import write_shard
@@ -105,7 +105,7 @@ class Worker:
         batch = {kind: np.zeros((size, *shape), dtype) for kind, (dtype, shape) in found[0][1].shapes.items()}
         for number, (_, decoded) in enumerate(found):
             decoded.move_into(batch, number)
-        media = Media(
+        media = MediaBatch(
             slice(0, size),
             {view: batch[view] for view in self._extractor.views},
             {sound: batch[sound] for sound in self._extractor.sounds},
