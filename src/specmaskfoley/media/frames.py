@@ -116,7 +116,8 @@ def stream_views(path: PathLike, views: Sequence[View], starts_s: Sequence[float
 
     Each window is yielded as soon as its last frame is decoded; memory holds the windows that are begun.
     """
-    windows = [[_Reel(view.times(start_s), view.size, view.fit, view.rule) for view in views] for start_s in starts_s]
+    # A generator, so that nothing holds on to windows that have been yielded.
+    windows = ([_Reel(view.times(start_s), view.size, view.fit, view.rule) for view in views] for start_s in starts_s)
     for arrays in _stream(path, windows):
         yield dict(zip(views, arrays, strict=True))
 
