@@ -23,7 +23,7 @@ from decoding import render
 from specmaskfoley.clips.folder import find_videos
 from specmaskfoley.device import worker_count
 from specmaskfoley.extraction.decoding import ClipReader
-from specmaskfoley.extraction.worker import Clip, Unit, Worker
+from specmaskfoley.extraction.worker import ClipRow, Unit, Worker
 from specmaskfoley.media.clips import MediaBatch, read_clip, semantic_view, sync_view
 from specmaskfoley.media.sound import Sound
 from specmaskfoley.processes.isolation import IsolatedPool
@@ -107,9 +107,9 @@ def decode(paths: list[str], params: Params, cores: int) -> float:
 def extract(paths: list[str], params: Params, cores: int, target: Path) -> float:
     """Clips/s of the worker of stage features."""
     with Worker(params, FrameMeans, cores) as worker:
-        warm = [Clip(f"warm{number}", f"warm{number}", path, "") for number, path in enumerate(paths[: 2 * cores])]
+        warm = [ClipRow(f"warm{number}", f"warm{number}", path, "") for number, path in enumerate(paths[: 2 * cores])]
         worker.make([Unit(target.with_name("warm.parquet"), tuple(warm))], bar=False)
-        clips = tuple(Clip(str(number), str(number), path, "") for number, path in enumerate(paths))
+        clips = tuple(ClipRow(str(number), str(number), path, "") for number, path in enumerate(paths))
         size = params.run.unit_clips
         units = [
             Unit(target.with_name(f"{target.stem}-{first}.parquet"), clips[first : first + size])
