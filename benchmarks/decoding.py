@@ -3,7 +3,7 @@
 Of a clip: 250 frames at 25 fps (central square of 224), 80 frames at 8 fps (stretched to 384), 217,088 samples of sound
 at 22,050 Hz. Ours against plain loops of PyAV, decord and torchcodec, which deliver the same arrays: the same frames,
 the same resizing, each library's own colours and resampling. One process on one core; the contenders take turns on each
-clip, and medians are told. CLIPS is a directory of videos; without it a few are rendered.
+clip; the table gives medians. CLIPS is a directory of videos; without it a few are rendered.
 """
 
 from __future__ import annotations
@@ -31,14 +31,15 @@ from av.video.reformatter import VideoReformatter
 from torchvision.transforms.v2 import functional
 
 from specmaskfoley.clips.folder import find_videos
-from specmaskfoley.media import clips
-from specmaskfoley.media import files as media
+from specmaskfoley.media import clips, frames
+from specmaskfoley.media.frames import read_views
+from specmaskfoley.media.sound import read_audio
 from specmaskfoley.settings import Params
 
 PARAMS = Params.from_mapping(yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8")) | {"profile": "vggsound"})
 VIEWS = (clips.sync_view(PARAMS), clips.semantic_view(PARAMS))
 SOUND = clips.model_sound(PARAMS)
-TIMES = [media.frame_times(view.fps, view.frames, rule=view.rule) for view in VIEWS]
+TIMES = [view.times() for view in VIEWS]
 TOLERANCES = {"frames": 3.0, "sound": 0.01}
 """Mean absolute differences: 256 grey levels, full scale 1. Colours and resampling filters are each library's own."""
 
@@ -51,9 +52,9 @@ Arrays = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def ours(path: str) -> Arrays:
-    frames = clips.read_views(path, VIEWS)
-    wave = media.read_audio(path, sample_rate=SOUND.sample_rate, num_samples=SOUND.num_samples)
-    return frames[VIEWS[0]], frames[VIEWS[1]], wave
+    seen = read_views(path, VIEWS)
+    wave = read_audio(path, sample_rate=SOUND.sample_rate, num_samples=SOUND.num_samples)
+    return seen[VIEWS[0]], seen[VIEWS[1]], wave
 
 
 def ours_one_thread(path: str) -> Arrays:
@@ -87,7 +88,7 @@ def pyav_sound(path: str) -> np.ndarray:
 
 
 def plain_decord(path: str) -> Arrays:
-    """With PyAV's sound: decord 0.6 gives numbers that are none for stereo, and its mono is 3 dB too loud."""
+    """With PyAV's sound: decord 0.6 gives no numbers for stereo, and its mono is 3 dB too loud."""
     import decord
 
     reader = decord.VideoReader(path, num_threads=1)
@@ -103,7 +104,7 @@ def plain_torchcodec(path: str) -> Arrays:
 
     reader = VideoDecoder(path, num_ffmpeg_threads=1, dimension_order="NHWC", seek_mode="approximate")
     begin, end = reader.metadata.begin_stream_seconds or 0.0, reader.metadata.end_stream_seconds
-    # A frame that begins in the very middle of a slot is not that slot's: media.FrameRule.
+    # A frame that begins in the very middle of a slot is not that slot's: settings.FrameRule.
     times = [np.clip(begin + times - 1e-6, begin, end - 1e-3) for times in TIMES]
     together, inverse = np.unique(np.concatenate(times), return_inverse=True)
     places = np.split(inverse, [len(times[0])])
@@ -130,7 +131,7 @@ def choose(starts: np.ndarray) -> tuple[list[np.ndarray], list[int]]:
 
 
 def shape(chunks: Iterable[torch.Tensor], places: list[np.ndarray]) -> list[np.ndarray]:
-    """Full-size frames, uint8 (n, H, W, 3) a chunk, as the views of which `places` tells the rows."""
+    """Full-size frames, uint8 (n, H, W, 3) a chunk, as the views; `places` says which rows they fill."""
     results = [np.empty((view.frames, view.size, view.size, 3), np.uint8) for view in VIEWS]
     number = 0
     for chunk in chunks:
@@ -207,13 +208,13 @@ def split(paths: list[str], rounds: int) -> dict[str, float]:
             with stopwatch(spent, "sound, decoding alone"):
                 decode(path, "audio")
             with stopwatch(spent, "sound"):
-                media.read_audio(path, sample_rate=SOUND.sample_rate, num_samples=SOUND.num_samples)
+                read_audio(path, sample_rate=SOUND.sample_rate, num_samples=SOUND.num_samples)
             with (
-                patch.object(media, "VideoReformatter", partial(TimedReformatter, spent)),
+                patch.object(frames, "VideoReformatter", partial(TimedReformatter, spent)),
                 patch.object(functional, "resize", timed(functional.resize, spent, "resize")),
                 stopwatch(spent, "video"),
             ):
-                clips.read_views(path, VIEWS)
+                read_views(path, VIEWS)
         spent["decode and the rest"] = spent["video"] - spent["convert"] - spent["resize"]
         taken.append(spent)
     return {name: statistics.median(spent[name] for spent in taken) / len(paths) for name in taken[0]}

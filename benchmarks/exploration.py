@@ -26,7 +26,7 @@ from specmaskfoley.evaluation.agreement import Found
 from specmaskfoley.evaluation.compare import Entries, compare
 from specmaskfoley.evaluation.judging import judging
 from specmaskfoley.judges.trained import load_panel
-from specmaskfoley.media.files import write_audio
+from specmaskfoley.media.writing import write_audio
 from specmaskfoley.sampling import fast
 from specmaskfoley.sampling.generator import Generator, clip_seed
 from specmaskfoley.sampling.guidance import TEXT_VIDEO, Condition, Pass, guidance_plan

@@ -23,8 +23,9 @@ from decoding import render
 from specmaskfoley.clips.folder import find_videos
 from specmaskfoley.device import worker_count
 from specmaskfoley.extraction.decoding import ClipReader
-from specmaskfoley.extraction.worker import Clip, Unit, Worker
-from specmaskfoley.media.clips import Media, Sound, read_clip, semantic_view, sync_view
+from specmaskfoley.extraction.worker import ClipRow, Unit, Worker
+from specmaskfoley.media.clips import MediaBatch, read_clip, semantic_view, sync_view
+from specmaskfoley.media.sound import Sound
 from specmaskfoley.processes.isolation import IsolatedPool
 from specmaskfoley.settings import Params
 from specmaskfoley.storage.tables import read_shard
@@ -40,7 +41,7 @@ class FrameMeans:
     def __init__(self, params: Params, device: Any) -> None:
         self.views, self.sounds = (sync_view(params), semantic_view(params)), (SOUND,)
 
-    def encode(self, batch: Media, labels: Sequence[str]) -> dict[str, np.ndarray]:
+    def encode(self, batch: MediaBatch, labels: Sequence[str]) -> dict[str, np.ndarray]:
         sync, semantic = (batch.frames[view][:, :, ::16, ::16].mean((2, 3)) for view in self.views)
         return {"sync": sync.astype(np.float16), "semantic": semantic.astype(np.float16)}
 
@@ -106,9 +107,9 @@ def decode(paths: list[str], params: Params, cores: int) -> float:
 def extract(paths: list[str], params: Params, cores: int, target: Path) -> float:
     """Clips/s of the worker of stage features."""
     with Worker(params, FrameMeans, cores) as worker:
-        warm = [Clip(f"warm{number}", f"warm{number}", path, "") for number, path in enumerate(paths[: 2 * cores])]
+        warm = [ClipRow(f"warm{number}", f"warm{number}", path, "") for number, path in enumerate(paths[: 2 * cores])]
         worker.make([Unit(target.with_name("warm.parquet"), tuple(warm))], bar=False)
-        clips = tuple(Clip(str(number), str(number), path, "") for number, path in enumerate(paths))
+        clips = tuple(ClipRow(str(number), str(number), path, "") for number, path in enumerate(paths))
         size = params.run.unit_clips
         units = [
             Unit(target.with_name(f"{target.stem}-{first}.parquet"), clips[first : first + size])

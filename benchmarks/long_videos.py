@@ -24,7 +24,7 @@ from scipy import ndimage
 from specmaskfoley.clips.world import render_clip
 from specmaskfoley.evaluation.metrics.onsets import HOP_S, detect_onsets, onset_f1, onset_strength
 from specmaskfoley.foley import Foley, Take
-from specmaskfoley.media.files import write_video
+from specmaskfoley.media.writing import write_video
 
 NEAR_S = 0.025
 """A seam's flux is the largest this close to it; elsewhere, too."""

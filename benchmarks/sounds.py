@@ -19,7 +19,8 @@ import av
 import numpy as np
 
 from specmaskfoley.clips import inspection, sounds
-from specmaskfoley.media.clips import Sound, model_sound, read_clip
+from specmaskfoley.media.clips import model_sound, read_clip
+from specmaskfoley.media.sound import Sound
 from specmaskfoley.settings import Params
 from specmaskfoley.storage.journal import Journal
 from specmaskfoley.storage.tables import LEDGER_SCHEMA, write_table

@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 
 from specmaskfoley.device import start
-from specmaskfoley.media.files import write_audio
+from specmaskfoley.media.writing import write_audio
 from specmaskfoley.sampling.generator import Generator
 from specmaskfoley.sampling.synthesis import Overlap, Sounds, synthesise
 from specmaskfoley.settings import Params

@@ -7,7 +7,8 @@ import own_code  # noqa: F401
 import torch
 
 from specmaskfoley.device import stage_main, start
-from specmaskfoley.media.files import mux, read_audio, write_audio
+from specmaskfoley.media.sound import read_audio
+from specmaskfoley.media.writing import mux, write_audio
 from specmaskfoley.sampling.generator import Generator
 from specmaskfoley.sampling.synthesis import Overlap, Sounds, synthesise
 from specmaskfoley.settings import Params

@@ -32,8 +32,9 @@ from specmaskfoley.judges.imagebind import ImageBind, clip_starts, log_mel_clips
 from specmaskfoley.judges.offsets import desync, offset_grid
 from specmaskfoley.judges.passt import PaSST
 from specmaskfoley.judges.vggish import VGGish
-from specmaskfoley.media.files import View, fit_picture, frame_times, probe, read_frames, read_views
+from specmaskfoley.media.frames import fit_picture, frame_times, read_frames
 from specmaskfoley.media.mel import MelSpectrogram, SpecVQGANMel
+from specmaskfoley.media.probe import probe
 from specmaskfoley.settings import HIFIGAN_RECIPE, SPECVQGAN_RECIPE, Audio
 from specmaskfoley.vocoders.hifigan import HiFiGAN
 
@@ -101,24 +102,22 @@ def test_clips_give_the_frames_of_both_official_rules(golden: Golden, clips: Pat
     assert [info.height, info.width] == expected["size"]
     assert info.fps == pytest.approx(expected["fps"], rel=1e-3)
 
-    # One decoding for all: every frame as a thumbnail, thumbnails by both rules at each rate, and the probed frames.
-    views = [View(times=starts, size=32)]
+    # Every frame as a thumbnail, thumbnails by both rules at each rate, and the probed frames.
+    every = read_frames(path, times=starts, size=32)
     wanted = []
     for key in [key for key, value in expected.items() if isinstance(value, dict)]:
         kind, fps = re.fullmatch(r"(\w+?)_([\d.]+)fps", key).groups()
         for rule, name in (("timestamp", "timestamp_rule_indices"), ("rate_filter", "rate_filter_formula_indices")):
             times = frame_times(float(fps), len(expected[key][name]), rule=rule)
-            views.append(View(times=times, size=32, rule=rule))
-            wanted.append((key, rule, expected[key][name]))
+            wanted.append((key, rule, expected[key][name], read_frames(path, times=times, size=32, rule=rule)))
         if "probe_positions" in expected[key]:
             times = frame_times(float(fps), expected[key]["timestamp_rule_count"], rule="timestamp")
             size = 384 if kind == "clip" else 224
             times = times[expected[key]["probe_positions"]]
-            views.append(View(times=times, size=size, fit=VIDEO[kind][0], rule="timestamp"))
-            wanted.append((key, "probe", kind))
-    every, *shown = read_views(path, views)
+            frames = read_frames(path, times=times, size=size, fit=VIDEO[kind][0], rule="timestamp")
+            wanted.append((key, "probe", kind, frames))
 
-    for (key, rule, detail), frames in zip(wanted, shown, strict=True):
+    for key, rule, detail, frames in wanted:
         section = expected[key]
         if rule == "probe":
             pixels, gain = scaled(frames, detail), VIDEO[detail][2]

@@ -9,14 +9,15 @@ from collections import Counter
 from functools import partial
 from types import SimpleNamespace
 
-import numpy as np
 import psutil
 import pytest
+from helpers.clip_work import statistics
 from helpers.demands import row, settings
 from helpers.odd_media import corpus
 
 from specmaskfoley.clips.inspection import demands, inspect_clip, inspect_clips
-from specmaskfoley.media.clips import Sound, View, read_clip
+from specmaskfoley.media.frames import View
+from specmaskfoley.media.sound import Sound
 from specmaskfoley.processes.isolation import IsolatedPool, Lost
 from specmaskfoley.storage.tables import LEDGER_SCHEMA, STATES, read_table, write_table
 
@@ -106,13 +107,6 @@ def test_ready_files_can_be_read_as_later_stages_do(zoo):
             shapes, finite = result
             assert shapes == [(50, 48, 48, 3), (16, 48, 48, 3), (44100,)], path
             assert finite, path
-
-
-def statistics(views, sound, path):
-    """What reading by both views gives: shapes, and whether the sound is finite and somewhere not zero."""
-    frames, waves = read_clip(path, views, (sound,))
-    wave = waves[sound]
-    return [*(frames[view].shape for view in views), wave.shape], bool(np.isfinite(wave).all() and wave.any())
 
 
 def test_damaged_content_of_a_sound_header_is_counted(zoo):

@@ -12,7 +12,7 @@ from helpers.demands import row, settings
 
 from specmaskfoley.clips import inspection
 from specmaskfoley.clips.inspection import Demands, inspect_clip, inspect_clips, set_aside
-from specmaskfoley.media.files import write_video
+from specmaskfoley.media.writing import write_video
 from specmaskfoley.storage.tables import LEDGER_SCHEMA, read_table, write_table
 
 RATE = 16000

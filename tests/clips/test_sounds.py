@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from specmaskfoley.clips.inspection import Demands
 from specmaskfoley.clips.sounds import HeldOut, find_sounds, inspect_sound, inspect_sounds, set_aside, youtube_ids
-from specmaskfoley.media.files import write_audio, write_video
+from specmaskfoley.media.writing import write_audio, write_video
+from specmaskfoley.processes.isolation import Lost
 from specmaskfoley.storage.tables import LEDGER_SCHEMA, read_table, write_table
 
 RATE = 8000
@@ -283,7 +284,7 @@ def test_new_files_cost_only_themselves_and_what_is_set_aside_stays_so(tmp_path:
     assert [part.row["clip_id"] for part in inspect_sounds(params)][-1] == "set/c/000000"  # type: ignore[arg-type]
     assert journal.read_bytes().startswith(before)
     assert len(journal.read_text().splitlines()) == 3
-    set_aside(params, {str(tmp_path / "set" / "a.wav"): ("crashed", "reading it failed")})  # type: ignore[arg-type]
+    set_aside(params, {str(tmp_path / "set" / "a.wav"): Lost("crashed", "reading it failed")})  # type: ignore[arg-type]
     states = [(part.row["clip_id"], part.row["state"]) for part in inspect_sounds(params)]  # type: ignore[arg-type]
     assert states == [("set/a", "crashed"), ("set/b/000000", "ready"), ("set/c/000000", "ready")]
 

@@ -13,8 +13,9 @@ from helpers.video_server import FPS, KINDS, VideoServer, kind_of, make_ids, wri
 
 from specmaskfoley.clips import youtube
 from specmaskfoley.clips.youtube import PASSING, THROTTLED, judge, list_clips
-from specmaskfoley.media.clips import View, read_views
-from specmaskfoley.media.files import probe, read_audio
+from specmaskfoley.media.frames import View, read_views
+from specmaskfoley.media.probe import probe
+from specmaskfoley.media.sound import read_audio
 from specmaskfoley.settings import Params
 
 pytest.importorskip("yt_dlp")

@@ -21,7 +21,8 @@ from typer.testing import CliRunner, Result
 
 from specmaskfoley.commands.generate import name_targets, parse_span
 from specmaskfoley.commands.main import app
-from specmaskfoley.media.files import probe, read_frames
+from specmaskfoley.media.frames import read_frames
+from specmaskfoley.media.probe import probe
 
 
 def generate(model: Path, *arguments: object) -> Result:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from specmaskfoley.evaluation.agreement import SOUND_SUFFIXES, Agreement, Found, agree, clip_of, find_files
-from specmaskfoley.media.files import SoundFacts
+from specmaskfoley.media.sound import SoundFacts
 from specmaskfoley.processes.isolation import Lost
 
 GOOD = SoundFacts(10.0, 22050, 0.5, True)

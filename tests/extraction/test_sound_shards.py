@@ -20,7 +20,7 @@ from specmaskfoley.clips.sounds import inspect_sounds
 from specmaskfoley.codec.network import Codec
 from specmaskfoley.codec.trained import codec_description
 from specmaskfoley.encoders.trained import ROLES, build_encoder, encoder_description, encoder_file
-from specmaskfoley.media.files import write_audio, write_video
+from specmaskfoley.media.writing import write_audio, write_video
 from specmaskfoley.settings import Params
 from specmaskfoley.storage.checkpoint import save_model
 from specmaskfoley.storage.files import write_json

@@ -16,7 +16,9 @@ from helpers.untrained import write_noise
 from scipy import signal
 
 from specmaskfoley.foley import Foley, Stopped, Take
-from specmaskfoley.media.files import probe, read_track, resample, write_audio
+from specmaskfoley.media.probe import probe
+from specmaskfoley.media.sound import read_track, resample
+from specmaskfoley.media.writing import write_audio
 
 
 def same(first: np.ndarray, second: np.ndarray) -> bool:

@@ -11,7 +11,7 @@ import yaml
 from helpers import ROOT
 from helpers.tiny import shrink
 from specmaskfoley.judges.mini_panel import MiniPanel
-from specmaskfoley.media.files import write_audio, write_video
+from specmaskfoley.media.writing import write_audio, write_video
 from specmaskfoley.settings import Params
 from specmaskfoley.storage.checkpoint import save_model
 

@@ -17,7 +17,7 @@ from specmaskfoley.codec.trained import codec_description
 from specmaskfoley.control.trained import build_control, control_description
 from specmaskfoley.encoders.trained import ROLES, build_encoder, encoder_description, encoder_file
 from specmaskfoley.judges.mini_panel import MiniPanel
-from specmaskfoley.media.files import write_video
+from specmaskfoley.media.writing import write_video
 from specmaskfoley.settings import Params
 from specmaskfoley.storage.checkpoint import save_model
 

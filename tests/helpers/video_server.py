@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from specmaskfoley.media.files import write_video
+from specmaskfoley.media.writing import write_video
 
 RATE, FPS = 16000, 12.5
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-"

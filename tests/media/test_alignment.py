@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from helpers.odd_media import edits, without_edits
 
-from specmaskfoley.media.clips import View, read_views
-from specmaskfoley.media.files import read_audio, write_audio, write_video
+from specmaskfoley.media.frames import View, read_views
+from specmaskfoley.media.sound import read_audio
+from specmaskfoley.media.writing import write_audio, write_video
 
 FPS, RATE, SECONDS = 25, 22050, 6
 TIMES = (1.0, 2.2, 3.4, 4.6)  # of the flashes and clicks in the source

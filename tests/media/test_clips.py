@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from specmaskfoley.media.clips import Sound, View, read_media, read_views, stream_media, three_crops
-from specmaskfoley.media.files import write_video
+from specmaskfoley.media.clips import read_media, stream_media
+from specmaskfoley.media.frames import View, read_views, three_crops
+from specmaskfoley.media.sound import Sound
+from specmaskfoley.media.writing import write_video
 
 SMALL = View(fps=5.0, frames=4, size=16, fit="stretch", rule="on_screen")
 CROPS = View(fps=2.0, frames=2, size=16, fit="three_crops", rule="rate_filter")

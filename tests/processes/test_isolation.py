@@ -1,58 +1,19 @@
-"""An item that hangs, crashes or swallows all memory costs itself, and no other."""
+"""An item that hangs, crashes or uses up all memory costs no other item."""
 
 import math
 import os
-import signal
 import subprocess
 import sys
 import time
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pytest
+from helpers.pool_work import behave, deaf, die_once, import_late, large
 
-from specmaskfoley.processes.isolation import IsolatedPool, Lost
+from specmaskfoley.processes.isolation import IsolatedPool, Lost, parallel_map
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals and memory limits of POSIX")
-
-
-def behave(item):
-    """What an item says is done; numbers are squared, after a moment."""
-    if isinstance(item, int):
-        time.sleep(0.02)
-        return item**2
-    if item == "segfault":
-        os.kill(os.getpid(), signal.SIGSEGV)
-    if item == "killed":
-        os.kill(os.getpid(), signal.SIGKILL)
-    if item == "exit":
-        os._exit(7)
-    if item == "hang":
-        time.sleep(1e6)
-    if item == "memory":
-        return len([np.ones(1 << 24) for _ in range(1000)])
-    if item == "error":
-        raise ValueError("of the function")
-    raise AssertionError(item)
-
-
-def deaf(item):
-    """Does not end on SIGTERM, as C code does not that never comes back."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    return behave(item)
-
-
-def die_once(mark, item):
-    """The first call ends its process."""
-    if not mark.exists():
-        mark.write_text("")
-        os.kill(os.getpid(), signal.SIGKILL)
-    return item
-
-
-def large(item):
-    return np.full(1 << 20, item, np.uint8)
 
 
 @pytest.fixture
@@ -100,13 +61,6 @@ def test_errors_of_the_function_are_the_callers(pool):
     assert list(pool.map(math.sqrt, [])) == []
 
 
-def import_late(item):
-    """Maps 3 GB of address space, of which little is used."""
-    import torch
-
-    return torch.ones(item).sum().item()
-
-
 def test_a_late_import_fits_in(tmp_path):
     pytest.importorskip("torch")
     with IsolatedPool(1, timeout_s=100.0, memory_gb=1.5) as pool:
@@ -150,17 +104,24 @@ def test_a_script_that_workers_cannot_import_ends(tmp_path):
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc"), reason="needs /proc")
-def test_workers_of_a_killed_stage_end(tmp_path):
+@pytest.mark.parametrize(
+    "call",
+    [
+        "with IsolatedPool(2, timeout_s=60, memory_gb=1) as pool: list(pool.map(work, [1, 2]))",
+        "parallel_map(work, [1, 2], workers=2, title='sleeping')",
+    ],
+    ids=["IsolatedPool", "parallel_map"],
+)
+def test_workers_of_a_killed_stage_end(tmp_path, call):
     script = tmp_path / "stage.py"
     script.write_text(
         "import os, time\n"
-        "from specmaskfoley.processes.isolation import IsolatedPool\n"
+        "from specmaskfoley.processes.isolation import IsolatedPool, parallel_map\n"
         "def work(i):\n"
         "    print(os.getpid(), flush=True)\n"
         "    time.sleep(60)\n"
         "if __name__ == '__main__':\n"
-        "    with IsolatedPool(2, timeout_s=60, memory_gb=1) as pool:\n"
-        "        list(pool.map(work, [1, 2]))\n"
+        f"    {call}\n"
     )
     stage = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True)
     workers = [int(stage.stdout.readline()) for _ in range(2)]
@@ -178,3 +139,22 @@ def _runs(pid):
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_parallel_map_keeps_the_order(workers):
+    assert parallel_map(math.sqrt, [4.0, 9.0, 16.0], workers=workers, title="roots") == [2, 3, 4]
+
+
+def test_a_parallel_map_of_nothing():
+    assert parallel_map(math.sqrt, [], workers=0, title="roots") == []
+
+
+def test_errors_in_a_parallel_map_are_the_callers():
+    with pytest.raises(ValueError, match=r"math domain|nonnegative"):
+        parallel_map(math.sqrt, [1.0, -1.0], workers=2, title="roots")
+
+
+def test_a_killed_worker_of_a_parallel_map_names_the_setting():
+    with pytest.raises(ValueError, match=r"dying: a worker process was killed.*run\.workers \(now 2\)"):
+        parallel_map(os._exit, [1, 1], workers=2, title="dying")

@@ -18,7 +18,7 @@ from helpers import ROOT
 from helpers.browser import BROWSER, FLAGS
 from matplotlib.image import imread
 
-from specmaskfoley.media.files import write_audio, write_video
+from specmaskfoley.media.writing import write_audio, write_video
 from specmaskfoley.report import pictures
 from specmaskfoley.report import report as reporting
 from specmaskfoley.storage.tables import SCORES_SCHEMA, USABLE_SCHEMA, write_table

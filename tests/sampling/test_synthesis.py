@@ -81,7 +81,7 @@ import sys
 import numpy as np
 from functools import partial
 from pathlib import Path
-from specmaskfoley.media.files import write_audio
+from specmaskfoley.media.writing import write_audio
 from specmaskfoley.synthesis import Overlap
 
 def write(first):

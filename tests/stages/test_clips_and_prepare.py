@@ -13,7 +13,8 @@ from helpers import ROOT
 
 from specmaskfoley.clips import world
 from specmaskfoley.clips.world import LABELS
-from specmaskfoley.media.files import probe, write_video
+from specmaskfoley.media.probe import probe
+from specmaskfoley.media.writing import write_video
 from specmaskfoley.storage.tables import CLIP_LIST_SCHEMA, LEDGER_SCHEMA, read_table, ready_clips
 
 

@@ -20,7 +20,8 @@ import pytest
 from helpers.tiny import COUNTS, STAGES, Project, shrink
 
 from specmaskfoley.clips.ledger import ready_hash
-from specmaskfoley.media.files import probe, write_video
+from specmaskfoley.media.probe import probe
+from specmaskfoley.media.writing import write_video
 from specmaskfoley.settings import Params
 from specmaskfoley.storage.tables import LEDGER_SCHEMA, SCORES_SCHEMA, SPLITS, read_arrays, read_table
 from specmaskfoley.systems import SYSTEMS

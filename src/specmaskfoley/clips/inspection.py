@@ -20,7 +20,9 @@ from typing import Any
 import av
 
 from specmaskfoley.lineage import kept_key
-from specmaskfoley.media.files import MediaError, MediaInfo, check_file, examine_sound, probe
+from specmaskfoley.media.container import MediaError, check_file
+from specmaskfoley.media.probe import MediaInfo, probe
+from specmaskfoley.media.sound import examine_sound
 from specmaskfoley.processes.isolation import IsolatedPool, Lost
 from specmaskfoley.settings import Params
 from specmaskfoley.storage.journal import Journal

@@ -7,7 +7,9 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from specmaskfoley.media.files import MediaError, MediaInfo, examine_sound, probe
+from specmaskfoley.media.container import MediaError
+from specmaskfoley.media.probe import MediaInfo, probe
+from specmaskfoley.media.sound import examine_sound
 from specmaskfoley.processes.isolation import IsolatedPool, Lost
 from specmaskfoley.settings import Prepare
 

@@ -20,7 +20,9 @@ from specmaskfoley.clips import inspection
 from specmaskfoley.clips.folder import SUFFIXES as VIDEO_SUFFIXES
 from specmaskfoley.clips.inspection import Demands
 from specmaskfoley.clips.vggsound import CLIP_ID
-from specmaskfoley.media.files import MediaError, examine_track
+from specmaskfoley.media.container import MediaError
+from specmaskfoley.media.sound import examine_track
+from specmaskfoley.processes.isolation import Lost
 from specmaskfoley.settings import Params
 from specmaskfoley.storage.journal import Journal
 from specmaskfoley.storage.tables import LEDGER_SCHEMA, read_table
@@ -32,7 +34,7 @@ _ID_LENGTH = 11  # of YouTube's
 
 
 @dataclass(frozen=True)
-class Part:
+class SoundPart:
     """A row of the ledger: a part of a sound that starts at `start_s`, or a whole file that cannot be used."""
 
     row: dict[str, Any]
@@ -92,7 +94,7 @@ def _sounds_below(folder: Path, name: str) -> list[tuple[str, Path]]:
     return found
 
 
-def inspect_sounds(params: Params) -> list[Part]:
+def inspect_sounds(params: Params) -> list[SoundPart]:
     """Every part of every sound of `data.audio`, ready or with what speaks against it, in the order of the ids.
 
     Sounds that were inspected before and have not changed since are not opened; a killed run goes on where it was.
@@ -106,12 +108,12 @@ def inspect_sounds(params: Params) -> list[Part]:
     with _kept(params) as journal:
         inspect = partial(inspect_sound, demands=inspection.demands(params))
         findings = inspection.inspect_files(readable.values(), inspect, journal, params, title="checking sounds")
-    parts: list[Part] = []
+    parts: list[SoundPart] = []
     first: dict[str, str] = {}
     for name, path in sounds.items():
         if name not in readable:
             unreadable = {"state": "corrupt", "reason": "its name is not UTF-8 text; rename it"}
-            parts.append(Part(_row(_as_text(name), _as_text(str(path)), unreadable)))
+            parts.append(SoundPart(_row(_as_text(name), _as_text(str(path)), unreadable)))
             continue
         found = findings[str(path)]
         if found["state"] == "ready":
@@ -123,15 +125,15 @@ def inspect_sounds(params: Params) -> list[Part]:
             first[found["sha256"]] = name
             parts += _parts(name, str(path), found)
         else:
-            parts.append(Part(_row(name, str(path), found)))
+            parts.append(SoundPart(_row(name, str(path), found)))
     return parts
 
 
-def set_aside(params: Params, lost: Mapping[str, tuple[str, str]]) -> None:
-    """Note that sounds (path -> state and reason) turned out unusable after they were inspected."""
+def set_aside(params: Params, lost: Mapping[str, Lost]) -> None:
+    """Note that sounds turned out unusable after they were inspected."""
     with _kept(params) as journal:
-        for path, (state, reason) in lost.items():
-            inspection.note(journal, params, path, state, reason)
+        for path, item in lost.items():
+            inspection.note(journal, params, path, item.state, item.reason)
 
 
 class HeldOut:
@@ -218,12 +220,12 @@ def _look(path: str, findings: dict[str, Any], *, demands: Demands) -> None:
         )
 
 
-def _parts(name: str, path: str, found: Mapping[str, Any]) -> list[Part]:
+def _parts(name: str, path: str, found: Mapping[str, Any]) -> list[SoundPart]:
     rows = []
     for part in found["parts"]:
         padding = "silence" if part["padded_s"] else None
         row = _row(f"{name}/{int(part['start_s']):06d}", path, {**found, **part, "padding": padding})
-        rows.append(Part(row, part["start_s"]))
+        rows.append(SoundPart(row, part["start_s"]))
     return rows
 
 

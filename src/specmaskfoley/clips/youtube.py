@@ -27,7 +27,8 @@ from tqdm import tqdm
 from specmaskfoley.clips.folder import write_note
 from specmaskfoley.clips.store import Store
 from specmaskfoley.clips.vggsound import CLIP_S, VggSoundClip, wanted
-from specmaskfoley.media.files import MediaError, probe
+from specmaskfoley.media.container import MediaError
+from specmaskfoley.media.probe import probe
 from specmaskfoley.settings import Fetch, Params
 from specmaskfoley.storage.tables import LISTED
 

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from specmaskfoley.encoders.features import Features
-from specmaskfoley.media.clips import read_views
-from specmaskfoley.media.files import mux, write_audio
+from specmaskfoley.media.frames import read_views
+from specmaskfoley.media.writing import mux, write_audio
 from specmaskfoley.sampling.generator import Generator
 from specmaskfoley.settings import Params
 from specmaskfoley.storage.files import write_json

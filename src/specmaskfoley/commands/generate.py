@@ -54,7 +54,7 @@ def generate_all(videos: Sequence[Path], out: Path, wishes: Wishes, source: Path
         raise ValueError(f"--cfg-scale {wishes.cfg_scale} is no number to go by")
     from specmaskfoley.clips.looking import check_media, checked, look_into
     from specmaskfoley.foley import Foley
-    from specmaskfoley.media.files import muxed_suffix
+    from specmaskfoley.media.writing import muxed_suffix
 
     foley = Foley.load(source)
     prepare = foley.params.prepare

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from specmaskfoley.device import autocast
 from specmaskfoley.encoders.trained import PROMPT, SEMANTIC, SYNC, Prompt, Semantic, Sync, load_encoder
-from specmaskfoley.media.clips import Sound, semantic_view, sync_view
+from specmaskfoley.media.clips import semantic_view, sync_view
+from specmaskfoley.media.sound import Sound
 from specmaskfoley.settings import Params
 
 

@@ -13,7 +13,8 @@ from pathlib import Path
 from statistics import median
 
 from specmaskfoley.clips.ledger import ready_hash
-from specmaskfoley.media.files import MediaError, SoundFacts, examine_sound
+from specmaskfoley.media.container import MediaError
+from specmaskfoley.media.sound import SoundFacts, examine_sound
 from specmaskfoley.processes.isolation import Lost
 
 SOUND_SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".aac")
@@ -82,7 +83,7 @@ class Agreement:
 
 
 def sound_facts(path: Path, until_s: float) -> tuple[float, int, float, bool] | Lost:
-    """`media.examine_sound` as plain numbers, or the state and reason of a file that cannot be read."""
+    """`sound.examine_sound` as plain numbers, or the state and reason of a file that cannot be read."""
     try:
         facts = examine_sound(path, until_s)
     except MediaError as error:

@@ -25,7 +25,7 @@ from specmaskfoley.judges.panel import Panel
 from specmaskfoley.lineage import kept_key
 from specmaskfoley.media import clips
 from specmaskfoley.media.clips import model_sound, stream_media
-from specmaskfoley.media.files import SoundFacts
+from specmaskfoley.media.sound import SoundFacts
 from specmaskfoley.processes.isolation import IsolatedPool, Lost
 from specmaskfoley.settings import MiniJudges, Params
 from specmaskfoley.storage.feature_cache import FeatureCache, content_key
@@ -167,7 +167,7 @@ class Judging:
         missing = self.panel.batch_size - len(array)
         return torch.from_numpy(np.concatenate([array, np.repeat(array[-1:], missing, axis=0)]) if missing else array)
 
-    def _stream(self, paths: Sequence[Path], title: str, **what: Any) -> Iterator[clips.Media]:
+    def _stream(self, paths: Sequence[Path], title: str, **what: Any) -> Iterator[clips.MediaBatch]:
         if paths:
             size = self.panel.batch_size
             yield from stream_media(paths, batch_size=size, workers=self._threads, title=title, **what)

@@ -1,5 +1,5 @@
-"""What is computed once of every clip and kept: video features, prompt embeddings, tokens.
+"""What is computed once of every clip and kept in shards: video features, prompt embeddings, tokens.
 
-`features.py` and `tokens.py` say what, `decoding.py` reads, `worker.py` does it unit by unit, `engines.py` spreads
-units over this machine or a cluster, `extract.py` puts it together.
+`features.py`, `tokens.py` and `sounds.py` say what; `decoding.py` reads files in other processes, `worker.py` feeds a
+network with them, `cluster.py` has many workers, and `extract.py` puts it together.
 """

@@ -1,4 +1,4 @@
-"""The face of everything that is extracted of a clip."""
+"""What every extractor of clips has in common."""
 
 from __future__ import annotations
 
@@ -8,15 +8,18 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 import torch
 
-from specmaskfoley.media.clips import Media, Sound, View
-from specmaskfoley.settings import Params
+from specmaskfoley.media.clips import MediaBatch
+from specmaskfoley.media.frames import View
+from specmaskfoley.media.sound import Sound
+from specmaskfoley.settings import Params, weights_of
+from specmaskfoley.storage.files import read_json
 
 
 class Extractor(Protocol):
-    """Arrays of batches of clips.
+    """Computes the arrays of a row from batches of clips.
 
-    `settings`, `inputs` and the code that it reaches are everything that decides them, besides the clip's bytes and, if
-    `reads_label`, its label; run.threads, the batch size and the device may change last bits and do not count.
+    A row depends on `settings`, `inputs`, the code that the extractor reaches, the clip's bytes and, if `reads_label`,
+    its label. run.threads, the batch size and the device may change its last bits and do not count.
     """
 
     stage: ClassVar[str]
@@ -26,7 +29,7 @@ class Extractor(Protocol):
 
     def __init__(self, params: Params, device: torch.device) -> None: ...
 
-    def encode(self, batch: Media, labels: Sequence[str]) -> dict[str, np.ndarray]:
+    def encode(self, batch: MediaBatch, labels: Sequence[str]) -> dict[str, np.ndarray]:
         """Column -> (n, ...) of n clips, read as `views` and `sounds` say."""
         ...
 
@@ -36,3 +39,9 @@ class Extractor(Protocol):
     def settings(params: Params) -> list[Any]: ...
     @staticmethod
     def inputs(params: Params) -> list[str]: ...
+
+
+def weight_sums(params: Params, *sections: Any) -> dict[str, str]:
+    """SHA-256 of each official weight file that these sections of the settings name."""
+    official = read_json(params.paths.weights)
+    return {name: official[name]["sha256"] for section in sections for name in weights_of(section)}

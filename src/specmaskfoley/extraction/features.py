@@ -10,9 +10,9 @@ import torch
 
 from specmaskfoley.device import half_dtype, pick_device
 from specmaskfoley.encoders import features
-from specmaskfoley.media.clips import Media
-from specmaskfoley.settings import Params, weights_of
-from specmaskfoley.storage.files import read_json
+from specmaskfoley.extraction.extractor import weight_sums
+from specmaskfoley.media.clips import MediaBatch
+from specmaskfoley.settings import Params
 
 
 class FeatureExtractor:
@@ -28,7 +28,7 @@ class FeatureExtractor:
         self.views = (self._features.sync_view, self._features.semantic_view)
         self.sounds = (self._features.prompt_sound,)
 
-    def encode(self, batch: Media, labels: Sequence[str]) -> dict[str, np.ndarray]:
+    def encode(self, batch: MediaBatch, labels: Sequence[str]) -> dict[str, np.ndarray]:
         sync, semantic = self._features.video(*(torch.from_numpy(batch.frames[view]) for view in self.views))
         arrays = {
             "sync": sync,
@@ -46,9 +46,8 @@ class FeatureExtractor:
     @staticmethod
     def settings(params: Params) -> list[Any]:
         encoders = (params.encoders.sync, params.encoders.semantic, params.encoders.prompt)
-        official = read_json(params.paths.weights)
         half = half_dtype(params.run.precision, pick_device(params.run.device))
-        sums = {name: official[name]["sha256"] for section in encoders for name in weights_of(section)}
+        sums = weight_sums(params, *encoders)
         return [params.audio, params.video, *encoders, sums, str(half or "float32")]
 
     @staticmethod

@@ -8,16 +8,18 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from specmaskfoley.clips.sounds import Part, inspect_sounds, set_aside
+from specmaskfoley.clips.sounds import SoundPart, inspect_sounds, set_aside
 from specmaskfoley.encoders import features
 from specmaskfoley.encoders.trained import PROMPT, encoder_file, load_encoder
-from specmaskfoley.extraction.engines import Lost
 from specmaskfoley.extraction.extract import make_shards
+from specmaskfoley.extraction.extractor import weight_sums
 from specmaskfoley.extraction.tokens import TokenExtractor
-from specmaskfoley.extraction.worker import Clip
-from specmaskfoley.media.clips import Media, Sound, View
-from specmaskfoley.settings import Params, weights_of
-from specmaskfoley.storage.files import read_json
+from specmaskfoley.extraction.worker import ClipRow
+from specmaskfoley.media.clips import MediaBatch
+from specmaskfoley.media.frames import View
+from specmaskfoley.media.sound import Sound
+from specmaskfoley.processes.isolation import Lost
+from specmaskfoley.settings import Params
 from specmaskfoley.storage.shards import row_key
 from specmaskfoley.storage.tables import LEDGER_SCHEMA, ShardWriter, summarise, write_table
 
@@ -37,7 +39,7 @@ class SoundExtractor:
         self._prompts = features.Prompts(load_encoder(PROMPT, params, device), device)
         self.sounds: tuple[Sound, ...] = tuple(dict.fromkeys((*self._tokens.sounds, self._prompts.prompt_sound)))
 
-    def encode(self, batch: Media, labels: Sequence[str]) -> dict[str, np.ndarray]:
+    def encode(self, batch: MediaBatch, labels: Sequence[str]) -> dict[str, np.ndarray]:
         waveform = torch.from_numpy(batch.waves[self._prompts.prompt_sound])
         return {
             **self._tokens.encode(batch, labels),
@@ -50,9 +52,8 @@ class SoundExtractor:
 
     @staticmethod
     def settings(params: Params) -> list[Any]:
-        prompt, official = params.encoders.prompt, read_json(params.paths.weights)
-        sums = {name: official[name]["sha256"] for name in weights_of(prompt)}
-        return [*TokenExtractor.settings(params), prompt, sums]
+        prompt = params.encoders.prompt
+        return [*TokenExtractor.settings(params), prompt, weight_sums(params, prompt)]
 
     @staticmethod
     def inputs(params: Params) -> list[str]:
@@ -75,7 +76,7 @@ def extract_sounds(params: Params) -> None:
         set_aside(params, lost)
 
 
-def _extract_usable(params: Params) -> Lost:
+def _extract_usable(params: Params) -> dict[str, Lost]:
     """Sounds that turn out unreadable; without any, ledger and shards are done."""
     parts = inspect_sounds(params)
     rows = [part.row for part in parts]
@@ -87,9 +88,9 @@ def _extract_usable(params: Params) -> Lost:
     return make_shards(params, SoundExtractor, {SPLIT: ready}, params.paths.audio)
 
 
-def _clip(part: Part) -> Clip:
+def _clip(part: SoundPart) -> ClipRow:
     row = part.row
-    return Clip(row["clip_id"], row_key(row["sha256"], repr(part.start_s)), row["path"], row["label"], part.start_s)
+    return ClipRow(row["clip_id"], row_key(row["sha256"], repr(part.start_s)), row["path"], row["label"], part.start_s)
 
 
 def _write_nothing(params: Params) -> None:

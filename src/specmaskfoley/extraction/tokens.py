@@ -10,7 +10,8 @@ import torch
 
 from specmaskfoley.codec import trained
 from specmaskfoley.media import mel
-from specmaskfoley.media.clips import Media, View, model_sound
+from specmaskfoley.media.clips import MediaBatch, model_sound
+from specmaskfoley.media.frames import View
 from specmaskfoley.settings import Params
 
 
@@ -26,7 +27,7 @@ class TokenExtractor:
         self._device, self.sounds = device, (model_sound(params),)
 
     @torch.inference_mode()
-    def encode(self, batch: Media, labels: Sequence[str]) -> dict[str, np.ndarray]:
+    def encode(self, batch: MediaBatch, labels: Sequence[str]) -> dict[str, np.ndarray]:
         waveform = torch.from_numpy(batch.waves[self.sounds[0]]).to(self._device)
         tokens = self._codec.encode(self._mel.normalize(self._mel(waveform))[:, None]).tokens
         return {"tokens": tokens.to(torch.int16).cpu().numpy()}

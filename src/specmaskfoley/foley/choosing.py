@@ -15,8 +15,8 @@ from scipy.special import softmax
 
 from specmaskfoley.evaluation.metrics.ib import ib_per_clip
 from specmaskfoley.judges.panel import Panel
-from specmaskfoley.media.clips import stream_views
-from specmaskfoley.media.files import resampled
+from specmaskfoley.media.frames import stream_views
+from specmaskfoley.media.sound import resample_part
 
 _MOST_WINDOWS = 8
 """Of a long video so many stretches are judged, evenly spread."""
@@ -57,5 +57,5 @@ def judge(
 def heard_by(waveform: np.ndarray, rate: int, to: int, start_s: float, count: int) -> np.ndarray:
     """`count` samples from a moment on at another rate, the mean of the channels."""
     channels = waveform.T if waveform.ndim == 2 else waveform[None]
-    parts = [resampled(channel, rate, to, round(start_s * to), count) for channel in channels]
+    parts = [resample_part(channel, rate, to, round(start_s * to), count) for channel in channels]
     return np.asarray(np.mean(parts, axis=0), np.float32)

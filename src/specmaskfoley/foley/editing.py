@@ -12,8 +12,8 @@ import numpy as np
 from scipy import signal
 
 from specmaskfoley.foley.rendering import FADE_S, crossfade, turn_down
-from specmaskfoley.media.files import resample, resampled, scratch_array
 from specmaskfoley.media.mel import mel_filters
+from specmaskfoley.media.sound import resample, resample_part, scratch_array
 from specmaskfoley.settings import Audio
 
 Span = tuple[float, float]
@@ -111,7 +111,7 @@ def replaced(
         result[first : first + _BLOCK][: len(base) - first] = base[first : first + _BLOCK]
     for begin, end in spans:
         first, last = round(begin * rate), min(round(end * rate), length)
-        made = resampled(new, new_rate, rate, first, last - first)
+        made = resample_part(new, new_rate, rate, first, last - first)
         turn_down(made)
         made = made if base.ndim == 1 else np.repeat(made[:, None], base.shape[1], axis=1)
         old, fade = result[first:last], min(round(FADE_S * rate), (last - first) // 2)
@@ -134,7 +134,7 @@ def extended(base: np.ndarray, rate: int, new: np.ndarray, new_rate: int, hz: fl
     margin = _TAPS // 2
     for first in range(0, len(base), _BLOCK):
         old = base[first : first + _BLOCK]
-        made = resampled(new, new_rate, out_rate, first - margin, len(old) + 2 * margin)
+        made = resample_part(new, new_rate, out_rate, first - margin, len(old) + 2 * margin)
         made = signal.oaconvolve(made, high, mode="valid").astype(np.float32)
         result[first : first + len(old)] = old + (made if base.ndim == 1 else made[:, None])
     turn_down(result)

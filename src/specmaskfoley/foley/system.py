@@ -27,8 +27,9 @@ from specmaskfoley.foley.takes import Take
 from specmaskfoley.foley.windows import plan_windows
 from specmaskfoley.judges.panel import Panel
 from specmaskfoley.judges.trained import load_panel
-from specmaskfoley.media.clips import stream_views
-from specmaskfoley.media.files import probe, read_track, scratch_array
+from specmaskfoley.media.frames import stream_views
+from specmaskfoley.media.probe import probe
+from specmaskfoley.media.sound import read_track, scratch_array
 from specmaskfoley.sampling.generator import Generator, clip_seed
 from specmaskfoley.settings import GuidanceMode, Params
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from specmaskfoley.media.files import mux, muxed_suffix, write_audio
+from specmaskfoley.media.writing import mux, muxed_suffix, write_audio
 from specmaskfoley.storage.files import write_json
 
 

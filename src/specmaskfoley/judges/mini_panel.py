@@ -14,8 +14,10 @@ from torch import Tensor
 from specmaskfoley.judges.mini import AudioEmbedder, AudioVideoEmbedder, OffsetClassifier, Tagger
 from specmaskfoley.judges.offsets import offset_grid
 from specmaskfoley.judges.panel import Heard, Panel, Seen, to_numpy
-from specmaskfoley.media.clips import Sound, View, model_sound, semantic_view, sync_view
+from specmaskfoley.media.clips import model_sound, semantic_view, sync_view
+from specmaskfoley.media.frames import View
 from specmaskfoley.media.mel import MelSpectrogram
+from specmaskfoley.media.sound import Sound
 from specmaskfoley.settings import MiniJudges, Params
 from specmaskfoley.storage.checkpoint import load_model, read_setting
 

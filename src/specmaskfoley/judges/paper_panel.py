@@ -20,7 +20,8 @@ from specmaskfoley.judges.imagebind import ImageBind
 from specmaskfoley.judges.panel import Heard, Panel, Seen, to_numpy
 from specmaskfoley.judges.passt import PaSST
 from specmaskfoley.judges.vggish import VGGish
-from specmaskfoley.media.clips import Sound, View
+from specmaskfoley.media.frames import View
+from specmaskfoley.media.sound import Sound
 from specmaskfoley.settings import Params
 from specmaskfoley.weights.loading import load_weights
 

@@ -1,55 +1,27 @@
-"""Media files as arrays: frames as an encoder or judge sees them, sound at the rate it is heard.
+"""Batches of media files: frames as the encoders and judges see them, sound as they hear it.
 
-Shape letters: n files, t frames, H, W frame height and width, N samples.
+Shape letters: n files, t frames, N samples.
 """
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from tqdm import tqdm
 
-from specmaskfoley.media import files as media
-from specmaskfoley.settings import FrameRule, Params
+from specmaskfoley.media.frames import View, read_views
+from specmaskfoley.media.sound import Sound, read_audio
+from specmaskfoley.settings import Params
 
 
 @dataclass(frozen=True)
-class View:
-    """How somebody sees a video: `frames` of them at `fps`, fitted to squares of `size` pixels.
-
-    `fit` is one of media.Fit's that give squares, or three_crops: the start, centre and end of the long side.
-    """
-
-    fps: float
-    frames: int
-    size: int
-    fit: Literal["stretch", "clip", "crop", "three_crops"]
-    rule: FrameRule
-
-
-@dataclass(frozen=True)
-class Sound:
-    """How somebody hears a file: mono, cut or padded with silence to `num_samples`."""
-
-    sample_rate: int
-    num_samples: int
-    resampling: media.Resampling = "kaiser"
-
-    @property
-    def duration_s(self) -> float:
-        return self.num_samples / self.sample_rate
-
-
-@dataclass(frozen=True)
-class Media:
+class MediaBatch:
     """A batch of files: which of them, frames by view, waveforms float32 (n, N) by sound.
 
     Frames are uint8 (n, t, size, size, 3), those of three crops (n, 3, t, size, size, 3).
@@ -87,7 +59,7 @@ def stream_media(
     batch_size: int,
     workers: int = 0,
     title: str = "reading clips",
-) -> Iterator[Media]:
+) -> Iterator[MediaBatch]:
     """Batches of files in their order, read ahead by threads (decoding releases the GIL).
 
     Args:
@@ -108,72 +80,27 @@ def stream_media(
             bar.update(count)
             frames = {view: np.stack([item[0][view] for item in done]) for view in done[0][0]}
             waves = {sound: np.stack([item[1][sound] for item in done]) for sound in done[0][1]}
-            yield Media(rows, frames, waves)
+            yield MediaBatch(rows, frames, waves)
 
 
 def read_media(
     paths: Sequence[str | Path], *, views: Sequence[View] = (), sounds: Sequence[Sound] = (), workers: int = 0
-) -> Media:
+) -> MediaBatch:
     """All files at once, in memory; see `stream_media`."""
     parts = list(stream_media(paths, views=views, sounds=sounds, batch_size=64, workers=workers))
-    return Media(
+    return MediaBatch(
         slice(0, len(paths)),
         {view: np.concatenate([part.frames[view] for part in parts]) for view in dict.fromkeys(views)},
         {sound: np.concatenate([part.waves[sound] for part in parts]) for sound in dict.fromkeys(sounds)},
     )
 
 
-def read_views(path: str | Path, views: Sequence[View], start_s: float = 0.0) -> dict[View, np.ndarray]:
-    """Frames of one file from `start_s` on, by view, from one decoding; shapes as in `Media`, without n."""
-    return next(stream_views(path, views, [start_s])) if views else {}
-
-
-def stream_views(
-    path: str | Path, views: Sequence[View], starts_s: Sequence[float]
-) -> Iterator[dict[View, np.ndarray]]:
-    """What `read_views` gives from each of ascending `starts_s` on; one decoding for all, in little memory."""
-    windows = (
-        [
-            media.View(
-                times=media.frame_times(view.fps, view.frames, rule=view.rule, start_s=start_s),
-                size=view.size,
-                fit="short_side" if view.fit == "three_crops" else view.fit,
-                rule=view.rule,
-            )
-            for view in views
-        ]
-        for start_s in starts_s
-    )
-    for arrays in media.stream_views(path, windows):
-        yield {
-            view: three_crops(frames, view.size) if view.fit == "three_crops" else frames
-            for view, frames in zip(views, arrays, strict=True)
-        }
-
-
-def three_crops(frames: np.ndarray, size: int) -> np.ndarray:
-    """Squares at the start, the centre and the end of the long side, as ImageBind sees a video.
-
-    Args:
-        frames: (t, H, W, 3), the short side `size`.
-
-    Returns:
-        (3, t, size, size, 3).
-    """
-    height, width = frames.shape[1:3]
-    spare = max(height, width) - size
-    starts = (0, math.ceil(spare / 2), spare)
-    if height > width:
-        return np.stack([frames[:, start : start + size] for start in starts])
-    return np.stack([frames[:, :, start : start + size] for start in starts])
-
-
 def read_clip(
     path: str | Path, views: tuple[View, ...], sounds: tuple[Sound, ...], start_s: float = 0.0
 ) -> tuple[dict[View, np.ndarray], dict[Sound, np.ndarray]]:
-    """Frames and waveforms of one file from `start_s` on; shapes as in `Media`, without n."""
+    """Frames and waveforms of one file from `start_s` on; shapes as in `MediaBatch`, without n."""
     waves = {
-        sound: media.read_audio(
+        sound: read_audio(
             path,
             sample_rate=sound.sample_rate,
             num_samples=sound.num_samples,

@@ -1,27 +1,29 @@
-"""One function over many items, each bounded in time and memory: an item that hangs or crashes costs no other one.
+"""One function over many items in worker processes: an item that hangs or crashes costs no other one.
 
-Decoders are C code that reads what strangers wrote. Each item is therefore a task of its own in a worker process that
-may be killed or die. Importing this imports neither torch nor a decoder.
+Decoders are C code that reads files of unknown origin. Each item is therefore a task of its own in a worker process
+that may be killed or die. Workers are spawned, not forked: a fork would copy the locks that threads of FFmpeg and Arrow
+hold, and the lock on the scratch directory. Importing this module imports neither torch nor a decoder.
 """
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import pickle
 import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import TimeoutError as FutureTimeout
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 from typing import Any, TypeVar
 
 from pebble import ProcessExpired, ProcessPool
 from tqdm import tqdm
-
-from specmaskfoley.processes.pool import _start_worker
 
 try:
     import resource
@@ -33,19 +35,47 @@ Result = TypeVar("Result")
 
 _TASKS_A_WORKER = 1000  # then a fresh process: what a decoder leaks must not count against later clips
 _STALL_S = 90.0  # beyond an item's own time: the start of a worker, and pebble's wait for a lock
+_HOUR_S = 3600.0
 _GB = 1 << 30
 
 
 @dataclass(frozen=True)
 class Lost:
-    """An item without a result; `state` is a ledger state: timeout, crashed, or what a function says itself."""
+    """An item without a result; `state` is a ledger state: timeout, crashed, or one that the function returns."""
 
     state: str
     reason: str
 
 
+def parallel_map(
+    function: Callable[[Item], Result], items: Sequence[Item], *, workers: int, title: str
+) -> list[Result]:
+    """Results in the order of the items, with a progress bar; for items that neither hang nor crash.
+
+    Args:
+        function: importable.
+        workers: processes; 0: one a core; 1: the items are done in this process.
+
+    Raises:
+        ValueError: a worker process was killed, twice on the same item, or needed more than an hour for it.
+    """
+    workers = min(workers or os.cpu_count() or 1, len(items))
+    if workers <= 1:
+        return [function(item) for item in tqdm(items, title, disable=None)]
+    results: list[Result] = []
+    with IsolatedPool(workers, timeout_s=_HOUR_S, memory_gb=math.inf) as pool:
+        for result in pool.map(function, items, title=title):
+            if isinstance(result, Lost):
+                raise ValueError(
+                    f"{title}: a worker process was killed, perhaps for lack of memory, or hung; try fewer with "
+                    f"run.workers (now {workers}). What is finished is kept."
+                )
+            results.append(result)
+    return results
+
+
 class IsolatedPool:
-    """Worker processes (spawned) for functions that may hang, crash or swallow all memory; to be used in a `with`.
+    """Worker processes for functions that may hang, crash or use up all memory; to be used in a `with`.
 
     Args:
         workers: processes; 0: one a core.
@@ -71,7 +101,7 @@ class IsolatedPool:
     ) -> Iterator[Result | Lost]:
         """Results in the order of the items, with a progress bar if there is a title.
 
-        `function` must be importable. What it raises comes out here, but for MemoryError.
+        `function` must be importable. Its exceptions are raised here, except MemoryError.
 
         Args:
             ahead: results and unfinished items at once, so that large results do not pile up; None: 8 a worker.
@@ -79,8 +109,8 @@ class IsolatedPool:
         Raises:
             ValueError: workers cannot be started at all.
         """
-        # As bytes: pebble's workers read a task while they keep all others from reading, and the function's imports
-        # may take seconds.
+        # As bytes: a worker of pebble that reads a task keeps all others from reading, and the function's imports may
+        # take seconds.
         packed = pickle.dumps(function)
         ahead = max(ahead or 8 * self._workers, self._workers)
         running: deque[tuple[Item, Any]] = deque()
@@ -88,7 +118,7 @@ class IsolatedPool:
         try:
             with tqdm(total=len(items), desc=title, disable=None if title else True) as bar:
                 while True:
-                    self._refill(running, todo, packed, ahead)
+                    running.extend((item, self._submit(packed, item)) for item in islice(todo, ahead - len(running)))
                     if not running:
                         return
                     result = self._result(running, packed)
@@ -96,16 +126,8 @@ class IsolatedPool:
                     bar.update()
                     yield result
         finally:
-            for _, future in running:  # left early: what still runs is ended
+            for _, future in running:  # the caller left early: end what still runs
                 future.cancel()
-
-    def _refill(self, running: deque[tuple[Item, Any]], todo: Iterator[Item], packed: bytes, ahead: int) -> None:
-        while len(running) < ahead:
-            try:
-                item = next(todo)
-            except StopIteration:
-                return
-            running.append((item, self._submit(packed, item)))
 
     def _result(self, running: deque[tuple[Item, Any]], packed: bytes) -> Any:
         """The result of the first item; it may be submitted again on the way."""
@@ -115,7 +137,7 @@ class IsolatedPool:
             try:
                 return future.result(timeout=2 * self._timeout_s + _STALL_S)
             except ProcessExpired as error:
-                # Once more: the system, short of memory, kills whom it likes, and so may a user.
+                # Try once more: a system that is short of memory may kill any process, and so may a user.
                 died += 1
                 if died > 1:
                     return Lost("crashed", f"reading it {_ending(error.exitcode)}")
@@ -154,6 +176,19 @@ class IsolatedPool:
             pool.join()
 
 
+def _start_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the parent, which ends its workers
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """Otherwise the workers of a killed stage would wait for work forever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
 def _call(packed: bytes, item: Any, memory_gb: float) -> Any:
     function = _unpacked(packed, memory_gb)
     try:
@@ -164,9 +199,10 @@ def _call(packed: bytes, item: Any, memory_gb: float) -> Any:
 
 @lru_cache(maxsize=1)
 def _unpacked(packed: bytes, memory_gb: float) -> Callable[[Any], Any]:
-    """The function, and from here on a bound on memory that what it imports does not count against."""
-    if resource is None:
-        function: Callable[[Any], Any] = pickle.loads(packed)
+    """The function; from here on memory is limited, and what importing the function took does not count."""
+    function: Callable[[Any], Any]
+    if resource is None or math.isinf(memory_gb):
+        function = pickle.loads(packed)
         return function
     # Not the whole address space: a library that is imported late maps gigabytes it never touches (torch: 3).
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
@@ -178,7 +214,7 @@ def _unpacked(packed: bytes, memory_gb: float) -> Callable[[Any], Any]:
 
 
 def _data_bytes() -> int:
-    """Bytes of memory of its own that this process has asked for; 0 where the system does not say."""
+    """Bytes of private memory that this process has asked for; 0 where the system does not say."""
     try:
         with open("/proc/self/statm", encoding="ascii") as stream:
             return int(stream.read().split()[5]) * os.sysconf("SC_PAGE_SIZE")

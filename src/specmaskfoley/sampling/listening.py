@@ -6,7 +6,7 @@ from specmaskfoley.backbone.network import Backbone
 from specmaskfoley.backbone.objective import TokenClips
 from specmaskfoley.codec.tokenizer import Tokenizer
 from specmaskfoley.control.network import ControlBranch
-from specmaskfoley.media.files import write_audio
+from specmaskfoley.media.writing import write_audio
 from specmaskfoley.report.pictures import spectrogram_pair
 from specmaskfoley.sampling.guidance import Condition
 from specmaskfoley.sampling.reference import sample_tokens

@@ -81,13 +81,28 @@ class Audio(Settings):
 
 
 Fit = Literal["stretch", "clip", "crop"]
+"""How a picture becomes a square.
+
+stretch: stretched while decoding (swscale bicubic); the cheapest, and no official extractor's own.
+clip: stretched, as MMAudio does for CLIP.
+crop: short side to the size, then the central square, as MMAudio does for Synchformer.
+All but stretch: torchvision's antialiased bicubic on the full-size uint8 picture.
+"""
+
 FrameRule = Literal["on_screen", "rate_filter", "timestamp"]
+"""Which frame belongs to a time.
+
+on_screen: what a player shows, the last frame presented at or before the time.
+rate_filter: the constant-rate filter of FFmpeg, with which MMAudio extracts training features and av-benchmark reads:
+  the last frame presented before the middle of an output frame's slot.
+timestamp: MMAudio's demo, the first frame presented at or after the time.
+"""
 
 
 class Video(Settings):
-    """Frame rates, square sizes and ways of fitting at which the encoders see a video.
+    """At which frame rates and sizes, and by which `Fit`, the encoders see a video.
 
-    `frame_rule` says which frame stands for a moment, `span` whether the frames cover the token grid (`tokens`) or
+    `frame_rule` says which frame belongs to a time, `span` whether the frames cover the token grid (`tokens`) or
     the whole `audio.duration_s` (`clip`), as upstream's features do.
     """
 

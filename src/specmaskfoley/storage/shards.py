@@ -14,10 +14,11 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import numpy as np
 
@@ -33,12 +34,15 @@ class Row:
     key: str
 
 
+AnyRow = TypeVar("AnyRow", bound=Row)
+
+
 def row_key(*parts: str) -> str:
     """32 hex digits that stand for everything a row is made from."""
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 
 
-class ShardPool:
+class ShardPool(Generic[AnyRow]):
     """The rows in `directory` and those still to make, for the rows wanted of each split.
 
     The units of a run that was killed are those of the run that goes on, so that both give the same bytes: a network
@@ -49,7 +53,9 @@ class ShardPool:
         wanted: split -> rows, in their order in the shards; no split may be empty.
     """
 
-    def __init__(self, directory: Path, wanted: dict[str, list[Row]], *, unit_rows: int, shard_rows: int) -> None:
+    def __init__(
+        self, directory: Path, wanted: Mapping[str, Sequence[AnyRow]], *, unit_rows: int, shard_rows: int
+    ) -> None:
         self._directory, self._wanted, self._shard_rows = directory, wanted, shard_rows
         todo = self._look()
         plan = _digest([str(unit_rows), *(row.key for row in todo)])
@@ -63,7 +69,7 @@ class ShardPool:
                 temporary.write_text(_digest([str(unit_rows), *(row.key for row in todo)]), encoding="utf-8")
         self.units = [todo[first : first + unit_rows] for first in range(0, len(todo), unit_rows)]
 
-    def _look(self) -> list[Row]:
+    def _look(self) -> list[AnyRow]:
         """Note where rows are; those that are nowhere."""
         self._places = {key: path for path in self._files("rows", "shard") for key in read_keys(path)}
         rows = {row.key: row for rows in self._wanted.values() for row in rows if row.key not in self._places}

@@ -23,7 +23,7 @@ import torch
 from specmaskfoley.clips.looking import check_media
 from specmaskfoley.foley import Foley, Saved, Take
 from specmaskfoley.foley.choosing import heard_by
-from specmaskfoley.media.files import MediaInfo
+from specmaskfoley.media.probe import MediaInfo
 from specmaskfoley.report.pictures import spectrogram_strip
 from specmaskfoley.settings import Prepare
 from specmaskfoley.web.desk import Desk, Job

@@ -9,8 +9,8 @@ from typing import Any
 
 from specmaskfoley.clips.world import render_clip
 from specmaskfoley.lineage import kept_key
-from specmaskfoley.media.files import write_video
-from specmaskfoley.processes.pool import parallel_map
+from specmaskfoley.media.writing import write_video
+from specmaskfoley.processes.isolation import parallel_map
 from specmaskfoley.settings import Params
 from specmaskfoley.storage.files import read_json, write_json
 from specmaskfoley.storage.scratch import scratch

@@ -1,10 +1,10 @@
-"""Where units are made: in this process, or by the actors of a Ray cluster that shares this file system."""
+"""Units made by the actors of a Ray cluster whose machines share this file system."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +12,16 @@ from tqdm import tqdm
 
 from specmaskfoley.extraction.extractor import Extractor
 from specmaskfoley.extraction.worker import Unit, Worker
+from specmaskfoley.processes.isolation import Lost
 from specmaskfoley.settings import Params
 
-Lost = dict[str, tuple[str, str]]
-"""Paths of clips that could not be read -> state and reason."""
 
+def make_on_ray(units: Sequence[Unit], params: Params, extractor: type[Extractor]) -> dict[str, Lost]:
+    """Use every GPU of the cluster, or groups of `run.workers` CPUs; if a machine is lost, another makes its unit.
 
-def local(units: Sequence[Unit], params: Params, kind: type[Extractor], clips: int) -> Lost:
-    """One device, fed by `run.workers` decoding processes."""
-    with Worker(params, kind) as worker:
-        return worker.make(units)
-
-
-def on_ray(units: Sequence[Unit], params: Params, kind: type[Extractor], clips: int) -> Lost:
-    """Every GPU of the cluster, or every `run.workers` of its CPUs; a unit whose machine is lost goes to another."""
+    Raises:
+        ValueError: Ray is not installed.
+    """
     try:
         import ray
         import ray.data
@@ -42,32 +38,34 @@ def on_ray(units: Sequence[Unit], params: Params, kind: type[Extractor], clips: 
     items = [{"number": number} for number in range(len(units))]
     made = ray.data.from_items(items, override_num_blocks=len(items)).map(
         _Actor,
-        fn_constructor_args=(params, kind, list(units), decoders, str(Path.cwd())),
+        fn_constructor_args=(params, extractor, list(units), decoders, str(Path.cwd())),
         compute=ray.data.ActorPoolStrategy(min_size=1, max_size=min(slots, len(units))),
         num_cpus=decoders,
         num_gpus=1 if gpus else 0,
     )
-    lost: Lost = {}
-    with tqdm(total=clips, desc=f"{kind.stage} on {slots} workers", disable=None) as bar:
-        for row in made.iter_rows():
-            lost |= {path: (state, reason) for path, (state, reason) in json.loads(row["lost"]).items()}
-            bar.update(len(units[row["number"]].clips))
+    lost: dict[str, Lost] = {}
+    clips = sum(len(unit.clips) for unit in units)
+    with tqdm(total=clips, desc=f"{extractor.stage} on {slots} workers", disable=None) as bar:
+        for result in made.iter_rows():
+            lost |= {path: Lost(state, reason) for path, state, reason in json.loads(result["lost"])}
+            bar.update(len(units[result["number"]].clips))
     return lost
 
 
 class _Actor:
     """A worker in a process of the cluster."""
 
-    def __init__(self, params: Params, kind: type[Extractor], units: Sequence[Unit], decoders: int, root: str) -> None:
+    def __init__(
+        self, params: Params, extractor: type[Extractor], units: Sequence[Unit], decoders: int, root: str
+    ) -> None:
         os.chdir(root)  # paths count from the project's directory, which the machines share
         self._units = units
-        self._worker = Worker(params, kind, decoders).__enter__()
+        self._worker = Worker(params, extractor, decoders).__enter__()
 
-    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        unit = self._units[row["number"]]
+    def __call__(self, item: dict[str, Any]) -> dict[str, Any]:
+        unit = self._units[item["number"]]
         lost = {} if unit.target.exists() else self._worker.make([unit], bar=False)
-        return {"number": row["number"], "lost": json.dumps(lost)}
-
-
-ENGINES: dict[str, Callable[[Sequence[Unit], Params, type[Extractor], int], Lost]] = {"local": local, "ray": on_ray}
-"""By run.engine."""
+        return {
+            "number": item["number"],
+            "lost": json.dumps([[path, clip.state, clip.reason] for path, clip in lost.items()]),
+        }

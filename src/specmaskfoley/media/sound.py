@@ -1,0 +1,385 @@
+"""Sound of media files: placed by its timestamps, at any rate, or as levels.
+
+Samples are float32 at a full scale of 1.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, Literal
+
+import av
+import numpy as np
+
+from specmaskfoley.media.container import (
+    MediaError,
+    PathLike,
+    Tally,
+    decoded,
+    first_audio,
+    open_media,
+    stream_start,
+    time_zero,
+)
+from specmaskfoley.media.probe import stream_ends
+
+_GAP_S = 0.02  # audio timestamps may jitter; only larger jumps are gaps
+_LEAD_S = 2.0  # decoded before a start that is sought: decoders of sound need a few packets (Opus: 80 ms) to settle
+_SAMPLES = {"u8": "u1", "s16": "i2", "s32": "i4", "s64": "i8", "flt": "f4", "dbl": "f8"}
+
+Resampling = Literal["kaiser", "hann"]
+"""The window of the sinc that sound is resampled with.
+
+kaiser: what MMAudio's training data went through (torchaudio's equivalent of "kaiser_best").
+hann: torchaudio's default, with which av-benchmark reads.
+"""
+
+_SINCS: dict[str, tuple[int, float]] = {"kaiser": (64, 0.9475937167399596), "hann": (6, 0.99)}  # lowpass width, rolloff
+_KAISER_BETA = 14.769656459379492
+
+BLOCK = 1 << 19
+"""Samples that are handled at once of sounds of any length."""
+
+
+# ---- for the networks ----
+
+
+@dataclass(frozen=True)
+class Sound:
+    """How an encoder or a judge hears a file: mono, cut or padded with silence to `num_samples`."""
+
+    sample_rate: int
+    num_samples: int
+    resampling: Resampling = "kaiser"
+
+    @property
+    def duration_s(self) -> float:
+        return self.num_samples / self.sample_rate
+
+
+def read_audio(
+    path: PathLike, *, sample_rate: int, num_samples: int, start_s: float = 0.0, resampling: Resampling = "kaiser"
+) -> np.ndarray:
+    """The sound from `start_s` on: float32 (num_samples,), the mean of all channels.
+
+    Sound is placed by its timestamps; silence before it starts, in its gaps and after it ends. A late start is sought,
+    so that a part of a long file costs about as much as a short file.
+
+    Raises:
+        MediaError: with state "missing", "corrupt" or "no_audio".
+    """
+    if sample_rate < 1 or num_samples < 0:
+        raise ValueError(f"sample_rate={sample_rate} and num_samples={num_samples} must be positive")
+    with open_media(path) as container:
+        stream, rate = _sound_stream(container)
+        first = round(start_s * rate)
+
+        def read(begin: int, end: int) -> np.ndarray:
+            return _read_samples(container, stream, first + begin, end - begin)
+
+        return _resampled(read, rate, sample_rate, 0, num_samples, resampling)
+
+
+# ---- levels ----
+
+
+class _Level:
+    """The peak of finite samples (0 without any), and whether all are finite."""
+
+    def __init__(self) -> None:
+        self.peak, self.finite = 0.0, True
+
+    def add(self, samples: np.ndarray) -> None:
+        good = np.isfinite(samples)
+        self.finite = self.finite and bool(good.all())
+        self.peak = max(self.peak, float(np.abs(samples[good]).max(initial=0.0)))
+
+
+@dataclass(frozen=True)
+class SoundFacts:
+    """What a sound track is; `duration_s` is where it ends, from time zero; `peak` is that of finite samples."""
+
+    duration_s: float
+    sample_rate: int
+    peak: float
+    finite: bool
+
+
+def examine_sound(path: PathLike, until_s: float) -> SoundFacts:
+    """Decode the sound from 0 s to `until_s` (mean of all channels); a longer sound counts as `until_s` long.
+
+    Raises:
+        MediaError: with state "missing", "corrupt" (also if most of the sound cannot be decoded) or "no_audio".
+    """
+    with open_media(path) as container:
+        stream, rate = _sound_stream(container)
+        tally = Tally(time_zero(container), until_s)
+        last = round(until_s * rate)
+        end, level, found = 0, _Level(), False
+        for position, samples in _mono_from_zero(container, stream, tally):
+            found = True
+            level.add(samples[: max(0, last - position)])
+            end = max(end, min(position + len(samples), last))
+            if position >= last:
+                break
+    _check_any(found)
+    tally.check("packets of the sound")
+    return SoundFacts(end / rate, rate, level.peak, level.finite)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SoundWindow:
+    """The `number`-th stretch of a sound track; its peak is that of finite samples."""
+
+    number: int
+    peak: float
+    finite: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrackFacts:
+    """What a whole sound track is, in seconds from time zero.
+
+    `windows` are those stretches of equal length, one after the other from 0 s on, that hold any sample.
+    """
+
+    start_s: float
+    end_s: float
+    sample_rate: int
+    channels: int
+    windows: tuple[SoundWindow, ...]
+
+
+def examine_track(path: PathLike, window_s: float) -> TrackFacts:
+    """Decode the whole sound track (mean of all channels), in windows of `window_s`; a picture is not looked at.
+
+    Raises:
+        MediaError: with state "missing", "corrupt" (also if most of the sound cannot be decoded) or "no_audio".
+    """
+    with open_media(path) as container:
+        stream, rate = _sound_stream(container)
+        length = round(window_s * rate)
+        zero = time_zero(container)
+        tally = Tally(zero, math.inf)
+        levels: dict[int, _Level] = {}
+        end = 0
+        for position, samples in _mono_from_zero(container, stream, tally):
+            while len(samples):
+                number = position // length
+                part = samples[: (number + 1) * length - position]
+                levels.setdefault(number, _Level()).add(part)
+                samples, position = samples[len(part) :], position + len(part)
+                end = max(end, position)
+        _check_any(bool(levels))
+        tally.check("packets of the sound")
+        stream_ends(container, zero)  # refuses a file that is cut off
+        return TrackFacts(
+            start_s=stream_start(stream, zero),
+            end_s=end / rate,
+            sample_rate=rate,
+            channels=stream.codec_context.channels,
+            windows=tuple(
+                SoundWindow(number=number, peak=level.peak, finite=level.finite)
+                for number, level in sorted(levels.items())
+            ),
+        )
+
+
+# ---- sounds of any length ----
+
+
+@dataclass(frozen=True)
+class Track:
+    """A whole sound track: `waveform` (samples, channels) float32 from time zero on, in a scratch file.
+
+    `subtype` is what it is written as without loss: 16 bits where it has no more, else 24.
+    """
+
+    waveform: np.ndarray
+    sample_rate: int
+    subtype: Literal["PCM_16", "PCM_24"]
+
+
+def read_track(path: PathLike) -> Track:
+    """Read the sound of a file, all channels at its own rate; silence before it starts and in its gaps.
+
+    Raises:
+        MediaError: with state "missing", "corrupt" or "no_audio".
+    """
+    with open_media(path) as container, tempfile.TemporaryFile() as file:
+        stream, rate = _sound_stream(container)
+        channels = end = 0
+        for position, frame in _placed_frames(container, stream):
+            planes = _planes(frame)[:, max(0, -position) :]
+            if channels and len(planes) != channels:
+                raise MediaError("corrupt", f"the sound changes from {channels} to {len(planes)} channels")
+            channels = len(planes)
+            file.seek(max(0, position) * channels * 4)
+            file.write(np.ascontiguousarray(planes.T).tobytes())
+            end = max(end, max(0, position) + planes.shape[1])
+            small = frame.format.packed.name in ("u8", "s16")
+        _check_any(end > 0)
+        file.flush()
+        waveform = np.memmap(file, np.float32, "r+", shape=(end, channels))
+    return Track(waveform, rate, "PCM_16" if small else "PCM_24")
+
+
+def scratch_array(*shape: int) -> np.ndarray:
+    """Zeros, float32, in a file without a name: what is as long as a video need not fit into memory."""
+    shape = (max(1, shape[0]), *shape[1:])
+    with tempfile.TemporaryFile() as file:
+        file.truncate(4 * math.prod(shape))
+        return np.memmap(file, np.float32, "r+", shape=shape)
+
+
+def resample(waveform: np.ndarray, rate: int, to: int) -> np.ndarray:
+    """A waveform (samples,) or (samples, channels) at another rate, in a scratch file; see `resample_part`."""
+    if rate == to:
+        return waveform
+    columns = waveform if waveform.ndim == 2 else waveform[:, None]
+    result = scratch_array(math.ceil(len(waveform) * to / rate), *waveform.shape[1:])
+    target = result if result.ndim == 2 else result[:, None]
+    for first in range(0, len(target), BLOCK):
+        count = min(BLOCK, len(target) - first)
+        for channel in range(columns.shape[1]):
+            target[first : first + count, channel] = resample_part(columns[:, channel], rate, to, first, count)
+    return result
+
+
+def resample_part(waveform: np.ndarray, rate: int, to: int, first: int, count: int) -> np.ndarray:
+    """Samples `first` to `first + count` of a waveform (samples,) at the rate `to`; silence where it has none.
+
+    Equal to the same part of the whole resampled waveform; only what is needed of it is read.
+    """
+
+    def read(begin: int, end: int) -> np.ndarray:
+        part = np.zeros(end - begin, np.float32)
+        low, high = max(begin, 0), min(end, len(waveform))
+        if high > low:
+            part[low - begin : high - begin] = waveform[low:high]
+        return part
+
+    return _resampled(read, rate, to, first, count, "kaiser")
+
+
+def _resampled(
+    read: Callable[[int, int], np.ndarray], rate: int, to: int, first: int, count: int, resampling: Resampling
+) -> np.ndarray:
+    """Samples `first` to `first + count` at the rate `to`; `read` gives samples from one number up to another."""
+    common = math.gcd(rate, to)
+    up, down = to // common, rate // common
+    # Some more is read on both sides, so that the filter does not fade at the cut. The read starts a whole number of
+    # filter periods from sample 0: `periods * down` samples in are exactly `periods * up` samples out.
+    width, rolloff = _SINCS[resampling]
+    reach = 0 if up == down else math.ceil(width / rolloff * max(1.0, down / up)) + 1
+    periods = first // up - -(-reach // down)
+    wave = read(periods * down, math.ceil((first + count) * down / up) + reach)
+    if up != down:
+        wave = _filtered(wave, up, down, resampling)
+    return np.ascontiguousarray(wave[first - periods * up :][:count])
+
+
+def _filtered(wave: np.ndarray, up: int, down: int, resampling: Resampling) -> np.ndarray:
+    """torchaudio's sinc_interp_kaiser and sinc_interp_hann (equal to 2e-5), without importing torch in every worker."""
+    from scipy.signal import resample_poly
+
+    # t: time in zero crossings of the sinc, on the grid of both rates together
+    width, rolloff = _SINCS[resampling]
+    cutoff = min(up, down) * rolloff
+    half = math.floor(width * up * down / cutoff)
+    t = np.arange(-half, half + 1) * (cutoff / (up * down))
+    if resampling == "kaiser":
+        window = np.i0(_KAISER_BETA * np.sqrt(np.maximum(0, 1 - (t / width) ** 2))) / np.i0(_KAISER_BETA)
+    else:
+        window = np.cos(t * (math.pi / (2 * width))) ** 2
+    taps = np.sinc(t) * window * (cutoff / (up * down))
+    resampled = resample_poly(wave, up, down, window=taps.astype(np.float32))
+    return np.asarray(resampled, np.float32)
+
+
+# ---- decoding ----
+
+
+def _sound_stream(container: Any) -> tuple[Any, int]:
+    """The first sound track and its rate."""
+    stream = first_audio(container)
+    if stream is None:
+        raise MediaError("no_audio", "the file has no sound track")
+    rate = int(stream.codec_context.sample_rate or 0)
+    if rate < 1:
+        raise MediaError("corrupt", "the sound track has no sample rate")
+    return stream, rate
+
+
+def _check_any(found: bool) -> None:
+    if not found:
+        raise MediaError("corrupt", "no sound of the sound track can be decoded")
+
+
+def _read_samples(container: Any, stream: Any, begin: int, count: int) -> np.ndarray:
+    """Samples (count,) of the stream from the `begin`-th after time zero on."""
+    wave = np.zeros(count, np.float32)
+    lead = begin / stream.codec_context.sample_rate - _LEAD_S
+    if lead > 0:
+        container.seek(int((Fraction(lead) + time_zero(container)) / stream.time_base), stream=stream)
+    found = False
+    for number, frame in _placed_frames(container, stream):
+        found = True
+        position, samples = number - begin, _mono(frame)
+        if position >= len(wave):
+            break
+        first, last = max(position, 0), min(position + len(samples), len(wave))
+        if last > first:
+            wave[first:last] = samples[first - position : last - position]
+    _check_any(found)
+    return wave
+
+
+def _mono_from_zero(container: Any, stream: Any, tally: Tally) -> Iterator[tuple[int, np.ndarray]]:
+    """Samples (n,) of the stream from time zero on, by frames, and the number of the first."""
+    for position, frame in _placed_frames(container, stream, tally):
+        yield max(0, position), _mono(frame)[max(0, -position) :]
+
+
+def _placed_frames(container: Any, stream: Any, tally: Tally | None = None) -> Iterator[tuple[int, av.AudioFrame]]:
+    """Frames of the stream, and which sample after time zero each starts with."""
+    rate = stream.codec_context.sample_rate
+    zero = time_zero(container)
+    position: int | None = None
+    for frame in decoded(container, stream, tally):
+        if frame.sample_rate != rate:
+            raise MediaError("corrupt", f"the sample rate changes from {rate} to {frame.sample_rate}")
+        if frame.pts is not None:
+            stamped = round((frame.pts * frame.time_base - zero) * rate)
+            if position is None or abs(stamped - position) > _GAP_S * rate:
+                position = stamped
+        position = position or 0
+        yield position, frame
+        position += frame.samples
+
+
+def _mono(frame: Any) -> np.ndarray:
+    """(n,): the mean of the channels."""
+    planes = _planes(frame)
+    mono: np.ndarray = planes.mean(axis=0, dtype=np.float32) if len(planes) > 1 else planes[0]
+    return mono
+
+
+def _planes(frame: Any) -> np.ndarray:
+    """(channels, n) float32."""
+    # Not to_ndarray: with 8 planes or more PyAV takes what lies behind them in memory for planes too.
+    channels, dtype = frame.layout.nb_channels, _SAMPLES[frame.format.packed.name]
+    if frame.format.is_planar:
+        data = np.stack([np.frombuffer(plane, dtype, frame.samples) for plane in frame.planes[:channels]])
+    else:
+        data = np.frombuffer(frame.planes[0], dtype, frame.samples * channels).reshape(-1, channels).T
+    if data.dtype == np.uint8:
+        data = (data.astype(np.float32) - 128) / 128
+    elif data.dtype.kind == "i":
+        data = data.astype(np.float32) / float(-int(np.iinfo(data.dtype).min))
+    planes: np.ndarray = data.astype(np.float32)
+    return planes
