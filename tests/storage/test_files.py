@@ -1,8 +1,9 @@
+import hashlib
 import os
 
 import pytest
 
-from specmaskfoley.storage.files import atomic_path, read_json, write_json
+from specmaskfoley.storage.files import atomic_path, read_json, sha256, sha256_text, show_size, write_json
 
 
 def test_an_error_leaves_the_old_file_and_no_temporary_one(tmp_path):
@@ -49,3 +50,13 @@ def test_broken_json_names_the_file(tmp_path):
         read_json(tmp_path / "m.json")
     with pytest.raises(ValueError, match="no such file"):
         read_json(tmp_path / "absent.json")
+
+
+def test_sha256_is_that_of_the_content(tmp_path):
+    (tmp_path / "a").write_bytes("é".encode())
+    assert sha256(tmp_path / "a") == sha256_text("é") == hashlib.sha256("é".encode()).hexdigest()
+
+
+def test_sizes_for_people():
+    shown = [show_size(size) for size in (0, 1023, 1024, 1_500_000, 950_009_856, 5 * 1024**3)]
+    assert shown == ["0 B", "1023 B", "1.0 KiB", "1.4 MiB", "906.0 MiB", "5.00 GiB"]

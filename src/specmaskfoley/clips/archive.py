@@ -25,8 +25,8 @@ from requests.adapters import HTTPAdapter
 from tqdm import tqdm
 from urllib3.util import Retry
 
+from specmaskfoley.clips.fetched import FetchedClips
 from specmaskfoley.clips.folder import write_note
-from specmaskfoley.clips.store import Store
 from specmaskfoley.clips.vggsound import wanted
 from specmaskfoley.settings import Params
 from specmaskfoley.storage.files import read_json, write_json
@@ -74,7 +74,7 @@ def list_clips(params: Params) -> list[dict[str, Any]]:
         OSError: a download does not go on; the next run does.
     """
     fetch = params.fetch
-    with Store(Path(fetch.folder), source="archive", again=fetch.again) as store:
+    with FetchedClips(Path(fetch.folder), source="archive", again=fetch.again) as store:
         archive = _Archive(params, store)
         universe = None
         if fetch.parts is not None:
@@ -95,7 +95,7 @@ def list_clips(params: Params) -> list[dict[str, Any]]:
 class _Archive:
     """The parts that are to be read."""
 
-    def __init__(self, params: Params, store: Store) -> None:
+    def __init__(self, params: Params, store: FetchedClips) -> None:
         fetch = params.fetch
         self._address, self._store, self._folder = fetch.archive.rstrip("/"), store, store.folder
         self._transfer = Transfer(proxy=fetch.proxy, retries=fetch.retries, timeout_s=fetch.timeout_s)

@@ -24,8 +24,8 @@ from typing import Any
 
 from tqdm import tqdm
 
+from specmaskfoley.clips.fetched import FetchedClips
 from specmaskfoley.clips.folder import write_note
-from specmaskfoley.clips.store import Store
 from specmaskfoley.clips.vggsound import CLIP_S, VggSoundClip, wanted
 from specmaskfoley.media.files import MediaError, probe
 from specmaskfoley.settings import Fetch, Params
@@ -89,7 +89,7 @@ def list_clips(params: Params) -> list[dict[str, Any]]:
     """
     fetch = params.fetch
     items = wanted(params)
-    with Store(Path(fetch.folder), source="youtube", access=_access(fetch), again=fetch.again) as store:
+    with FetchedClips(Path(fetch.folder), source="youtube", access=_access(fetch), again=fetch.again) as store:
         open_clips = store.to_fetch([item.clip for item in items if item.state == LISTED])
         if open_clips:
             with _scratch(store.folder) as scratch:
@@ -144,7 +144,7 @@ class _Gate:
 class _Fetching:
     """One run over the clips that are open, by `fetch.workers` threads."""
 
-    def __init__(self, settings: Fetch, store: Store, scratch: Path) -> None:
+    def __init__(self, settings: Fetch, store: FetchedClips, scratch: Path) -> None:
         try:
             import imageio_ffmpeg
             import yt_dlp
