@@ -58,5 +58,5 @@ def test_sha256_is_that_of_the_content(tmp_path):
 
 
 def test_sizes_for_people():
-    shown = [show_size(size) for size in (0, 1023, 1024, 1_500_000, 950_009_856, 5 * 1024**3)]
-    assert shown == ["0 B", "1023 B", "1.0 KiB", "1.4 MiB", "906.0 MiB", "5.00 GiB"]
+    shown = [show_size(size) for size in (0, 999, 1000, 1_540_000, 950_009_856, 5e9, 2e12, None)]
+    assert shown == ["0 B", "999 B", "1.0 kB", "1.5 MB", "950.0 MB", "5.0 GB", "2000.0 GB", "unstated"]

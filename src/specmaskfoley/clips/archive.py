@@ -29,10 +29,9 @@ from specmaskfoley.clips.fetched import FetchedClips
 from specmaskfoley.clips.folder import write_note
 from specmaskfoley.clips.vggsound import wanted
 from specmaskfoley.settings import Params
-from specmaskfoley.storage.files import read_json, write_json
+from specmaskfoley.storage.files import read_json, show_size, write_json
 from specmaskfoley.storage.tables import LISTED
 from specmaskfoley.weights.download import Transfer, discard, download, version_path
-from specmaskfoley.weights.records import show_size
 
 _MEMBER = re.compile(r"(?:.*/)?([A-Za-z0-9_-]{11}_[0-9]{6})\.mp4")
 _PART = re.compile(r".*\.(?:tar|tar\.gz|tgz)")

@@ -7,7 +7,6 @@ then `data.lists` says which clips are wanted, and `data.pattern` how their file
 
 from __future__ import annotations
 
-import hashlib
 import re
 import unicodedata
 from collections import Counter
@@ -17,7 +16,7 @@ from typing import Any
 
 from specmaskfoley.clips.vggsound import Wanted, draw, list_row, wanted
 from specmaskfoley.settings import Params
-from specmaskfoley.storage.files import atomic_path
+from specmaskfoley.storage.files import atomic_path, sha256_text
 from specmaskfoley.storage.tables import LISTED, SPLITS
 
 SUFFIXES = frozenset(
@@ -263,7 +262,7 @@ def _clip_id(relative: str) -> str:
 
 def _hash(row: dict[str, Any]) -> float:
     """A number in [0, 1) that only the clip_id decides."""
-    return int.from_bytes(hashlib.sha256(str(row["clip_id"]).encode()).digest()[:6], "big") / 2**48
+    return int(sha256_text(str(row["clip_id"]))[:12], 16) / 2**48
 
 
 def write_note(clips: Path) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from specmaskfoley.settings import Params
+from specmaskfoley.storage.files import sha256_text
 from specmaskfoley.storage.tables import LISTED, SPLITS
 from specmaskfoley.weights.download import Transfer, discard, download
 
@@ -131,7 +132,7 @@ def draw(items: Sequence[Item], limit: int | None, seed: int, key: Callable[[Ite
         return list(items)
 
     def lot(number: int) -> str:
-        return hashlib.sha256(f"{seed}\0{key(items[number])[0]}".encode()).hexdigest()
+        return sha256_text(f"{seed}\0{key(items[number])[0]}")
 
     by_label: dict[str, list[int]] = {}
     for number in sorted(range(len(items)), key=lot):

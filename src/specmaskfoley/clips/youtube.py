@@ -6,7 +6,6 @@ same stream gives the same file. What cannot be had is told apart: see `judge`.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import random
 import re
@@ -29,6 +28,7 @@ from specmaskfoley.clips.folder import write_note
 from specmaskfoley.clips.vggsound import CLIP_S, VggSoundClip, wanted
 from specmaskfoley.media.files import MediaError, probe
 from specmaskfoley.settings import Fetch, Params
+from specmaskfoley.storage.files import sha256_text
 from specmaskfoley.storage.tables import LISTED
 
 THROTTLED, PASSING = "throttled", "passing"
@@ -362,7 +362,7 @@ def _access(fetch: Fetch) -> str:
             content = Path(fetch.cookies).read_bytes()
         except OSError as error:
             raise ValueError(f"fetch.cookies={fetch.cookies!r} cannot be read: {error.strerror}") from None
-    return hashlib.sha256((fetch.proxy or "").encode() + b"\0" + content).hexdigest()[:16]
+    return sha256_text((fetch.proxy or "").encode() + b"\0" + content)[:16]
 
 
 @contextmanager

@@ -60,18 +60,20 @@ def sha256(path: str | os.PathLike[str]) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def sha256_text(text: str) -> str:
+def sha256_text(text: str | bytes) -> str:
     """64 hex digits that stand for a text."""
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(text.encode() if isinstance(text, str) else text).hexdigest()
 
 
-def show_size(size: float) -> str:
-    """Bytes for people: 906.0 MiB."""
-    for unit in ("B", "KiB", "MiB"):
-        if size < 1024:
+def show_size(size: float | None) -> str:
+    """Bytes for people: 950.0 MB."""
+    if size is None:
+        return "unstated"
+    for unit in ("B", "kB", "MB"):
+        if size < 1000:
             return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1024
-    return f"{size:.2f} GiB"
+        size /= 1000
+    return f"{size:.1f} GB"
 
 
 def _check_finite(value: Any, key: str, path: Path) -> None:

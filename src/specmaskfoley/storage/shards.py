@@ -11,7 +11,6 @@ Every row says what it was made from (its key), so that files never go stale: th
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 from collections.abc import Sequence
@@ -21,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from specmaskfoley.storage.files import atomic_path
+from specmaskfoley.storage.files import atomic_path, sha256_text
 from specmaskfoley.storage.tables import read_keys, read_shard, shard_path, write_shard
 
 
@@ -35,7 +34,7 @@ class Row:
 
 def row_key(*parts: str) -> str:
     """32 hex digits that stand for everything a row is made from."""
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
+    return sha256_text("\0".join(parts))[:32]
 
 
 class ShardPool:
@@ -127,4 +126,4 @@ def _link(source: Path, target: Path) -> None:
 
 
 def _digest(lines: Sequence[str]) -> str:
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:24]
+    return sha256_text("\n".join(lines))[:24]

@@ -20,8 +20,8 @@ from urllib.parse import urlsplit
 import requests
 from tqdm import tqdm
 
-from specmaskfoley.storage.files import write_json
-from specmaskfoley.weights.records import WrongFileError, show_size
+from specmaskfoley.storage.files import show_size, write_json
+from specmaskfoley.weights.records import WrongFileError
 
 _CHUNK = 1 << 16
 _LONGEST_WAIT_S = 60.0

@@ -122,15 +122,6 @@ def state_of(path: Path, entry: WeightFile) -> State:
     return "verified"
 
 
-def show_size(size: float) -> str:
-    """Bytes for people: 906.0 MiB."""
-    for unit in ("B", "KiB", "MiB"):
-        if size < 1024:
-            return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1024
-    return f"{size:.2f} GiB"
-
-
 def _check_size(path: Path, entry: WeightFile) -> None:
     found = path.stat().st_size
     if entry.size not in (None, found):
