@@ -10,13 +10,15 @@ import hashlib
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from specmaskfoley.settings import Params
+from specmaskfoley.settings import Fetch, Params
 from specmaskfoley.storage.files import sha256_text
 from specmaskfoley.storage.tables import LISTED, SPLITS
-from specmaskfoley.weights.download import Transfer, discard, download
+from specmaskfoley.weights.download import Transfer, download_checked
+from specmaskfoley.weights.records import WrongFileError
 
 CLIP_S = 10
 """Seconds of every clip of VGGSound."""
@@ -98,7 +100,7 @@ def load_lists(params: Params) -> dict[str, list[VggSoundClip]]:
         ValueError: a list is absent, or a line of it is wrong.
     """
     named = params.data.lists or ""
-    folder = _fetch_lists(params) if named == "mmaudio" else Path(named)
+    folder = _fetch_lists(params.fetch) if named == "mmaudio" else Path(named)
     lists = {}
     for split in SPLITS:
         path = folder / f"{split}.tsv"
@@ -207,22 +209,26 @@ def blob_id(content: bytes) -> str:
     return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
 
 
-def _fetch_lists(params: Params) -> Path:
-    fetch = params.fetch
+def transfer_of(fetch: Fetch) -> Transfer:
+    """How params.yaml says to download clips and their lists."""
+    return Transfer(proxy=fetch.proxy, retries=fetch.retries, timeout_s=fetch.timeout_s)
+
+
+def _fetch_lists(fetch: Fetch) -> Path:
     folder = Path(fetch.folder) / "lists" / COMMIT[:7]
     folder.mkdir(parents=True, exist_ok=True)
-    transfer = Transfer(proxy=fetch.proxy, retries=fetch.retries, timeout_s=fetch.timeout_s)
     for split in SPLITS:
-        path = folder / f"{split}.tsv"
+        path, url = folder / f"{split}.tsv", LISTS_URL.format(commit=COMMIT, split=split)
         if path.exists() and blob_id(path.read_bytes()) == BLOBS[split]:
             continue
-        url, part = LISTS_URL.format(commit=COMMIT, split=split), path.with_suffix(".part")
-        download(url, part, transfer, title=f"list of {split}")
-        if (found := blob_id(part.read_bytes())) != BLOBS[split]:
-            discard(part)
-            raise ValueError(
-                f"{url}: expected the content with git hash {BLOBS[split]}, found {found}; is a proxy in between?"
-            )
-        part.rename(path)
-        discard(part)
+        check = partial(_check_list, url=url, expected=BLOBS[split])
+        try:
+            download_checked(url, path, transfer_of(fetch), check, title=f"list of {split}")
+        except WrongFileError as error:
+            raise ValueError(f"{error}; is a proxy in between?") from None
     return folder
+
+
+def _check_list(path: Path, *, url: str, expected: str) -> None:
+    if (found := blob_id(path.read_bytes())) != expected:
+        raise WrongFileError(f"{url}: expected the content with git hash {expected}, found {found}")
