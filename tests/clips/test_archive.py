@@ -23,7 +23,7 @@ from helpers import ROOT
 from helpers.web_server import Answer, Web
 
 from specmaskfoley.clips import archive
-from specmaskfoley.clips.archive import list_clips
+from specmaskfoley.clips.listing import list_clips
 from specmaskfoley.settings import Params
 from specmaskfoley.storage.tables import CLIP_LIST_SCHEMA, LISTED, write_table
 

@@ -12,7 +12,8 @@ from helpers import ROOT
 from helpers.video_server import FPS, KINDS, VideoServer, kind_of, make_ids, write_lists
 
 from specmaskfoley.clips import youtube
-from specmaskfoley.clips.youtube import PASSING, THROTTLED, judge, list_clips
+from specmaskfoley.clips.listing import list_clips
+from specmaskfoley.clips.youtube import PASSING, THROTTLED, judge
 from specmaskfoley.media.clips import View, read_views
 from specmaskfoley.media.files import probe, read_audio
 from specmaskfoley.settings import Params

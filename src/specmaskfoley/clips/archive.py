@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import gzip
 import re
-import shutil
 import tarfile
 import zlib
-from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -26,7 +24,6 @@ from tqdm import tqdm
 from urllib3.util import Retry
 
 from specmaskfoley.clips.fetched import FetchedClips
-from specmaskfoley.clips.folder import write_note
 from specmaskfoley.clips.vggsound import transfer_of, wanted
 from specmaskfoley.settings import Params
 from specmaskfoley.storage.files import read_json, show_size, write_json
@@ -82,12 +79,12 @@ def list_clips(params: Params) -> list[dict[str, Any]]:
             universe = {clip_id for part in archive.parts for clip_id in archive.members(part)}
         items = wanted(params, universe)
         open_ids = {clip.clip_id for clip in store.to_fetch(item.clip for item in items if item.state == LISTED)}
-        archive.extract(open_ids)
+        with store.unfinished() as scratch:
+            archive.extract(open_ids, scratch)
         reason = archive.why_missing() if open_ids else ""
         for clip_id in sorted(open_ids):
             store.conclude(clip_id, "missing", reason)
         rows = store.rows(items)
-    write_note(Path(params.paths.clips))
     return rows
 
 
@@ -99,7 +96,6 @@ class _Archive:
         self._address, self._store, self._folder = fetch.archive.rstrip("/"), store, store.folder
         self._transfer = transfer_of(fetch)
         self._local = _directory(self._address)
-        self._unfinished = store.folder / "unfinished"
         self._commit, known = self._pinned()
         if unknown := sorted(set(fetch.parts or ()) - {part.name for part in known}):
             raise ValueError(
@@ -122,39 +118,26 @@ class _Archive:
         damaged = [f"; {name} is damaged inside ({damage})" for name, damage in notes if damage]
         return f"in none of the {len(self.parts)} parts{''.join(damaged)}"
 
-    def extract(self, open_ids: set[str]) -> None:
+    def extract(self, open_ids: set[str], scratch: Path) -> None:
         """Take these clips out of the parts that hold them, or may; those found are taken out of the set too."""
-        shutil.rmtree(self._unfinished, ignore_errors=True)  # a killed run's
         for part in self.parts:
             known = self._members_path(part).exists()
-            if not open_ids or (known and open_ids.isdisjoint(self.members(part))):
-                self._drop(part)
-                continue
-            counts: Counter[str] = Counter()
-            names = []
-            for name, content in self._read(part, open_ids):
-                names.append(name)
-                counts["members"] += 1
-                if content is not None:
-                    self._put(name, content)
-                    self._store.conclude(name)
-                    open_ids.discard(name)
-                    counts["taken"] += 1
-            self._note(part, names)
-            print(
-                f"clips: {part.name}, {self._place(part)}: {counts['taken']} of {counts['members']} clips taken",
-                flush=True,
-            )
+            if open_ids and not (known and open_ids.isdisjoint(self.members(part))):
+                self._extract_part(part, open_ids, scratch)
             self._drop(part)
-        shutil.rmtree(self._unfinished, ignore_errors=True)
 
-    def _put(self, clip_id: str, content: bytes) -> None:
-        """Write a clip's file; what a kill leaves of it does not lie among the clips."""
-        temporary, target = self._unfinished / f"{clip_id}.mp4", self._store.path(clip_id)
-        for path in (temporary, target):
-            path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(content)
-        temporary.replace(target)
+    def _extract_part(self, part: TarPart, open_ids: set[str], scratch: Path) -> None:
+        names, taken = [], 0
+        for name, content in self._read(part, open_ids):
+            names.append(name)
+            if content is not None:
+                file = scratch / f"{name}.mp4"
+                file.write_bytes(content)
+                self._store.take_in(name, file)
+                open_ids.discard(name)
+                taken += 1
+        self._note(part, names)
+        print(f"clips: {part.name}, {self._place(part)}: {taken} of {len(names)} clips taken", flush=True)
 
     def _read(self, part: TarPart, open_ids: Collection[str]) -> Iterator[tuple[str, bytes | None]]:
         """Id of every clip in a part, with its content if it is open; a damaged end of it is said, not fatal."""

@@ -12,9 +12,11 @@ or other states to try again, tries again what may have changed.
 from __future__ import annotations
 
 import os
+import shutil
 import threading
-from collections.abc import Collection, Iterable, Sequence
-from contextlib import ExitStack
+import time
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -99,6 +101,28 @@ class FetchedClips:
             }
             self._outcomes.put({clip_id: record})
 
+    def take_in(self, clip_id: str, file: Path) -> None:
+        """Move the finished file of a clip into its place, and note it."""
+        target = self.path(clip_id)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(file, target)
+        self.conclude(clip_id)
+
+    @contextmanager
+    def unfinished(self) -> Iterator[Path]:
+        """A directory of this run for files that are not finished; those of killed runs are removed.
+
+        It has a name of its own, for the orphaned processes of a killed run may still write into theirs.
+        """
+        root = self.folder / "unfinished"
+        shutil.rmtree(root, ignore_errors=True)
+        directory = root / f"{os.getpid()}-{time.time_ns()}"
+        directory.mkdir(parents=True)
+        try:
+            yield directory
+        finally:
+            shutil.rmtree(root, ignore_errors=True)
+
     def tries(self, clip_id: str) -> int:
         """Runs that have concluded on a clip."""
         return int((self._outcomes.get(clip_id) or {}).get("tries", 0))
@@ -147,5 +171,5 @@ class FetchedClips:
 def _now() -> str:
     """UTC to the second; SOURCE_DATE_EPOCH, where it is set, makes results repeatable to the byte."""
     epoch = os.environ.get("SOURCE_DATE_EPOCH")
-    time = datetime.fromtimestamp(int(epoch), UTC) if epoch else datetime.now(UTC)
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ")
+    now = datetime.fromtimestamp(int(epoch), UTC) if epoch else datetime.now(UTC)
+    return now.strftime("%Y-%m-%dT%H:%M:%SZ")

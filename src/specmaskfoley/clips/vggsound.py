@@ -14,6 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+from specmaskfoley.clips.listing import clip_row
+from specmaskfoley.clips.tsv import read_text, tsv_lines
 from specmaskfoley.settings import Fetch, Params
 from specmaskfoley.storage.files import sha256_text
 from specmaskfoley.storage.tables import LISTED, SPLITS
@@ -71,25 +73,16 @@ def parse_list(text: str, *, split: str, where: str) -> list[VggSoundClip]:
     Raises:
         ValueError: with the number of the wrong line.
     """
-    # Not splitlines(): a label may hold a form feed or U+2028, which are no line ends here.
-    lines = text.removeprefix("\ufeff").replace("\r\n", "\n").split("\n")
-    if lines[0].split("\t") != ["id", "label"]:
-        raise ValueError(f"{where}:1: expected the header id<TAB>label, found {lines[0]!r}")
     clips: dict[str, VggSoundClip] = {}
-    for number, line in enumerate(lines[1:], start=2):
-        if not line.strip():
-            continue
-        cells = line.split("\t")
-        if len(cells) != 2:
-            raise ValueError(f"{where}:{number}: expected id<TAB>label, found {len(cells)} cells")
-        found = CLIP_ID.fullmatch(cells[0].strip())
+    for number, (name, label) in tsv_lines(text, where, ("id", "label")):
+        found = CLIP_ID.fullmatch(name)
         if found is None:
             raise ValueError(
-                f"{where}:{number}: {cells[0]!r} is not a YouTube id of 11 characters, _, and 6 digits for the second"
+                f"{where}:{number}: {name!r} is not a YouTube id of 11 characters, _, and 6 digits for the second"
             )
-        if not (label := cells[1].strip()):
-            raise ValueError(f"{where}:{number}: the label of {cells[0]!r} is empty")
-        clips.setdefault(found[0], VggSoundClip(found[1], int(found[2]), label, split))
+        if not label:
+            raise ValueError(f"{where}:{number}: the label of {name!r} is empty")
+        clips.setdefault(name, VggSoundClip(found[1], int(found[2]), label, split))
     return list(clips.values())
 
 
@@ -104,15 +97,10 @@ def load_lists(params: Params) -> dict[str, list[VggSoundClip]]:
     lists = {}
     for split in SPLITS:
         path = folder / f"{split}.tsv"
-        try:
-            text = path.read_text(encoding="utf-8")
-        except OSError:
-            raise ValueError(
-                f"data.lists={named!r}: {path} cannot be read; give mmaudio, or a directory with "
-                f"{', '.join(f'{name}.tsv' for name in SPLITS)}"
-            ) from None
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from None
+        names = ", ".join(f"{name}.tsv" for name in SPLITS)
+        text = read_text(
+            path, f"data.lists={named!r}: {path} cannot be read; give mmaudio, or a directory with {names}"
+        )
         lists[split] = parse_list(text, split=split, where=str(path))
     return lists
 
@@ -176,32 +164,12 @@ def wanted(params: Params, universe: Collection[str] | None = None) -> list[Want
     return result
 
 
-def list_row(
-    item: Wanted,
-    path: Path,
-    source: str,
-    *,
-    state: str = LISTED,
-    reason: str = "",
-    tried_at: str | None = None,
-    tries: int | None = None,
-) -> dict[str, Any]:
-    """A row of storage.tables.CLIP_LIST_SCHEMA; what the lists say against a clip comes before what its source says."""
+def list_row(item: Wanted, path: Path, source: str, **found: Any) -> dict[str, Any]:
+    """A `clip_row`; what the lists say against a clip comes before what its source found (state, reason and so on)."""
     clip = item.clip
     if item.state != LISTED:
-        state, reason, tried_at, tries = item.state, item.reason, None, None
-    return {
-        "clip_id": clip.clip_id,
-        "path": path.as_posix(),
-        "label": clip.label,
-        "split": clip.split,
-        "events": None,
-        "source": source,
-        "state": state,
-        "reason": reason,
-        "tried_at": tried_at,
-        "tries": tries,
-    }
+        found = {"state": item.state, "reason": item.reason}
+    return clip_row(clip.clip_id, path, clip.label, clip.split, source, **found)
 
 
 def blob_id(content: bytes) -> str:
