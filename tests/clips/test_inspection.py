@@ -2,6 +2,7 @@ import hashlib
 import os
 import re
 import time
+from functools import wraps
 from types import SimpleNamespace
 
 import numpy as np
@@ -168,6 +169,7 @@ def test_more_clips_cost_only_themselves(tmp_path, params, opened):
 def test_a_killed_run_goes_on_where_it_was(tmp_path, params, opened, monkeypatch):
     rows = [row(video(tmp_path / f"{name}.mp4", 2.0, tone(2.0))) for name in "abc"]
 
+    @wraps(inspect_clip)  # what is kept belongs to this code
     def stop(path, demands):
         if path.endswith("c.mp4"):
             raise KeyboardInterrupt
