@@ -22,7 +22,7 @@ from specmaskfoley.clips import inspection, sounds
 from specmaskfoley.media.clips import model_sound, read_clip
 from specmaskfoley.media.sound import Sound
 from specmaskfoley.settings import Params
-from specmaskfoley.storage.journal import Journal
+from specmaskfoley.storage.store import Store
 from specmaskfoley.storage.tables import LEDGER_SCHEMA, write_table
 
 RATE, SECONDS, COPIES = 44_100, 10, 8
@@ -71,9 +71,9 @@ def many(files: int, params: Params) -> None:
     folder = Path("many").absolute()
     settings = params.model_copy(update={"data": params.data.model_copy(update={"audio": (str(folder),)})})
     write_table(params.paths.ledger, [], LEDGER_SCHEMA)
-    with sounds._kept(settings) as journal:
+    with sounds._kept(settings) as store:
         for number in range(files):
-            invent(folder / f"{number % 1000:03d}" / f"Y{number:011d}.flac", number, journal, settings)
+            invent(folder / f"{number % 1000:03d}" / f"Y{number:011d}.flac", number, store, settings)
     began, before = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     parts = sounds.inspect_sounds(settings)
     write_table(params.paths.audio_ledger, [part.row for part in parts], LEDGER_SCHEMA)
@@ -82,7 +82,7 @@ def many(files: int, params: Params) -> None:
     print(f"{len(parts)} sounds known from before: ledger in {took:.1f} core-s, {grown:.2f} GB more than before")
 
 
-def invent(path: Path, number: int, journal: Journal, params: Params) -> None:
+def invent(path: Path, number: int, store: Store, params: Params) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch()
     findings = {
@@ -98,7 +98,7 @@ def invent(path: Path, number: int, journal: Journal, params: Params) -> None:
         "parts": [{"start_s": 0.0, "padded_s": 0.0, "state": "ready", "reason": ""}],
     }
     entry = {"version": inspection._version(str(path)), "limits": inspection._limits(params), "findings": findings}
-    journal.add(str(path), entry)
+    store.put({str(path): entry})
 
 
 if __name__ == "__main__":

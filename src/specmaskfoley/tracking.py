@@ -10,7 +10,6 @@ logged as a warning; what could not be sent is tried again, and in the end kept 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import math
@@ -23,7 +22,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from specmaskfoley.storage.files import atomic_path
+from specmaskfoley.storage.files import atomic_path, sha256_text
 
 if TYPE_CHECKING:
     from specmaskfoley.settings import Params
@@ -262,7 +261,7 @@ def _run_key(settings: Mapping[str, str]) -> dict[str, str]:
     return {
         "dvc.experiment": name or "workspace",
         "dvc.baseline": baseline or _git_commit() or "no-git",
-        "params.sha256": hashlib.sha256(text.encode()).hexdigest()[:16],
+        "params.sha256": sha256_text(text)[:16],
     }
 
 

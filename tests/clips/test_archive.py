@@ -23,7 +23,7 @@ from helpers import ROOT
 from helpers.web_server import Answer, Web
 
 from specmaskfoley.clips import archive
-from specmaskfoley.clips.archive import list_clips
+from specmaskfoley.clips.listing import list_clips
 from specmaskfoley.settings import Params
 from specmaskfoley.storage.tables import CLIP_LIST_SCHEMA, LISTED, write_table
 
@@ -436,17 +436,15 @@ def test_members_of_absurd_size_are_not_read(hub, settings, monkeypatch):
     check_files(rows)
 
 
-def test_a_full_disk_is_said_before_the_download(hub, settings, monkeypatch):
+def test_a_full_disk_is_said_before_anything_is_written(hub, settings, monkeypatch):
     hub.publish("c1", {"a.tar.gz": part(names(0))})
     params = settings(names(0))
     real = shutil.disk_usage
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "disk_usage", lambda path: real(path)._replace(free=100))
-        with pytest.raises(
-            ValueError, match=r"^fetch\.folder='vggsound': a\.tar\.gz needs .* more, 100 B are free; make"
-        ):
+        with pytest.raises(ValueError, match=r"needs .* for .*a\.tar\.gz\.part, has 100 B free; make .* fetch\.folder"):
             list_clips(params)
-    assert hub.downloads == []
+    assert big_files() == []
     check_files(list_clips(params))
 
 
@@ -604,12 +602,13 @@ def test_a_hub_without_hashes_or_parts(hub, settings):
 CHILD = """
 import os, signal, sys
 from pathlib import Path
+from specmaskfoley.clips import archive, fetched
 from specmaskfoley.settings import Params
-from specmaskfoley.sources import archive, store
 from specmaskfoley.storage.tables import CLIP_LIST_SCHEMA, write_table
+from specmaskfoley.weights import download
 
 at, left = sys.argv[1], int(sys.argv[2])
-conclude, rename, write = store.Store.conclude, archive.discard, Path.write_bytes
+conclude, discard, write = fetched.FetchedClips.conclude, download.discard, Path.write_bytes
 
 def die_at(place):
     global left
@@ -619,13 +618,13 @@ def die_at(place):
             os.kill(os.getpid(), signal.SIGKILL)
 
 def watched_conclude(self, *arguments):
-    die_at("before a line")
+    die_at("before a record")
     conclude(self, *arguments)
-    die_at("after a line")
+    die_at("after a record")
 
 def watched_discard(path):
     die_at("checked")
-    rename(path)
+    discard(path)
 
 def watched_write(self, content):
     if at == "half a clip" and self.suffix == ".mp4":
@@ -633,7 +632,7 @@ def watched_write(self, content):
         die_at(at)
     return write(self, content)
 
-store.Store.conclude, archive.discard, Path.write_bytes = watched_conclude, watched_discard, watched_write
+fetched.FetchedClips.conclude, download.discard, Path.write_bytes = watched_conclude, watched_discard, watched_write
 write_table("clips.parquet", archive.list_clips(Params.load()), CLIP_LIST_SCHEMA)
 """
 
@@ -697,14 +696,14 @@ def test_kills_while_clips_are_taken_out(hub, undisturbed, tmp_path, monkeypatch
     project = tmp_path / "project"
     for at, left in [
         ("checked", 0),
-        ("before a line", 3),
-        ("before a line", 2),
+        ("before a record", 3),
+        ("before a record", 2),
         ("half a clip", 0),
-        ("after a line", 3),
+        ("after a record", 3),
         ("checked", 0),
-        ("after a line", 0),
-        ("before a line", 9),  # the first of two that are missing
-        ("after a line", 0),
+        ("after a record", 0),
+        ("before a record", 9),  # the first of two that are missing
+        ("after a record", 0),
     ]:
         assert child(at, left).wait(60) == -signal.SIGKILL, (at, left)
         assert all(path.read_bytes() == video(path.stem) for path in project.glob("vggsound/clips/**/*.mp4"))

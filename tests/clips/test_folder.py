@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from specmaskfoley.clips.folder import assign_splits, find_videos, list_clips, read_labels, words
+from specmaskfoley.clips.folder import assign_splits, find_videos, read_labels, words
+from specmaskfoley.clips.listing import list_clips
 from specmaskfoley.settings import Data
 
 
@@ -85,8 +86,8 @@ def test_bare_name_serves_while_it_is_unique(tmp_path):
         ("a\tdog\n", r":1: expected the header"),
         ("", r":1: expected the header"),
         ("id,label\na,dog\n", r":1: expected the header"),
-        ("id\tlabel\na\tdog\tx\n", r":2: expected 2 cells parted by tabs, found 3"),
-        ("id\tlabel\na dog\n", r":2: expected 2 cells parted by tabs, found 1"),
+        ("id\tlabel\na\tdog\tx\n", r":2: expected 2 cells separated by tabs, found 3"),
+        ("id\tlabel\na dog\n", r":2: expected 2 cells separated by tabs, found 1"),
         ("id\tlabel\n\na\t \n", r":3: the label is empty"),
         ("id\tlabel\n\tdog\n", r":2: the id is empty"),
         ("id\tlabel\tsplit\na\tdog\tdev\n", r":2: split 'dev' is not one of train, val, test"),

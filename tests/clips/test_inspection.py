@@ -1,18 +1,19 @@
 import hashlib
-import json
 import os
 import re
-import signal
 import time
+from functools import wraps
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from helpers.bad_decoder import misbehave
 from helpers.demands import row, settings
 
 from specmaskfoley.clips import inspection
 from specmaskfoley.clips.inspection import Demands, inspect_clip, inspect_clips, set_aside
 from specmaskfoley.media.writing import write_video
+from specmaskfoley.storage.store import Store
 from specmaskfoley.storage.tables import LEDGER_SCHEMA, read_table, write_table
 
 RATE = 16000
@@ -168,6 +169,7 @@ def test_more_clips_cost_only_themselves(tmp_path, params, opened):
 def test_a_killed_run_goes_on_where_it_was(tmp_path, params, opened, monkeypatch):
     rows = [row(video(tmp_path / f"{name}.mp4", 2.0, tone(2.0))) for name in "abc"]
 
+    @wraps(inspect_clip)  # what is kept belongs to this code
     def stop(path, demands):
         if path.endswith("c.mp4"):
             raise KeyboardInterrupt
@@ -202,18 +204,6 @@ def test_other_limits_are_another_chance(tmp_path, params, opened):
     assert inspect_clips(rows, params)[0]["state"] == "ready"
 
 
-def misbehave(path, *, demands):
-    """Stands for a decoder that files can crash, hang and fill up."""
-    name = os.path.basename(path)
-    if name == "crash.mp4":
-        os.kill(os.getpid(), signal.SIGSEGV)
-    if name == "hang.mp4":
-        time.sleep(1e6)
-    if name == "memory.mp4":
-        np.ones(1 << 40, np.uint8)
-    return inspect_clip(path, demands=demands)
-
-
 @pytest.mark.skipif(os.name == "nt", reason="signals and memory limits of POSIX")
 def test_files_that_crash_or_hang_their_reader_have_rows_and_are_not_tried_again(tmp_path, params, monkeypatch):
     params.prepare = SimpleNamespace(**{**vars(params.prepare), "clip_timeout_s": 4.0})
@@ -234,5 +224,6 @@ def test_files_that_crash_or_hang_their_reader_have_rows_and_are_not_tried_again
     begin = time.monotonic()
     assert inspect_clips(rows, params) == ledger
     assert time.monotonic() - begin < 1
-    (journal,) = tmp_path.glob(".work/prepare-*/clips.jsonl")
-    assert len([json.loads(line) for line in journal.read_text().splitlines()]) == 6
+    (kept,) = tmp_path.glob(".work/prepare-*/files.sqlite")
+    with Store(kept) as store:
+        assert store.known(row["path"] for row in rows) == {row["path"] for row in rows}

@@ -20,6 +20,7 @@ from specmaskfoley.clips.inspection import Demands
 from specmaskfoley.clips.sounds import HeldOut, find_sounds, inspect_sound, inspect_sounds, set_aside, youtube_ids
 from specmaskfoley.media.writing import write_audio, write_video
 from specmaskfoley.processes.isolation import Lost
+from specmaskfoley.storage.store import Store
 from specmaskfoley.storage.tables import LEDGER_SCHEMA, read_table, write_table
 
 RATE = 8000
@@ -276,14 +277,14 @@ def test_new_files_cost_only_themselves_and_what_is_set_aside_stays_so(tmp_path:
     for name in "ab":
         sound(tmp_path / "set" / f"{name}.wav", 2.0 + ord(name) / 1000)
     first = inspect_sounds(params)  # type: ignore[arg-type]
-    (journal,) = tmp_path.glob(".work/sounds-*/clips.jsonl")
-    before = journal.read_bytes()
+    (kept,) = tmp_path.glob(".work/sounds-*/files.sqlite")
+    before = kept.read_bytes()
     assert inspect_sounds(params) == first  # type: ignore[arg-type]
-    assert journal.read_bytes() == before
+    assert kept.read_bytes() == before
     sound(tmp_path / "set" / "c.wav", 2.3)
     assert [part.row["clip_id"] for part in inspect_sounds(params)][-1] == "set/c/000000"  # type: ignore[arg-type]
-    assert journal.read_bytes().startswith(before)
-    assert len(journal.read_text().splitlines()) == 3
+    with Store(kept) as store:
+        assert len(store.known(str(tmp_path / "set" / f"{name}.wav") for name in "abc")) == 3
     set_aside(params, {str(tmp_path / "set" / "a.wav"): Lost("crashed", "reading it failed")})  # type: ignore[arg-type]
     states = [(part.row["clip_id"], part.row["state"]) for part in inspect_sounds(params)]  # type: ignore[arg-type]
     assert states == [("set/a", "crashed"), ("set/b/000000", "ready"), ("set/c/000000", "ready")]

@@ -12,7 +12,9 @@ from helpers import ROOT
 from helpers.video_server import FPS, KINDS, VideoServer, kind_of, make_ids, write_lists
 
 from specmaskfoley.clips import youtube
+from specmaskfoley.clips.listing import list_clips
 from specmaskfoley.clips.youtube import PASSING, THROTTLED, judge, list_clips
+from specmaskfoley.media.clips import View, read_views
 from specmaskfoley.media.frames import View, read_views
 from specmaskfoley.media.probe import probe
 from specmaskfoley.media.sound import read_audio

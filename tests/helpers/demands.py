@@ -9,8 +9,15 @@ from specmaskfoley.storage.tables import LISTED
 DURATION_S = 2.0
 
 
+class Demanded(SimpleNamespace):
+    """What inspection reads of Params; unlike these it can be changed."""
+
+    def model_dump(self, mode):
+        return {}
+
+
 def settings():
-    return SimpleNamespace(
+    return Demanded(
         audio=SimpleNamespace(duration_s=DURATION_S),
         prepare=SimpleNamespace(
             min_duration_s=1.0, silence_db=-60.0, padding="hold", clip_timeout_s=20.0, clip_memory_gb=2.0

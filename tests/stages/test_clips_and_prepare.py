@@ -11,8 +11,7 @@ import pytest
 import yaml
 from helpers import ROOT
 
-from specmaskfoley.clips import world
-from specmaskfoley.clips.world import LABELS
+from specmaskfoley.clips.world import LABELS, source
 from specmaskfoley.media.probe import probe
 from specmaskfoley.media.writing import write_video
 from specmaskfoley.storage.tables import CLIP_LIST_SCHEMA, LEDGER_SCHEMA, read_table, ready_clips
@@ -76,8 +75,8 @@ def test_killed_rendering_continues_and_gives_the_same_files(small, monkeypatch)
         rendered.append(kwargs["index"])
         return real(**kwargs)
 
-    real = world.render_clip
-    monkeypatch.setattr(world, "render_clip", render)
+    real = source.render_clip
+    monkeypatch.setattr(source, "render_clip", render)
     with pytest.raises(KeyboardInterrupt):
         stage("clips").main()
     rendered[:] = [None] * 4  # no more kills

@@ -1,8 +1,9 @@
+import hashlib
 import os
 
 import pytest
 
-from specmaskfoley.storage.files import atomic_path, read_json, write_json
+from specmaskfoley.storage.files import atomic_path, read_json, sha256, sha256_text, show_size, write_json
 
 
 def test_an_error_leaves_the_old_file_and_no_temporary_one(tmp_path):
@@ -49,3 +50,13 @@ def test_broken_json_names_the_file(tmp_path):
         read_json(tmp_path / "m.json")
     with pytest.raises(ValueError, match="no such file"):
         read_json(tmp_path / "absent.json")
+
+
+def test_sha256_is_that_of_the_content(tmp_path):
+    (tmp_path / "a").write_bytes("é".encode())
+    assert sha256(tmp_path / "a") == sha256_text("é") == hashlib.sha256("é".encode()).hexdigest()
+
+
+def test_sizes_for_people():
+    shown = [show_size(size) for size in (0, 999, 1000, 1_540_000, 950_009_856, 5e9, 2e12, None)]
+    assert shown == ["0 B", "999 B", "1.0 kB", "1.5 MB", "950.0 MB", "5.0 GB", "2000.0 GB", "unstated"]

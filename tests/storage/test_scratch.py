@@ -1,12 +1,10 @@
-import os
 import signal
 import subprocess
 import sys
-import types
 
 import pytest
 
-from specmaskfoley.storage.scratch import fingerprint, scratch
+from specmaskfoley.storage.scratch import pool, scratch
 
 
 @pytest.fixture(autouse=True)
@@ -16,56 +14,33 @@ def _root(tmp_path, monkeypatch):
 
 def test_scratch_stays_after_an_error_and_goes_after_success(tmp_path):
     def fail():
-        with scratch("codec", {"a": 1}, []) as work:
+        with scratch("codec", "abc") as work:
             (work / "step.txt").write_text("50")
             raise RuntimeError
 
     with pytest.raises(RuntimeError):
         fail()
-    with scratch("codec", {"a": 1}, []) as work:
+    with scratch("codec", "abc") as work:
         assert (work / "step.txt").read_text() == "50"
-    with scratch("codec", {"a": 1}, []) as work:
+    with scratch("codec", "abc") as work:
         assert not list(work.iterdir())
     assert not list((tmp_path / ".work").iterdir())
 
 
-def test_fingerprint_follows_settings_files_names_and_code(tmp_path, monkeypatch):
-    folder = tmp_path / "in"
-    folder.mkdir()
-    (folder / "a").write_text("1")
-    first = fingerprint({"x": 1, "y": 2}, [folder])
-    assert len(first) == 16
-    assert fingerprint({"y": 2, "x": 1}, [folder]) == first
-    assert fingerprint({"x": 1, "y": 3}, [folder]) != first
-    (folder / "a").write_text("2")
-    assert fingerprint({"x": 1, "y": 2}, [folder]) != first
-    (folder / "a").write_text("1")
-    os.utime(folder / "a", (1, 1))
-    assert fingerprint({"x": 1, "y": 2}, [folder]) == first
-    (folder / "a").rename(folder / "b")
-    assert fingerprint({"x": 1, "y": 2}, [folder]) != first
-    (folder / "b").rename(folder / "a")
-
-    source = tmp_path / "invented.py"
-    source.write_text("x = 1")
-    module = types.ModuleType("specmaskfoley.invented")
-    module.__file__ = str(source)
-    monkeypatch.setitem(sys.modules, "specmaskfoley.invented", module)
-    with_module = fingerprint({"x": 1, "y": 2}, [folder])
-    source.write_text("x = 2")
-    assert fingerprint({"x": 1, "y": 2}, [folder]) != with_module
+def test_a_pool_stays_and_each_key_has_its_own(tmp_path):
+    with pool("prepare", "abc") as work:
+        (work / "found").touch()
+    with pool("prepare", "abd") as work:
+        assert not list(work.iterdir())
+    with pool("prepare", "abc") as work:
+        assert (work / "found").exists()
+    assert sorted(path.name for path in (tmp_path / ".work").iterdir()) == ["prepare-abc", "prepare-abd"]
 
 
-def test_missing_input_names_the_path(tmp_path):
-    with pytest.raises(ValueError, match="absent"):
-        fingerprint({}, [tmp_path / "absent"])
-
-
-# Runs are processes of their own: the fingerprint covers the modules each has loaded.
 RUN = """
 import sys, time
 from specmaskfoley.storage.scratch import scratch
-with scratch("codec", 1, []) as work:
+with scratch("codec", "abc") as work:
     state = "resumed" if (work / "seen").exists() else "new"
     (work / "seen").touch()
     print(state, flush=True)  # from here on it may be killed

@@ -223,7 +223,7 @@ def test_a_disk_too_small_for_the_checkpoints_is_refused_before_the_first_step(t
     full = shutil.disk_usage(tmp_path)._replace(free=10)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: full)
     objective = Regression()
-    with pytest.raises(ValueError, match=r"checkpoints of line need .* of disk, 0.0 MB are free"):
+    with pytest.raises(ValueError, match=r"checkpoints of line need .* of disk, 10 B are free"):
         run(objective, tmp_path)
     assert not objective.steps
 

@@ -42,8 +42,8 @@ def git_sha1(data: bytes) -> str:
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Files that were hashed."""
     hashed: list[Path] = []
-    real = records._hash
-    monkeypatch.setattr(records, "_hash", lambda path, kinds: (hashed.append(path), real(path, kinds))[1])
+    real = records.hashes
+    monkeypatch.setattr(records, "hashes", lambda path, kinds: (hashed.append(path), real(path, kinds))[1])
     return hashed
 
 
@@ -223,7 +223,7 @@ def test_two_threads_at_once_download_once(web, tmp_path, capsys):
 
 
 def test_two_processes_at_once_download_once_and_a_kill_hands_over(web, tmp_path):
-    web.usual = Answer(piece=1 << 15, pause_s=0.03)
+    web.usual = Answer(piece=1 << 15, pause_s=0.1)
     code = (
         "import json, sys; from specmaskfoley.weights.download import Transfer;"
         "from specmaskfoley.weights.fetching import fetch; from specmaskfoley.weights.lock import WeightFile;"

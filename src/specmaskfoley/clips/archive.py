@@ -8,14 +8,12 @@ deleted; what it holds is kept in `members/`, so that a part without an open cli
 from __future__ import annotations
 
 import gzip
-import hashlib
 import re
-import shutil
 import tarfile
 import zlib
-from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, overload
 from urllib.parse import quote, unquote, urlsplit
@@ -25,20 +23,18 @@ from requests.adapters import HTTPAdapter
 from tqdm import tqdm
 from urllib3.util import Retry
 
-from specmaskfoley.clips.folder import write_note
-from specmaskfoley.clips.store import Store
-from specmaskfoley.clips.vggsound import wanted
+from specmaskfoley.clips.fetched import FetchedClips
+from specmaskfoley.clips.vggsound import transfer_of, wanted
 from specmaskfoley.settings import Params
-from specmaskfoley.storage.files import read_json, write_json
+from specmaskfoley.storage.files import read_json, show_size, write_json
 from specmaskfoley.storage.tables import LISTED
-from specmaskfoley.weights.download import Transfer, discard, download, version_path
-from specmaskfoley.weights.records import show_size
+from specmaskfoley.weights.download import PASSING, Transfer, download_checked
+from specmaskfoley.weights.records import WrongFileError, hashes
 
 _MEMBER = re.compile(r"(?:.*/)?([A-Za-z0-9_-]{11}_[0-9]{6})\.mp4")
 _PART = re.compile(r".*\.(?:tar|tar\.gz|tgz)")
 _CHUNK = 1 << 20
 _LARGEST = 1 << 28  # bytes; a clip has some millions, and is held in memory
-_PASSING = (408, 425, 429, 500, 502, 503, 504)
 
 
 class _Header(tarfile.TarInfo):
@@ -55,7 +51,7 @@ class _Header(tarfile.TarInfo):
 
 
 @dataclass(frozen=True)
-class Part:
+class TarPart:
     """One tar file of the archive."""
 
     name: str
@@ -74,7 +70,7 @@ def list_clips(params: Params) -> list[dict[str, Any]]:
         OSError: a download does not go on; the next run does.
     """
     fetch = params.fetch
-    with Store(Path(fetch.folder), source="archive", again=fetch.again) as store:
+    with FetchedClips(Path(fetch.folder), source="archive", again=fetch.again) as store:
         archive = _Archive(params, store)
         universe = None
         if fetch.parts is not None:
@@ -83,24 +79,23 @@ def list_clips(params: Params) -> list[dict[str, Any]]:
             universe = {clip_id for part in archive.parts for clip_id in archive.members(part)}
         items = wanted(params, universe)
         open_ids = {clip.clip_id for clip in store.to_fetch(item.clip for item in items if item.state == LISTED)}
-        archive.extract(open_ids)
+        with store.unfinished() as scratch:
+            archive.extract(open_ids, scratch)
         reason = archive.why_missing() if open_ids else ""
         for clip_id in sorted(open_ids):
             store.conclude(clip_id, "missing", reason)
         rows = store.rows(items)
-    write_note(Path(params.paths.clips))
     return rows
 
 
 class _Archive:
     """The parts that are to be read."""
 
-    def __init__(self, params: Params, store: Store) -> None:
+    def __init__(self, params: Params, store: FetchedClips) -> None:
         fetch = params.fetch
         self._address, self._store, self._folder = fetch.archive.rstrip("/"), store, store.folder
-        self._transfer = Transfer(proxy=fetch.proxy, retries=fetch.retries, timeout_s=fetch.timeout_s)
+        self._transfer = transfer_of(fetch)
         self._local = _directory(self._address)
-        self._unfinished = store.folder / "unfinished"
         self._commit, known = self._pinned()
         if unknown := sorted(set(fetch.parts or ()) - {part.name for part in known}):
             raise ValueError(
@@ -110,7 +105,7 @@ class _Archive:
         self.parts = [part for part in known if fetch.parts is None or part.name in fetch.parts]
         self._damage: dict[str, str] = {}
 
-    def members(self, part: Part) -> list[str]:
+    def members(self, part: TarPart) -> list[str]:
         """The ids in a part, which is downloaded if nobody has looked into it yet."""
         path = self._members_path(part)
         if not path.exists():
@@ -123,41 +118,28 @@ class _Archive:
         damaged = [f"; {name} is damaged inside ({damage})" for name, damage in notes if damage]
         return f"in none of the {len(self.parts)} parts{''.join(damaged)}"
 
-    def extract(self, open_ids: set[str]) -> None:
+    def extract(self, open_ids: set[str], scratch: Path) -> None:
         """Take these clips out of the parts that hold them, or may; those found are taken out of the set too."""
-        shutil.rmtree(self._unfinished, ignore_errors=True)  # a killed run's
         for part in self.parts:
             known = self._members_path(part).exists()
-            if not open_ids or (known and open_ids.isdisjoint(self.members(part))):
-                self._drop(part)
-                continue
-            counts: Counter[str] = Counter()
-            names = []
-            for name, content in self._read(part, open_ids):
-                names.append(name)
-                counts["members"] += 1
-                if content is not None:
-                    self._put(name, content)
-                    self._store.conclude(name)
-                    open_ids.discard(name)
-                    counts["taken"] += 1
-            self._note(part, names)
-            print(
-                f"clips: {part.name}, {self._place(part)}: {counts['taken']} of {counts['members']} clips taken",
-                flush=True,
-            )
+            if open_ids and not (known and open_ids.isdisjoint(self.members(part))):
+                self._extract_part(part, open_ids, scratch)
             self._drop(part)
-        shutil.rmtree(self._unfinished, ignore_errors=True)
 
-    def _put(self, clip_id: str, content: bytes) -> None:
-        """Write a clip's file; what a kill leaves of it does not lie among the clips."""
-        temporary, target = self._unfinished / f"{clip_id}.mp4", self._store.path(clip_id)
-        for path in (temporary, target):
-            path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(content)
-        temporary.replace(target)
+    def _extract_part(self, part: TarPart, open_ids: set[str], scratch: Path) -> None:
+        names, taken = [], 0
+        for name, content in self._read(part, open_ids):
+            names.append(name)
+            if content is not None:
+                file = scratch / f"{name}.mp4"
+                file.write_bytes(content)
+                self._store.take_in(name, file)
+                open_ids.discard(name)
+                taken += 1
+        self._note(part, names)
+        print(f"clips: {part.name}, {self._place(part)}: {taken} of {len(names)} clips taken", flush=True)
 
-    def _read(self, part: Part, open_ids: Collection[str]) -> Iterator[tuple[str, bytes | None]]:
+    def _read(self, part: TarPart, open_ids: Collection[str]) -> Iterator[tuple[str, bytes | None]]:
         """Id of every clip in a part, with its content if it is open; a damaged end of it is said, not fatal."""
         path = self._fetch(part)
         size, title = path.stat().st_size, f"reading {part.name}"
@@ -182,7 +164,7 @@ class _Archive:
                 self._damage[part.name] = str(error)
                 print(f"clips: {part.name} is damaged inside ({error}); clips of it may be lost", flush=True)
 
-    def _fetch(self, part: Part) -> Path:
+    def _fetch(self, part: TarPart) -> Path:
         """The part on this disk, checked."""
         if self._local is not None:
             path = self._local / part.name
@@ -191,76 +173,61 @@ class _Archive:
             return self._checked(path, part)
         path = self._part_path(part)
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f"{path.name}.part")
         if path.exists():
             return path  # checked before it got its name
-        self._check_room(part, partial)
         place = f"resolve/{self._commit}/" if self._commit else ""
         url = f"{self._address}/{place}{quote(part.name)}"
         size = f" ({show_size(part.size)})" if part.size else ""
         print(f"clips: downloading {part.name}{size}, {self._place(part)}", flush=True)
-        for attempt in (1, 2):
-            download(url, partial, self._transfer, size=part.size, title=part.name)
-            if (found := _sha256(partial, part.name)) == part.sha256:
-                partial.rename(path)
-                discard(partial)
-                return path
-            discard(partial)
-            if attempt == 2:
-                raise ValueError(
-                    f"{url}: expected sha256 {part.sha256}, found {found}, twice; if the archive is meant to have "
-                    f"changed, remove {self._folder / 'parts.json'}"
-                )
-        raise AssertionError
+        try:
+            download_checked(
+                url, path, self._transfer, partial(_check, part=part, where=url), size=part.size, title=part.name
+            )
+        except WrongFileError as error:
+            raise ValueError(
+                f"{error}; if the archive is meant to have changed, remove {self._folder / 'parts.json'}"
+            ) from None
+        return path
 
-    def _checked(self, path: Path, part: Part) -> Path:
+    def _checked(self, path: Path, part: TarPart) -> Path:
         """A part that somebody else put here; its hash is computed once for the same size and time."""
         status = path.stat()
         mark = {"size": status.st_size, "mtime_ns": status.st_mtime_ns, "sha256": part.sha256}
         record = self._folder / "parts" / f"{part.name}.checked.json"
         if record.exists() and read_json(record) == mark:
             return path
-        if (found := _sha256(path, part.name)) != part.sha256:
+        try:
+            _check(path, part, str(path))
+        except WrongFileError as error:
             raise ValueError(
-                f"{path}: expected sha256 {part.sha256}, found {found}; copy it again, or, if it is meant to be "
-                f"another, remove {self._folder / 'parts.json'}"
-            )
+                f"{error}; copy it again, or, if it is meant to be another, remove {self._folder / 'parts.json'}"
+            ) from None
         write_json(record, mark)
         return path
 
-    def _check_room(self, part: Part, partial: Path) -> None:
-        """Refuse before hours of downloading what the disk cannot hold."""
-        here = partial.stat().st_size if partial.exists() and version_path(partial).exists() else 0
-        needed, free = (part.size or 0) - here, shutil.disk_usage(self._folder).free
-        if needed > free:
-            raise ValueError(
-                f"fetch.folder={self._folder.as_posix()!r}: {part.name} needs {show_size(needed)} more, "
-                f"{show_size(free)} are free; make room, or set fetch.folder to a larger disk"
-            )
-
-    def _place(self, part: Part) -> str:
+    def _place(self, part: TarPart) -> str:
         return f"part {self.parts.index(part) + 1} of {len(self.parts)}"
 
-    def _drop(self, part: Part) -> None:
+    def _drop(self, part: TarPart) -> None:
         """Delete a part that was downloaded here."""
         self._part_path(part).unlink(missing_ok=True)
 
-    def _note(self, part: Part, names: Iterable[str]) -> None:
+    def _note(self, part: TarPart, names: Iterable[str]) -> None:
         """Keep what a part holds."""
         write_json(self._members_path(part), {"damage": self._damage.get(part.name, ""), "ids": sorted(set(names))})
 
-    def _part_path(self, part: Part) -> Path:
+    def _part_path(self, part: TarPart) -> Path:
         # With the hash: parts of other archives have the same names. Without directories: the hub's may be any.
         return self._folder / "parts" / f"{part.sha256[:16]}-{part.name.rsplit('/', 1)[-1]}"
 
-    def _members_path(self, part: Part) -> Path:
+    def _members_path(self, part: TarPart) -> Path:
         return self._folder / "members" / f"{part.sha256[:16]}.json"
 
-    def _pinned(self) -> tuple[str | None, list[Part]]:
+    def _pinned(self) -> tuple[str | None, list[TarPart]]:
         """Commit (of a hub) and parts as they were when this folder first asked."""
         path = self._folder / "parts.json"
         pinned = read_json(path) if path.exists() else {}
-        known = [Part(**part) for part in pinned.get(self._address, {}).get("parts", ())]
+        known = [TarPart(**part) for part in pinned.get(self._address, {}).get("parts", ())]
         if not known or self._local is not None:
             commit, now = self._ask()
             parts = self._joined(known, now)
@@ -270,9 +237,9 @@ class _Archive:
                 pinned[self._address] = {"commit": commit, "parts": [asdict(part) for part in parts]}
                 write_json(path, pinned)
         found = pinned[self._address]
-        return found["commit"], [Part(**part) for part in found["parts"]]
+        return found["commit"], [TarPart(**part) for part in found["parts"]]
 
-    def _joined(self, known: list[Part], now: list[Part]) -> list[Part]:
+    def _joined(self, known: list[TarPart], now: list[TarPart]) -> list[TarPart]:
         """The parts known before and those that came since; none may have become another."""
         before = {part.name: part for part in known}
         for part in now:
@@ -285,7 +252,7 @@ class _Archive:
             print(f"clips: new parts: {', '.join(new)}; clips missing before: fetch.again=[missing]", flush=True)
         return sorted({**before, **{part.name: part for part in now}}.values(), key=lambda part: part.name)
 
-    def _ask(self) -> tuple[str | None, list[Part]]:
+    def _ask(self) -> tuple[str | None, list[TarPart]]:
         if self._local is not None:
             sums = self._local / "SHA256SUMS"
             if not sums.exists():
@@ -304,7 +271,7 @@ class _Archive:
         return None, _sums(_get(url, self._transfer).text, url)
 
 
-def _tree(url: str, transfer: Transfer) -> list[Part]:
+def _tree(url: str, transfer: Transfer) -> list[TarPart]:
     """Parts by the hub's list of files, page after page."""
     parts = []
     following: str | None = url
@@ -314,12 +281,12 @@ def _tree(url: str, transfer: Transfer) -> list[Part]:
             if entry.get("type") == "file" and _PART.fullmatch(entry["path"]):
                 if "lfs" not in entry:
                     raise ValueError(f"{url}: states no sha256 of {entry['path']}")
-                parts.append(Part(entry["path"], int(entry["size"]), str(entry["lfs"]["oid"])))
+                parts.append(TarPart(entry["path"], int(entry["size"]), str(entry["lfs"]["oid"])))
         following = response.links.get("next", {}).get("url")
     return sorted(parts, key=lambda part: part.name)
 
 
-def _sums(text: str, where: str) -> list[Part]:
+def _sums(text: str, where: str) -> list[TarPart]:
     """Parts by lines of sha256sum."""
     parts = []
     for number, line in enumerate(text.splitlines(), start=1):
@@ -329,7 +296,7 @@ def _sums(text: str, where: str) -> list[Part]:
         if found is None or "/" in found[2]:
             raise ValueError(f"{where}:{number}: expected <sha256>  <name>, found {line!r}")
         if _PART.fullmatch(found[2]):
-            parts.append(Part(found[2], None, found[1].lower()))
+            parts.append(TarPart(found[2], None, found[1].lower()))
     return sorted(parts, key=lambda part: part.name)
 
 
@@ -348,13 +315,12 @@ def _get(url: str, transfer: Transfer) -> requests.Response: ...
 def _get(url: str, transfer: Transfer, *, may_be_absent: bool) -> requests.Response | None: ...
 def _get(url: str, transfer: Transfer, *, may_be_absent: bool = False) -> requests.Response | None:
     """The answer; None for a 404, if that may be. What fails in passing is tried `retries` times more."""
-    proxies = {"http": transfer.proxy, "https": transfer.proxy} if transfer.proxy else None
-    retry = Retry(transfer.retries, backoff_factor=transfer.backoff_s, status_forcelist=_PASSING)
+    retry = Retry(transfer.retries, backoff_factor=transfer.backoff_s, status_forcelist=PASSING)
     try:
         with requests.Session() as session:
             for scheme in ("http://", "https://"):
                 session.mount(scheme, HTTPAdapter(max_retries=retry))
-            response = session.get(url, timeout=transfer.timeout_s, proxies=proxies)
+            response = session.get(url, timeout=transfer.timeout_s, proxies=transfer.proxies)
         if may_be_absent and response.status_code == 404:
             return None
         response.raise_for_status()
@@ -377,20 +343,6 @@ def _inflated(path: Path, stream: Any) -> Any:
     return gzip.GzipFile(fileobj=stream) if packed else stream
 
 
-def _sha256(path: Path, title: str) -> str:
-    digest = hashlib.sha256()
-    with (
-        path.open("rb") as stream,
-        tqdm(
-            total=path.stat().st_size, desc=f"checking {title}", unit="B", unit_scale=True, disable=None, leave=False
-        ) as bar,
-    ):
-        for chunk in _chunks(stream):
-            digest.update(chunk)
-            bar.update(len(chunk))
-    return digest.hexdigest()
-
-
-def _chunks(stream: Any) -> Iterable[bytes]:
-    while chunk := stream.read(_CHUNK):
-        yield chunk
+def _check(path: Path, part: TarPart, where: str) -> None:
+    if (found := hashes(path, {"sha256"})["sha256"]) != part.sha256:
+        raise WrongFileError(f"{where}: expected sha256 {part.sha256}, found {found}")

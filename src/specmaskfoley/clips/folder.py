@@ -7,7 +7,6 @@ then `data.lists` says which clips are wanted, and `data.pattern` how their file
 
 from __future__ import annotations
 
-import hashlib
 import re
 import unicodedata
 from collections import Counter
@@ -15,15 +14,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from specmaskfoley.clips.listing import clip_row
+from specmaskfoley.clips.tsv import read_text, tsv_lines
 from specmaskfoley.clips.vggsound import Wanted, draw, list_row, wanted
 from specmaskfoley.settings import Params
-from specmaskfoley.storage.files import atomic_path
+from specmaskfoley.storage.files import sha256_text
 from specmaskfoley.storage.tables import LISTED, SPLITS
 
 SUFFIXES = frozenset(
     {".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4"}
     | {".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".webm", ".wmv"}
 )
+_MISSING: dict[str, Any] = {"state": "missing", "reason": "no such file"}
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,6 @@ def list_clips(params: Params) -> list[dict[str, Any]]:
             f"data.folder={params.data.folder!r} is not a directory; "
             "set it to the directory of your videos: dvc exp run -S data.folder=/path/to/videos"
         )
-    write_note(Path(params.paths.clips))
     return _by_lists(folder, params) if params.data.lists else _by_search(folder, params)
 
 
@@ -58,10 +59,7 @@ def _by_lists(folder: Path, params: Params) -> list[dict[str, Any]]:
     rows = []
     for item in wanted(params):
         path = folder / _file_name(item, params.data.pattern)
-        if path.is_file():
-            rows.append(list_row(item, path, "folder"))
-        else:
-            rows.append(list_row(item, path, "folder", state="missing", reason="no such file"))
+        rows.append(list_row(item, path, "folder", **({} if path.is_file() else _MISSING)))
     if not any(row["state"] == LISTED for row in rows):
         raise ValueError(
             f"data.pattern={params.data.pattern!r}: none of the {len(rows)} wanted clips is in {folder}; looked for "
@@ -99,30 +97,13 @@ def _by_search(folder: Path, params: Params) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for clip_id, path in videos.items():
         label = described.get(clip_id)
-        rows.append(
-            {
-                "clip_id": clip_id,
-                "path": (folder / path).as_posix(),
-                "label": label.label if label else words(path.stem),
-                "split": label.split if label else None,
-                "state": LISTED,
-                "reason": "",
-            }
-        )
+        text, split = (label.label, label.split) if label else (words(path.stem), None)
+        rows.append(clip_row(clip_id, folder / path, text, split, "folder"))
     for label in absent:
-        rows.append(
-            {
-                "clip_id": _clip_id(label.clip),
-                "path": (folder / label.clip).as_posix(),
-                "label": label.label,
-                "split": label.split,
-                "state": "missing",
-                "reason": "no such file",
-            }
-        )
+        path = folder / label.clip
+        rows.append(clip_row(_clip_id(label.clip), path, label.label, label.split, "folder", **_MISSING))
     rows.sort(key=lambda row: str(row["clip_id"]))
     assign_splits(rows, params.prepare.val_fraction, params.prepare.test_fraction)
-    rows = [{**row, "events": None, "source": "folder", "tried_at": None, "tries": None} for row in rows]
     drawn = []
     for split in SPLITS:
         here = [row for row in rows if row["split"] == split]
@@ -161,25 +142,10 @@ def read_labels(path: str | Path) -> list[Label]:
         ValueError: with the number of the wrong line.
     """
     path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError:
-        raise ValueError(f"data.labels={str(path)!r} cannot be read; give a TSV file or null") from None
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from None
-    # Not splitlines(): a label may hold a form feed or U+2028, which are no line ends here.
-    lines = text.replace("\r\n", "\n").split("\n")
-    header = [cell.strip() for cell in lines[0].split("\t")]
-    if header not in (["id", "label"], ["id", "label", "split"]):
-        raise ValueError(f"{path}:1: expected the header id<TAB>label or id<TAB>label<TAB>split, found {lines[0]!r}")
+    text = read_text(path, f"data.labels={str(path)!r} cannot be read; give a TSV file or null")
     labels: list[Label] = []
     seen: dict[str, int] = {}
-    for number, line in enumerate(lines[1:], start=2):
-        if not line.strip():
-            continue
-        cells = [cell.strip() for cell in line.split("\t")]
-        if len(cells) not in (2, len(header)):
-            raise ValueError(f"{path}:{number}: expected {len(header)} cells parted by tabs, found {len(cells)}")
+    for number, cells in tsv_lines(text, str(path), ("id", "label"), ("id", "label", "split")):
         clip, label = unicodedata.normalize("NFC", cells[0]), cells[1]
         split = (cells[2] if len(cells) > 2 else "") or None
         if not clip or not label:
@@ -263,10 +229,4 @@ def _clip_id(relative: str) -> str:
 
 def _hash(row: dict[str, Any]) -> float:
     """A number in [0, 1) that only the clip_id decides."""
-    return int.from_bytes(hashlib.sha256(str(row["clip_id"]).encode()).digest()[:6], "big") / 2**48
-
-
-def write_note(clips: Path) -> None:
-    """DVC wants the output to exist, and a reader wants to know why it is empty."""
-    with atomic_path(clips / "README.txt") as temporary:
-        temporary.write_text("The videos are read where they lie; data.source is not world.\n", encoding="utf-8")
+    return int(sha256_text(str(row["clip_id"]))[:12], 16) / 2**48

@@ -7,7 +7,6 @@ other files too.
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -25,8 +24,9 @@ from specmaskfoley.media.probe import MediaInfo, probe
 from specmaskfoley.media.sound import examine_sound
 from specmaskfoley.processes.isolation import IsolatedPool, Lost
 from specmaskfoley.settings import Params
-from specmaskfoley.storage.journal import Journal
+from specmaskfoley.storage.files import sha256
 from specmaskfoley.storage.scratch import pool
+from specmaskfoley.storage.store import Store
 from specmaskfoley.storage.tables import LEDGER_SCHEMA, LISTED
 
 _AHEAD = 32  # a worker: results are small, and one slow clip should not stop the others
@@ -55,24 +55,24 @@ def inspect_clips(clips: Sequence[dict[str, Any]], params: Params) -> list[dict[
     """
     rows = [{**dict.fromkeys(LEDGER_SCHEMA.names), **clip} for clip in clips]
     listed = [row for row in rows if row["state"] == LISTED]
-    with _kept(params) as journal:
+    with _kept(params) as store:
         inspect = partial(inspect_clip, demands=demands(params))
-        known = inspect_files((row["path"] for row in listed), inspect, journal, params, title="checking clips")
+        known = inspect_files((row["path"] for row in listed), inspect, store, params, title="checking clips")
     for row in listed:
         row.update(known[row["path"]])
     return rows
 
 
 def inspect_files(
-    paths: Iterable[str], inspect: Callable[[str], dict[str, Any]], journal: Journal, params: Params, *, title: str
+    paths: Iterable[str], inspect: Callable[[str], dict[str, Any]], store: Store, params: Params, *, title: str
 ) -> dict[str, dict[str, Any]]:
-    """Path -> what `inspect` finds of the file, `state` and `reason` among it; by the journal if it is known.
+    """Path -> what `inspect` finds of the file, `state` and `reason` among it; from the store if it is known.
 
     `inspect` is called in worker processes, within the limits of `prepare`.
     """
     limits, prepare = _limits(params), params.prepare
     before = {path: _version(path) for path in paths}
-    known = {path: _known(journal, path, version, limits) for path, version in before.items()}
+    known = {path: _known(store, path, version, limits) for path, version in before.items()}
     fresh = [path for path, findings in known.items() if findings is None]
     found = {path: findings for path, findings in known.items() if findings is not None}
     with IsolatedPool(
@@ -84,7 +84,7 @@ def inspect_files(
             findings = {"state": result.state, "reason": result.reason} if isinstance(result, Lost) else result
             # A file that came or went meanwhile, or a passing fault of the disk, is looked at again.
             if findings["state"] != "missing" and before[path] is not None and before[path] == _version(path):
-                journal.add(path, {"version": before[path], "limits": limits, "findings": findings})
+                store.put({path: {"version": before[path], "limits": limits, "findings": findings}})
             found[path] = findings
     return found
 
@@ -96,15 +96,15 @@ def set_aside(params: Params, path: str, state: str, reason: str) -> None:
         path: as in the clip list.
         state: one of storage.tables.STATES.
     """
-    with _kept(params) as journal:
-        note(journal, params, path, state, reason)
+    with _kept(params) as store:
+        note(store, params, path, state, reason)
 
 
-def note(journal: Journal, params: Params, path: str, state: str, reason: str) -> None:
-    """Put another state into the journal than inspection found; it holds until the file changes."""
-    earlier = (journal.get(path) or {}).get("findings", {})
+def note(store: Store, params: Params, path: str, state: str, reason: str) -> None:
+    """Keep another state than inspection found; it holds until the file changes."""
+    earlier = (store.get(path) or {}).get("findings", {})
     findings = {**earlier, "state": state, "reason": reason}
-    journal.add(path, {"version": _version(path), "limits": _limits(params), "findings": findings})
+    store.put({path: {"version": _version(path), "limits": _limits(params), "findings": findings}})
 
 
 def demands(params: Params) -> Demands:
@@ -202,8 +202,7 @@ def check_level(peak: float, finite: bool, silence_db: float) -> None:
 
 def _sha256(path: str) -> str:
     try:
-        with open(path, "rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+        return sha256(path)
     except OSError as error:
         raise MediaError("missing", f"cannot be read: {error.strerror}") from None
 
@@ -214,17 +213,17 @@ def packet_s(audio_rate: int) -> float:
 
 
 @contextmanager
-def kept(stage: str, params: Params, inspect: Callable[..., dict[str, Any]]) -> Iterator[Journal]:
+def kept(stage: str, params: Params, inspect: Callable[..., dict[str, Any]]) -> Iterator[Store]:
     """What `inspect` found in earlier runs of a stage by the present demands, decoder and code, by path; locked."""
     key = kept_key([inspect], [asdict(demands(params)), decoder_version()], params)
     with (
         pool(stage, key) as directory,
-        Journal(directory / "clips.jsonl") as journal,
+        Store(directory / "files.sqlite") as store,
     ):
-        yield journal
+        yield store
 
 
-def _kept(params: Params) -> AbstractContextManager[Journal]:
+def _kept(params: Params) -> AbstractContextManager[Store]:
     return kept("prepare", params, inspect_clip)
 
 
@@ -241,9 +240,9 @@ def _version(path: str) -> list[int] | None:
     return [status.st_size, status.st_mtime_ns]
 
 
-def _known(journal: Journal, path: str, version: list[int] | None, limits: list[float]) -> dict[str, Any] | None:
+def _known(store: Store, path: str, version: list[int] | None, limits: list[float]) -> dict[str, Any] | None:
     """What was found of a file, if that still holds. A verdict on limits holds only for the same limits."""
-    entry = journal.get(path)
+    entry = store.get(path)
     if entry is None or version is None or entry["version"] != version:
         return None
     findings: dict[str, Any] = entry["findings"]

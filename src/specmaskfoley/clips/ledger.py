@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import os
 from collections.abc import Hashable, Iterable, Mapping, Sequence
@@ -15,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
-from specmaskfoley.storage.files import atomic_path
+from specmaskfoley.storage.files import atomic_path, sha256_text
 from specmaskfoley.storage.tables import LISTED, SPLITS, STATES, USABLE_SCHEMA
 
 UNSTATED = "unstated"
@@ -65,8 +64,7 @@ def ready_hash(clip_ids: Iterable[str]) -> str:
 
     The same as `LC_ALL=C sort ids.txt | sha256sum | head -c 16`.
     """
-    text = "".join(f"{clip_id}\n" for clip_id in sorted(clip_ids))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return sha256_text("".join(f"{clip_id}\n" for clip_id in sorted(clip_ids)))[:16]
 
 
 def summary(table: pa.Table, duration_s: float) -> list[str]:

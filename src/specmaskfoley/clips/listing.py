@@ -1,23 +1,58 @@
-"""Every source by its name. A new source is one file and one line here."""
+"""Every source of clips by its name, and the clip list of the one that params.yaml names."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
+from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
-from specmaskfoley.clips import archive, folder, youtube
-from specmaskfoley.clips.world import source as world
 from specmaskfoley.settings import Params
+from specmaskfoley.storage.files import atomic_path
+from specmaskfoley.storage.tables import LISTED
 
-# data.source -> rows of storage.tables.CLIP_LIST_SCHEMA; leaves params.paths.clips behind as a directory
-SOURCES: dict[str, Callable[[Params], list[dict[str, Any]]]] = {
-    "world": world.list_clips,
-    "folder": folder.list_clips,
-    "youtube": youtube.list_clips,
-    "archive": archive.list_clips,
+SOURCES = {
+    "world": "specmaskfoley.clips.world.source:list_clips",
+    "folder": "specmaskfoley.clips.folder:list_clips",
+    "youtube": "specmaskfoley.clips.youtube:list_clips",
+    "archive": "specmaskfoley.clips.archive:list_clips",
 }
+"""data.source -> a function from Params to rows of storage.tables.CLIP_LIST_SCHEMA; only that one is imported."""
 
 
 def list_clips(params: Params) -> list[dict[str, Any]]:
-    """All clips of the source that `data.source` names."""
-    return SOURCES[params.data.source](params)
+    """All clips of the source that `data.source` names, as `clip_row`; afterwards `paths.clips` is a directory."""
+    rows: list[dict[str, Any]] = resolve_name(SOURCES[params.data.source])(params)
+    if params.data.source != "world":
+        # DVC wants the output to exist, and a reader wants to know why it is empty.
+        with atomic_path(Path(params.paths.clips) / "README.txt") as temporary:
+            temporary.write_text("The videos are read where they lie; data.source is not world.\n", encoding="utf-8")
+    return rows
+
+
+def clip_row(
+    clip_id: str,
+    path: Path,
+    label: str,
+    split: str | None,
+    source: str,
+    *,
+    events: Sequence[float] | None = None,
+    state: str = LISTED,
+    reason: str = "",
+    tried_at: str | None = None,
+    tries: int | None = None,
+) -> dict[str, Any]:
+    """A row of storage.tables.CLIP_LIST_SCHEMA, where the columns are explained."""
+    return {
+        "clip_id": clip_id,
+        "path": path.as_posix(),
+        "label": label,
+        "split": split,
+        "events": events,
+        "source": source,
+        "state": state,
+        "reason": reason,
+        "tried_at": tried_at,
+        "tries": tries,
+    }

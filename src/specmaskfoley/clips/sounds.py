@@ -24,7 +24,7 @@ from specmaskfoley.media.container import MediaError
 from specmaskfoley.media.sound import examine_track
 from specmaskfoley.processes.isolation import Lost
 from specmaskfoley.settings import Params
-from specmaskfoley.storage.journal import Journal
+from specmaskfoley.storage.store import Store
 from specmaskfoley.storage.tables import LEDGER_SCHEMA, read_table
 
 SUFFIXES = VIDEO_SUFFIXES | {".aac", ".aif", ".aiff", ".flac", ".m4a", ".mp3", ".oga", ".ogg", ".opus", ".wav", ".wma"}
@@ -105,9 +105,9 @@ def inspect_sounds(params: Params) -> list[SoundPart]:
     sounds = find_sounds(params.data.audio)
     held_out = HeldOut(read_table(params.paths.ledger, LEDGER_SCHEMA))
     readable = {name: str(path) for name, path in sounds.items() if _is_text(str(path))}
-    with _kept(params) as journal:
+    with _kept(params) as store:
         inspect = partial(inspect_sound, demands=inspection.demands(params))
-        findings = inspection.inspect_files(readable.values(), inspect, journal, params, title="checking sounds")
+        findings = inspection.inspect_files(readable.values(), inspect, store, params, title="checking sounds")
     parts: list[SoundPart] = []
     first: dict[str, str] = {}
     for name, path in sounds.items():
@@ -131,9 +131,9 @@ def inspect_sounds(params: Params) -> list[SoundPart]:
 
 def set_aside(params: Params, lost: Mapping[str, Lost]) -> None:
     """Note that sounds turned out unusable after they were inspected."""
-    with _kept(params) as journal:
+    with _kept(params) as store:
         for path, item in lost.items():
-            inspection.note(journal, params, path, item.state, item.reason)
+            inspection.note(store, params, path, item.state, item.reason)
 
 
 class HeldOut:
@@ -235,7 +235,7 @@ def _row(name: str, path: str, found: Mapping[str, Any]) -> dict[str, Any]:
     return {**dict.fromkeys(LEDGER_SCHEMA.names), **row, **known}
 
 
-def _kept(params: Params) -> AbstractContextManager[Journal]:
+def _kept(params: Params) -> AbstractContextManager[Store]:
     return inspection.kept("sounds", params, inspect_sound)
 
 

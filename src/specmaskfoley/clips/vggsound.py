@@ -10,12 +10,17 @@ import hashlib
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from specmaskfoley.settings import Params
+from specmaskfoley.clips.listing import clip_row
+from specmaskfoley.clips.tsv import read_text, tsv_lines
+from specmaskfoley.settings import Fetch, Params
+from specmaskfoley.storage.files import sha256_text
 from specmaskfoley.storage.tables import LISTED, SPLITS
-from specmaskfoley.weights.download import Transfer, discard, download
+from specmaskfoley.weights.download import Transfer, download_checked
+from specmaskfoley.weights.records import WrongFileError
 
 CLIP_S = 10
 """Seconds of every clip of VGGSound."""
@@ -68,25 +73,16 @@ def parse_list(text: str, *, split: str, where: str) -> list[VggSoundClip]:
     Raises:
         ValueError: with the number of the wrong line.
     """
-    # Not splitlines(): a label may hold a form feed or U+2028, which are no line ends here.
-    lines = text.removeprefix("\ufeff").replace("\r\n", "\n").split("\n")
-    if lines[0].split("\t") != ["id", "label"]:
-        raise ValueError(f"{where}:1: expected the header id<TAB>label, found {lines[0]!r}")
     clips: dict[str, VggSoundClip] = {}
-    for number, line in enumerate(lines[1:], start=2):
-        if not line.strip():
-            continue
-        cells = line.split("\t")
-        if len(cells) != 2:
-            raise ValueError(f"{where}:{number}: expected id<TAB>label, found {len(cells)} cells")
-        found = CLIP_ID.fullmatch(cells[0].strip())
+    for number, (name, label) in tsv_lines(text, where, ("id", "label")):
+        found = CLIP_ID.fullmatch(name)
         if found is None:
             raise ValueError(
-                f"{where}:{number}: {cells[0]!r} is not a YouTube id of 11 characters, _, and 6 digits for the second"
+                f"{where}:{number}: {name!r} is not a YouTube id of 11 characters, _, and 6 digits for the second"
             )
-        if not (label := cells[1].strip()):
-            raise ValueError(f"{where}:{number}: the label of {cells[0]!r} is empty")
-        clips.setdefault(found[0], VggSoundClip(found[1], int(found[2]), label, split))
+        if not label:
+            raise ValueError(f"{where}:{number}: the label of {name!r} is empty")
+        clips.setdefault(name, VggSoundClip(found[1], int(found[2]), label, split))
     return list(clips.values())
 
 
@@ -97,19 +93,14 @@ def load_lists(params: Params) -> dict[str, list[VggSoundClip]]:
         ValueError: a list is absent, or a line of it is wrong.
     """
     named = params.data.lists or ""
-    folder = _fetch_lists(params) if named == "mmaudio" else Path(named)
+    folder = _fetch_lists(params.fetch) if named == "mmaudio" else Path(named)
     lists = {}
     for split in SPLITS:
         path = folder / f"{split}.tsv"
-        try:
-            text = path.read_text(encoding="utf-8")
-        except OSError:
-            raise ValueError(
-                f"data.lists={named!r}: {path} cannot be read; give mmaudio, or a directory with "
-                f"{', '.join(f'{name}.tsv' for name in SPLITS)}"
-            ) from None
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from None
+        names = ", ".join(f"{name}.tsv" for name in SPLITS)
+        text = read_text(
+            path, f"data.lists={named!r}: {path} cannot be read; give mmaudio, or a directory with {names}"
+        )
         lists[split] = parse_list(text, split=split, where=str(path))
     return lists
 
@@ -131,7 +122,7 @@ def draw(items: Sequence[Item], limit: int | None, seed: int, key: Callable[[Ite
         return list(items)
 
     def lot(number: int) -> str:
-        return hashlib.sha256(f"{seed}\0{key(items[number])[0]}".encode()).hexdigest()
+        return sha256_text(f"{seed}\0{key(items[number])[0]}")
 
     by_label: dict[str, list[int]] = {}
     for number in sorted(range(len(items)), key=lot):
@@ -173,32 +164,12 @@ def wanted(params: Params, universe: Collection[str] | None = None) -> list[Want
     return result
 
 
-def list_row(
-    item: Wanted,
-    path: Path,
-    source: str,
-    *,
-    state: str = LISTED,
-    reason: str = "",
-    tried_at: str | None = None,
-    tries: int | None = None,
-) -> dict[str, Any]:
-    """A row of storage.tables.CLIP_LIST_SCHEMA; what the lists say against a clip comes before what its source says."""
+def list_row(item: Wanted, path: Path, source: str, **found: Any) -> dict[str, Any]:
+    """A `clip_row`; what the lists say against a clip comes before what its source found (state, reason and so on)."""
     clip = item.clip
     if item.state != LISTED:
-        state, reason, tried_at, tries = item.state, item.reason, None, None
-    return {
-        "clip_id": clip.clip_id,
-        "path": path.as_posix(),
-        "label": clip.label,
-        "split": clip.split,
-        "events": None,
-        "source": source,
-        "state": state,
-        "reason": reason,
-        "tried_at": tried_at,
-        "tries": tries,
-    }
+        found = {"state": item.state, "reason": item.reason}
+    return clip_row(clip.clip_id, path, clip.label, clip.split, source, **found)
 
 
 def blob_id(content: bytes) -> str:
@@ -206,22 +177,26 @@ def blob_id(content: bytes) -> str:
     return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
 
 
-def _fetch_lists(params: Params) -> Path:
-    fetch = params.fetch
+def transfer_of(fetch: Fetch) -> Transfer:
+    """How params.yaml says to download clips and their lists."""
+    return Transfer(proxy=fetch.proxy, retries=fetch.retries, timeout_s=fetch.timeout_s)
+
+
+def _fetch_lists(fetch: Fetch) -> Path:
     folder = Path(fetch.folder) / "lists" / COMMIT[:7]
     folder.mkdir(parents=True, exist_ok=True)
-    transfer = Transfer(proxy=fetch.proxy, retries=fetch.retries, timeout_s=fetch.timeout_s)
     for split in SPLITS:
-        path = folder / f"{split}.tsv"
+        path, url = folder / f"{split}.tsv", LISTS_URL.format(commit=COMMIT, split=split)
         if path.exists() and blob_id(path.read_bytes()) == BLOBS[split]:
             continue
-        url, part = LISTS_URL.format(commit=COMMIT, split=split), path.with_suffix(".part")
-        download(url, part, transfer, title=f"list of {split}")
-        if (found := blob_id(part.read_bytes())) != BLOBS[split]:
-            discard(part)
-            raise ValueError(
-                f"{url}: expected the content with git hash {BLOBS[split]}, found {found}; is a proxy in between?"
-            )
-        part.rename(path)
-        discard(part)
+        check = partial(_check_list, url=url, expected=BLOBS[split])
+        try:
+            download_checked(url, path, transfer_of(fetch), check, title=f"list of {split}")
+        except WrongFileError as error:
+            raise ValueError(f"{error}; is a proxy in between?") from None
     return folder
+
+
+def _check_list(path: Path, *, url: str, expected: str) -> None:
+    if (found := blob_id(path.read_bytes())) != expected:
+        raise WrongFileError(f"{url}: expected the content with git hash {expected}, found {found}")

@@ -6,8 +6,6 @@ same stream gives the same file. What cannot be had is told apart: see `judge`.
 
 from __future__ import annotations
 
-import hashlib
-import os
 import random
 import re
 import shutil
@@ -15,21 +13,20 @@ import subprocess
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from specmaskfoley.clips.folder import write_note
-from specmaskfoley.clips.store import Store
+from specmaskfoley.clips.fetched import FetchedClips
 from specmaskfoley.clips.vggsound import CLIP_S, VggSoundClip, wanted
 from specmaskfoley.media.container import MediaError
 from specmaskfoley.media.probe import probe
 from specmaskfoley.settings import Fetch, Params
+from specmaskfoley.storage.files import sha256_text
 from specmaskfoley.storage.tables import LISTED
 
 THROTTLED, PASSING = "throttled", "passing"
@@ -90,13 +87,12 @@ def list_clips(params: Params) -> list[dict[str, Any]]:
     """
     fetch = params.fetch
     items = wanted(params)
-    with Store(Path(fetch.folder), source="youtube", access=_access(fetch), again=fetch.again) as store:
+    with FetchedClips(Path(fetch.folder), source="youtube", access=_access(fetch), again=fetch.again) as store:
         open_clips = store.to_fetch([item.clip for item in items if item.state == LISTED])
         if open_clips:
-            with _scratch(store.folder) as scratch:
+            with store.unfinished() as scratch:
                 _Fetching(fetch, store, scratch).run(open_clips)
         rows = store.rows(items)
-    write_note(Path(params.paths.clips))
     return rows
 
 
@@ -145,7 +141,7 @@ class _Gate:
 class _Fetching:
     """One run over the clips that are open, by `fetch.workers` threads."""
 
-    def __init__(self, settings: Fetch, store: Store, scratch: Path) -> None:
+    def __init__(self, settings: Fetch, store: FetchedClips, scratch: Path) -> None:
         try:
             import imageio_ffmpeg
             import yt_dlp
@@ -218,12 +214,11 @@ class _Fetching:
                         continue
                 if error.verdict == PASSING:
                     return self._fail(clip, error.reason)
-                self._conclude(clip, error.verdict, error.reason)
+                self._store.conclude(clip.clip_id, error.verdict, error.reason)
+                self._conclude_failed()
                 return error.verdict
-            final = self._store.path(clip.clip_id)
-            final.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(target, final)
-            self._conclude(clip)
+            self._store.take_in(clip.clip_id, target)
+            self._conclude_failed()
             self._gate.opened()
             return "ready"
 
@@ -331,12 +326,8 @@ class _Fetching:
                 )
         return "failed"
 
-    def _conclude(self, clip: VggSoundClip, state: str = LISTED, reason: str = "") -> None:
-        """The site answers: what failed before failed for itself."""
-        self._store.conclude(clip.clip_id, state, reason)
-        self._conclude_failed()
-
     def _conclude_failed(self) -> None:
+        """The site has answered: the clips that failed before did so for a reason of their own."""
         with self._mutex:
             for clip_id, reason in self._failed:
                 self._store.conclude(clip_id, "failed", reason)
@@ -363,20 +354,7 @@ def _access(fetch: Fetch) -> str:
             content = Path(fetch.cookies).read_bytes()
         except OSError as error:
             raise ValueError(f"fetch.cookies={fetch.cookies!r} cannot be read: {error.strerror}") from None
-    return hashlib.sha256((fetch.proxy or "").encode() + b"\0" + content).hexdigest()[:16]
-
-
-@contextmanager
-def _scratch(folder: Path) -> Iterator[Path]:
-    """A directory of this run; those of killed runs, into which an orphaned ffmpeg may still write, are removed."""
-    root = folder / "unfinished"
-    shutil.rmtree(root, ignore_errors=True)
-    scratch = root / f"{os.getpid()}-{time.time_ns()}"
-    scratch.mkdir(parents=True)
-    try:
-        yield scratch
-    finally:
-        shutil.rmtree(root, ignore_errors=True)
+    return sha256_text((fetch.proxy or "").encode() + b"\0" + content)[:16]
 
 
 def _last_line(said: str, pattern: re.Pattern[str] | None = None) -> str:

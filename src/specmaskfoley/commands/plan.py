@@ -19,6 +19,7 @@ from specmaskfoley.codec.network import Codec
 from specmaskfoley.control.trained import build_control
 from specmaskfoley.encoders.synchformer import SynchformerEncoder
 from specmaskfoley.settings import Params, Synchformer
+from specmaskfoley.storage.files import show_size
 from specmaskfoley.storage.tables import LISTED, SPLITS
 from specmaskfoley.systems import SYSTEMS, takes_of
 from specmaskfoley.weights.lock import WeightFile, locked, read_lock
@@ -74,12 +75,12 @@ def _fetched(params: Params, clips: int) -> Iterator[str]:
     here = sum(1 for _ in folder.glob("clips/*/*.mp4"))
     yield f"fetched into {folder} (sizes are estimates; dvc repro does it, a killed run goes on where it stopped):"
     each = _CLIP_BYTES[source]
-    yield f"  {clips} clips of about {_size(each)}: {_size(clips * each)}; {here} clips are here"
+    yield f"  {clips} clips of about {show_size(each)}: {show_size(clips * each)}; {here} clips are here"
     if source == "archive":
         parts = _parts(params)
         yield (
-            f"  transferred: up to {parts} of {_PARTS} parts of about {_size(_PART_BYTES)}, "
-            f"{_size(parts * _PART_BYTES)}; keep about {_size(_PART_BYTES)} free for the part at hand"
+            f"  transferred: up to {parts} of {_PARTS} parts of about {show_size(_PART_BYTES)}, "
+            f"{show_size(parts * _PART_BYTES)}; keep about {show_size(_PART_BYTES)} free for the part at hand"
         )
     else:
         hours = clips * fetch.interval_s / fetch.workers / 3600
@@ -94,19 +95,19 @@ def _sounds(params: Params) -> Iterator[str]:
     sounds = find_sounds(params.data.audio)
     held = sum(path.stat().st_size for path in sounds.values() if path.exists())
     each = _TOKEN * audio.token_rows * audio.token_columns + _HALF * params.encoders.prompt.width
-    yield f"sounds without picture (data.audio): {len(sounds)} files of {_size(held)}, read where they lie"
+    yield f"sounds without picture (data.audio): {len(sounds)} files of {show_size(held)}, read where they lie"
     ledger = Path(params.paths.audio_ledger)
     known = _known(ledger, "audio")
     if known is None:
         yield (
-            f"  stored: {_size(each)} for every {audio.duration_s:g} s, at least {_size(len(sounds) * each)} if "
-            "all are usable; a long sound gives several"
+            f"  stored: {show_size(each)} for every {audio.duration_s:g} s, at least {show_size(len(sounds) * each)} "
+            "if all are usable; a long sound gives several"
         )
     else:
         ready = known["train", "ready"]
         yield (
             f"  {ready} usable parts of {audio.duration_s:g} s among {known.total()} rows of {ledger}: tokens and "
-            f"prompts {_size(ready * each)}"
+            f"prompts {show_size(ready * each)}"
         )
 
 
@@ -121,9 +122,9 @@ def _downloads(params: Params) -> Iterator[str]:
         entry = locked(name, lock)
         here = (Path(params.weights.folder) / entry.file).exists()
         missing += [] if here else [entry.size]
-        yield f"  {name:30} {_size(entry.size):>10}  {'here' if here else 'missing':8} {_licence(entry)}"
+        yield f"  {name:30} {show_size(entry.size):>10}  {'here' if here else 'missing':8} {_licence(entry)}"
     unstated = f" and {missing.count(None)} files of unstated size" if None in missing else ""
-    yield f"  still to download: {_size(sum(size or 0 for size in missing))}{unstated}"
+    yield f"  still to download: {show_size(sum(size or 0 for size in missing))}{unstated}"
 
 
 def _stored(params: Params, clips: Mapping[str, int] | None) -> Iterator[str]:
@@ -135,15 +136,15 @@ def _stored(params: Params, clips: Mapping[str, int] | None) -> Iterator[str]:
     yield "computed and stored:"
     yield (
         f"  a clip: sync {num_sync} x {encoders.sync.width}, semantic {params.num_semantic_frames} x "
-        f"{encoders.semantic.width}, prompts 2 x {encoders.prompt.width} ({_size(features)}), "
-        f"tokens {audio.token_rows} x {audio.token_columns} ({_size(tokens)})"
+        f"{encoders.semantic.width}, prompts 2 x {encoders.prompt.width} ({show_size(features)}), "
+        f"tokens {audio.token_rows} x {audio.token_columns} ({show_size(tokens)})"
     )
     if clips is not None:
         total = sum(clips.values())
         takes = sum(len(takes_of(system, params)) for system in SYSTEMS)
-        samples = clips["test"] * takes * audio.num_samples * _SAMPLE_BYTES
-        yield f"  {total} clips: features {_size(total * features)}, tokens {_size(total * tokens)}"
-        yield f"  {clips['test']} test clips in {takes} takes by {len(SYSTEMS)} systems: {_size(int(samples))} of FLAC"
+        flac = clips["test"] * takes * audio.num_samples * _SAMPLE_BYTES
+        yield f"  {total} clips: features {show_size(total * features)}, tokens {show_size(total * tokens)}"
+        yield f"  {clips['test']} test clips in {takes} takes by {len(SYSTEMS)} systems: {show_size(flac)} of FLAC"
     with torch.device("meta"):
         backbone = build_backbone(params)
         networks = {"codec": Codec(params.codec), "backbone": backbone, "control": build_control(backbone, params)}
@@ -151,7 +152,7 @@ def _stored(params: Params, clips: Mapping[str, int] | None) -> Iterator[str]:
     for name, network in networks.items():
         count, recipe = sum(parameter.numel() for parameter in network.parameters()), recipes[name]
         how = f"{recipe.optim.steps} steps of batch {recipe.optim.batch_size}" if recipe else "official, not trained"
-        yield f"  {name:9} {count / 1e6:8.1f} M parameters, {_size(count * _SINGLE)}: {how}"
+        yield f"  {name:9} {count / 1e6:8.1f} M parameters, {show_size(count * _SINGLE)}: {how}"
 
 
 def _clips(params: Params) -> _Clips:
@@ -232,15 +233,3 @@ def _splits(clips: Mapping[str, int]) -> str:
 
 def _licence(entry: WeightFile) -> str:
     return f"{entry.licence}; NOT for commercial use" if entry.commercial == "forbidden" else entry.licence
-
-
-def _size(count: int | None) -> str:
-    """Bytes for people."""
-    if count is None:
-        return "unstated"
-    value = float(count)
-    for unit in ("B", "kB", "MB", "GB"):
-        if value < 1000 or unit == "GB":
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1000
-    return ""

@@ -12,8 +12,9 @@ import typer
 import yaml
 
 from specmaskfoley.settings import Params
+from specmaskfoley.storage.files import show_size
 from specmaskfoley.weights.lock import Lock, locked, read_lock
-from specmaskfoley.weights.records import checked, show_size, state_of
+from specmaskfoley.weights.records import checked, state_of
 
 app = typer.Typer(no_args_is_help=True, help="Official weight files, which weights.lock.yaml lists.")
 
@@ -38,7 +39,7 @@ def show(params_file: ParamsFile = _PARAMS) -> None:
                 (
                     name,
                     entry.role,
-                    show_size(entry.size) if entry.size else "unknown",
+                    show_size(entry.size),
                     entry.licence,
                     _COMMERCIAL[entry.commercial],
                     state_of(Path(params.weights.folder) / entry.file, entry),

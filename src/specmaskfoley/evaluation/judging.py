@@ -28,8 +28,9 @@ from specmaskfoley.media.clips import model_sound, stream_media
 from specmaskfoley.media.sound import SoundFacts
 from specmaskfoley.processes.isolation import IsolatedPool, Lost
 from specmaskfoley.settings import MiniJudges, Params
-from specmaskfoley.storage.feature_cache import FeatureCache, content_key
+from specmaskfoley.storage.files import sha256
 from specmaskfoley.storage.scratch import pool
+from specmaskfoley.storage.store import Store
 from specmaskfoley.weights.loading import find_weights
 from specmaskfoley.weights.records import recorded
 
@@ -73,9 +74,9 @@ class Judging:
         params: how onsets are heard, files read and processes bounded.
     """
 
-    def __init__(self, judge: Panel, cache: FeatureCache, params: Params) -> None:
+    def __init__(self, judge: Panel, store: Store, params: Params) -> None:
         self.panel = judge
-        self._cache = cache
+        self._store = store
         self._sound = model_sound(params)
         self._threads = params.run.workers
         self._processes = partial(
@@ -96,7 +97,7 @@ class Judging:
                 names[path] = f"facts {self._key(path)}"
             except OSError as error:
                 found[path] = Lost("missing", str(error.strerror))
-        known = self._cache.known(names.values())
+        known = self._store.known(names.values())
         todo = [path for path, name in names.items() if name not in known]
         if todo:
             examined = partial(sound_facts, until_s=until_s)
@@ -105,23 +106,23 @@ class Judging:
                 while part := list(islice(results, _KEPT_AT_ONCE)):
                     found |= {path: result for path, result in part if isinstance(result, Lost)}
                     good = {names[path]: result for path, result in part if not isinstance(result, Lost)}
-                    self._cache.put({name: {"facts": np.array(facts, np.float64)} for name, facts in good.items()})
+                    self._store.put({name: {"facts": np.array(facts, np.float64)} for name, facts in good.items()})
         for path, name in names.items():
             if path not in found:
-                duration_s, sample_rate, peak, finite = self._cache.get(name)["facts"].tolist()
+                duration_s, sample_rate, peak, finite = self._store[name]["facts"].tolist()
                 found[path] = SoundFacts(duration_s, int(sample_rate), peak, bool(finite))
         return found
 
     def watch(self, videos: Sequence[Path]) -> np.ndarray:
         """Show the judges every video: (n, D) of the audio-video embedder."""
         names = {path: f"seen {self._key(path)}" for path in videos}
-        known = self._cache.known(names.values())
+        known = self._store.known(names.values())
         todo = [path for path in dict.fromkeys(videos) if names[path] not in known]
         for batch in self._stream(todo, "watching", views=self.panel.views):
             seen = self.panel.see({view: self._whole(frames) for view, frames in batch.frames.items()})
             rows = _rows({"joint": seen.joint, **_numbered(seen.windows)})
-            self._cache.put({names[path]: row for path, row in zip(todo[batch.rows], rows, strict=False)})
-        return np.stack([self._cache.get(names[path])["joint"] for path in videos])
+            self._store.put({names[path]: row for path, row in zip(todo[batch.rows], rows, strict=False)})
+        return np.stack([self._store[names[path]]["joint"] for path in videos])
 
     def listen(self, sounds: Sequence[Path], against: Sequence[Sequence[Path]] = (), title: str = "") -> Listened:
         """Play the judges every sound, once whatever it is held against.
@@ -134,7 +135,7 @@ class Judging:
             [f"offset {self._key(video)} {self._key(sound)}" for video, sound in zip(videos, sounds, strict=True)]
             for videos in against
         ]
-        known = self._cache.known([*heard, *(name for names in pairs for name in names)])
+        known = self._store.known([*heard, *(name for names in pairs for name in names)])
         needed = [[name, *(names[index] for names in pairs)] for index, name in enumerate(heard)]
         todo = [index for index, names in enumerate(needed) if not known.issuperset(names)]
         wanted = (*self.panel.sounds, self._sound)
@@ -150,16 +151,16 @@ class Judging:
             for videos, names in zip(against, pairs, strict=True):
                 logits = self.panel.offsets(self._windows([videos[index] for index in indices]), result.windows)
                 kept |= {names[index]: {"logits": row} for index, row in zip(indices, logits, strict=False)}
-            self._cache.put(kept)
-        found = [self._cache.get(name) for name in heard]
+            self._store.put(kept)
+        found = [self._store[name] for name in heard]
         return Listened(
             **{name: np.stack([row[name] for row in found]) for name in _OF_SOUND},
             onsets=tuple(row["onsets"] for row in found),
-            offsets=tuple(np.stack([self._cache.get(name)["logits"] for name in names]) for names in pairs),
+            offsets=tuple(np.stack([self._store[name]["logits"] for name in names]) for names in pairs),
         )
 
     def _windows(self, videos: Sequence[Path]) -> list[np.ndarray]:
-        rows = [self._cache.get(f"seen {self._key(path)}") for path in videos]
+        rows = [self._store[f"seen {self._key(path)}"] for path in videos]
         return [self._whole(np.stack([row[name] for row in rows])).numpy() for name in rows[0] if name != "joint"]
 
     def _whole(self, array: np.ndarray) -> torch.Tensor:
@@ -174,7 +175,7 @@ class Judging:
 
     def _key(self, path: Path) -> str:
         if path not in self._keys:
-            self._keys[path] = content_key(path)
+            self._keys[path] = sha256(path)[:32]
         return self._keys[path]
 
 
@@ -192,8 +193,8 @@ def judging(judge: Panel, params: Params) -> Iterator[Judging]:
     half = str(half_dtype(params.run.precision, pick_device(params.run.device)))
     key = kept_key([Judging, type(judge)], [params.judges, *weights, half], params, inputs)
     with pool("judged", key) as folder:  # noqa: SIM117
-        with FeatureCache(folder / "features.sqlite") as cache:
-            yield Judging(judge, cache, params)
+        with Store(folder / "features.sqlite") as store:
+            yield Judging(judge, store, params)
 
 
 def _rows(arrays: Mapping[str, np.ndarray]) -> list[dict[str, np.ndarray]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -16,6 +15,7 @@ from specmaskfoley.extraction.extractor import Extractor
 from specmaskfoley.media.clips import MediaBatch
 from specmaskfoley.processes.isolation import IsolatedPool, Lost
 from specmaskfoley.settings import Params
+from specmaskfoley.storage.files import sha256_text
 from specmaskfoley.storage.shards import Row
 from specmaskfoley.storage.tables import write_shard
 
@@ -89,7 +89,7 @@ class Worker:
                 batches.append(self._encode(good))
         if made:
             # A unit that lacks rows is not the unit; its rows are kept under their own name.
-            names = hashlib.sha256("\n".join(clip.key for clip in made).encode()).hexdigest()[:24]
+            names = sha256_text("\n".join(clip.key for clip in made))[:24]
             write_shard(
                 unit.target.with_name(f"rows-{names}.parquet") if lost else unit.target,
                 [clip.clip_id for clip in made],

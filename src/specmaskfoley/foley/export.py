@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import platform
 import shutil
@@ -15,7 +14,7 @@ import yaml
 
 from specmaskfoley.encoders.trained import ROLES, encoder_file
 from specmaskfoley.settings import MiniJudges, Params
-from specmaskfoley.storage.files import atomic_path, read_json
+from specmaskfoley.storage.files import atomic_path, read_json, sha256
 from specmaskfoley.weights.loading import find_weights
 from specmaskfoley.weights.lock import LOCK_FILE, WeightFile, locked, read_lock
 from specmaskfoley.weights.records import record_path
@@ -58,11 +57,6 @@ def model_identity(params: Params) -> dict[str, str]:
 def file_identity(path: Path) -> dict[str, str]:
     """A file's name and SHA-256."""
     return {"name": path.name, "sha256": sha256(path)}
-
-
-def sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def versions() -> dict[str, str]:

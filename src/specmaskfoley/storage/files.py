@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -51,6 +52,28 @@ def read_json(path: str | os.PathLike[str]) -> Any:
         raise ValueError(f"{path}: no such file") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not valid JSON: {error}") from None
+
+
+def sha256(path: str | os.PathLike[str]) -> str:
+    """64 hex digits that stand for a file's content."""
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def sha256_text(text: str | bytes) -> str:
+    """64 hex digits that stand for a text."""
+    return hashlib.sha256(text.encode() if isinstance(text, str) else text).hexdigest()
+
+
+def show_size(size: float | None) -> str:
+    """Bytes for people: 950.0 MB."""
+    if size is None:
+        return "unstated"
+    for unit in ("B", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} GB"
 
 
 def _check_finite(value: Any, key: str, path: Path) -> None:

@@ -37,7 +37,7 @@ def pool(stage: str, key: str) -> Iterator[Path]:
     lock, holder = directory.with_suffix(".lock"), directory.with_suffix(".holder")
 
     def waiting() -> None:
-        process = holder.read_text(encoding="utf-8") if holder.exists() else "unknown"
+        process = (holder.read_text(encoding="utf-8") if holder.exists() else "") or "unknown"
         print(f"{stage}: process {process} is doing the same work; waiting for it", flush=True)
 
     with held(lock, waiting):

@@ -11,7 +11,6 @@ Every row says what it was made from (its key), so that files never go stale: th
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -22,7 +21,7 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
-from specmaskfoley.storage.files import atomic_path
+from specmaskfoley.storage.files import atomic_path, sha256_text
 from specmaskfoley.storage.tables import read_keys, read_shard, shard_path, write_shard
 
 
@@ -39,7 +38,7 @@ AnyRow = TypeVar("AnyRow", bound=Row)
 
 def row_key(*parts: str) -> str:
     """32 hex digits that stand for everything a row is made from."""
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
+    return sha256_text("\0".join(parts))[:32]
 
 
 class ShardPool(Generic[AnyRow]):
@@ -133,4 +132,4 @@ def _link(source: Path, target: Path) -> None:
 
 
 def _digest(lines: Sequence[str]) -> str:
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:24]
+    return sha256_text("\n".join(lines))[:24]

@@ -16,6 +16,7 @@ from torch import nn
 
 from specmaskfoley.settings import Training
 from specmaskfoley.storage.checkpoint import KEPT
+from specmaskfoley.storage.files import show_size
 
 _MEASURED_STEPS = 10
 
@@ -57,12 +58,14 @@ class Preflight:
         needed, free = files * self._checkpoint, shutil.disk_usage(self._folder).free
         print(
             f"{self._name}: {self._count / 1e6:.1f} M parameters to train; weights, gradients and optimizer "
-            f"{_size(self._memory)}, activations on top; checkpoints up to {_size(needed)} of {_size(free)} free disk",
+            f"{show_size(self._memory)}, activations on top; checkpoints up to {show_size(needed)} of "
+            f"{show_size(free)} free disk",
             flush=True,
         )
         if needed > free:
             raise ValueError(
-                f"{self._folder}: checkpoints of {self._name} need {_size(needed)} of disk, {_size(free)} are free"
+                f"{self._folder}: checkpoints of {self._name} need {show_size(needed)} of disk, "
+                f"{show_size(free)} are free"
             )
 
     def step_ended(self, *, prints: bool) -> None:
@@ -78,12 +81,11 @@ class Preflight:
     def report(self, processes: int) -> None:
         """Print the peak of memory and the hours that the measured steps predict."""
         if self._device.type == "cuda":
-            peak = (
-                f"{_size(torch.cuda.max_memory_allocated(self._device))} on {torch.cuda.get_device_name(self._device)}"
-            )
+            peak = show_size(torch.cuda.max_memory_allocated(self._device))
+            peak += f" on {torch.cuda.get_device_name(self._device)}"
         else:
             unit = 1 if sys.platform == "darwin" else 1024
-            peak = f"{_size(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)} of main memory"
+            peak = f"{show_size(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)} of main memory"
         where = f", in each of {processes} processes" if processes > 1 else ""
         print(f"{self._name}: peak {peak}{where}; {self._hours(self._step_s())}. Nothing was kept", flush=True)
 
@@ -104,7 +106,3 @@ class Preflight:
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
         return time.perf_counter()
-
-
-def _size(count: float) -> str:
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"

@@ -12,21 +12,26 @@ import random
 import re
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 import requests
 from tqdm import tqdm
 
-from specmaskfoley.storage.files import write_json
-from specmaskfoley.weights.records import WrongFileError, show_size
+from specmaskfoley.storage.files import show_size, write_json
+from specmaskfoley.weights.records import WrongFileError
 
 _CHUNK = 1 << 16
 _LONGEST_WAIT_S = 60.0
-_PASSING = {408, 425, 429, 500, 502, 503, 504}
+PASSING = {408, 425, 429, 500, 502, 503, 504}
+"""HTTP answers after which another attempt may succeed."""
+
 _TOKEN_HOST = "huggingface.co"
+
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,11 @@ class Transfer:
     retries: int = 5
     backoff_s: float = 1.0
     timeout_s: float = 60.0
+
+    @property
+    def proxies(self) -> dict[str, str] | None:
+        """For requests."""
+        return {"http": self.proxy, "https": self.proxy} if self.proxy else None
 
     def address(self, url: str) -> str:
         """Where to ask for what is published at `url`."""
@@ -91,6 +101,44 @@ class _PassingError(Exception):
     def __init__(self, reason: str, wait_s: float = 0.0) -> None:
         super().__init__(reason)
         self.wait_s = wait_s
+
+
+def download_checked(
+    url: str,
+    target: Path,
+    transfer: Transfer,
+    check: Callable[[Path], Found],
+    *,
+    size: int | None = None,
+    title: str = "",
+) -> Found:
+    """Download into `<target>.part`, and give it its name when it is the right file.
+
+    A wrong file is downloaded once more from the start: a broken proxy or an edited part file are likelier than a new
+    file on the server.
+
+    Args:
+        check: looks at what came, and returns what it found.
+
+    Raises:
+        WrongFileError: of `check` or of `download`, for the second time; what came is deleted.
+        ValueError, OSError: see `download`.
+    """
+    part = target.with_name(f"{target.name}.part")
+    attempts = 2
+    while True:
+        try:
+            download(url, part, transfer, size=size, title=title)
+            found = check(part)
+            break
+        except WrongFileError as error:
+            discard(part)
+            attempts -= 1
+            if not attempts:
+                raise WrongFileError(f"{error}, twice") from None
+    os.replace(part, target)
+    discard(part)
+    return found
 
 
 def download(url: str, part: Path, transfer: Transfer, *, size: int | None = None, title: str = "") -> None:
@@ -147,7 +195,7 @@ def _attempt(
             headers=headers,
             stream=True,
             timeout=transfer.timeout_s,
-            proxies={"http": transfer.proxy, "https": transfer.proxy} if transfer.proxy else None,
+            proxies=transfer.proxies,
         ) as response:
             _receive(response, address, part, known, size, title)
     except requests.exceptions.SSLError as error:
@@ -205,7 +253,7 @@ def _placed(response: requests.Response, address: str, part: Path) -> tuple[int,
     if status == 416:
         discard(part)
         raise _PassingError("the part does not fit the server's file; starting over")
-    if status in _PASSING:
+    if status in PASSING:
         asked = headers.get("Retry-After", "")
         raise _PassingError(f"HTTP {status} {response.reason}", float(asked) if asked.isdigit() else 0.0)
     if status not in (200, 206):

@@ -5,16 +5,15 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 
-from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from specmaskfoley.settings import Weights
 from specmaskfoley.storage.files import atomic_path
-from specmaskfoley.weights.download import Transfer, discard, download
+from specmaskfoley.storage.locks import held
+from specmaskfoley.weights.download import Transfer, download_checked
 from specmaskfoley.weights.lock import Lock, WeightFile, locked
 from specmaskfoley.weights.records import Record, WrongFileError, checked, digests_of, recorded, remember
 
@@ -72,7 +71,9 @@ def restrictions(names: Iterable[str], lock: Lock) -> list[str]:
 def _fetch_one(name: str, entry: WeightFile, target: Path, transfer: Transfer, bundle: str | Path | None) -> Record:
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
-        with _alone(target, name):
+        waiting = f"{name}: another process is fetching it; waiting"
+        lock = target.with_name(target.name + ".lock")
+        with held(lock, lambda: tqdm.write(waiting, file=sys.stderr)):
             if not target.exists():
                 _bring(name, entry, target, transfer, bundle)
     try:
@@ -82,45 +83,23 @@ def _fetch_one(name: str, entry: WeightFile, target: Path, transfer: Transfer, b
 
 
 def _bring(name: str, entry: WeightFile, target: Path, transfer: Transfer, bundle: str | Path | None) -> None:
+    def check(path: Path) -> dict[str, str]:
+        _check_kind(path, entry)
+        return digests_of(path, entry, recorded(target))
+
     if bundle is not None:
-        _from_bundle(Path(bundle) / entry.file, entry, target)
+        source = Path(bundle) / entry.file
+        if not source.is_file():
+            raise ValueError(f"{source}: not in the bundle; put it there, or set weights.bundle to null to download it")
+        digests = check(source)
+        _link(source.resolve(), target)
     elif entry.address is None:
         raise ValueError(f"has no address to download from: {entry.by_hand}, and put it at {target}")
     else:
-        _from_network(name, entry, entry.address, target, transfer)
-
-
-def _from_network(name: str, entry: WeightFile, address: str, target: Path, transfer: Transfer) -> None:
-    part = target.with_name(target.name + ".part")
-    try:
-        digests = _downloaded(name, entry, address, part, target, transfer)
-    except WrongFileError:
-        # Once more from the start: a broken proxy or an edited part file are likelier than a new upstream file.
-        discard(part)
         try:
-            digests = _downloaded(name, entry, address, part, target, transfer)
+            digests = download_checked(entry.address, target, transfer, check, size=entry.size, title=name)
         except WrongFileError as error:
-            discard(part)
-            raise ValueError(f"{error}, twice; if upstream has a new file, change weights.lock.yaml") from None
-    os.replace(part, target)
-    discard(part)
-    remember(target, entry, digests)
-
-
-def _downloaded(
-    name: str, entry: WeightFile, address: str, part: Path, target: Path, transfer: Transfer
-) -> dict[str, str]:
-    download(address, part, transfer, size=entry.size, title=name)
-    _check_kind(part, entry)
-    return digests_of(part, entry, recorded(target))
-
-
-def _from_bundle(source: Path, entry: WeightFile, target: Path) -> None:
-    if not source.is_file():
-        raise ValueError(f"{source}: not in the bundle; put it there, or set weights.bundle to null to download it")
-    _check_kind(source, entry)
-    digests = digests_of(source, entry, recorded(target))
-    _link(source.resolve(), target)
+            raise ValueError(f"{error}; if upstream has a new file, change weights.lock.yaml") from None
     remember(target, entry, digests)
 
 
@@ -145,18 +124,3 @@ def _check_kind(path: Path, entry: WeightFile) -> None:
         check_format(path, archive=entry.member is not None)
     except ValueError as error:
         raise WrongFileError(str(error)) from None
-
-
-@contextmanager
-def _alone(target: Path, name: str) -> Iterator[None]:
-    """Hold off other processes that want the same file."""
-    lock = FileLock(target.with_name(target.name + ".lock"))
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        tqdm.write(f"{name}: another process is fetching it; waiting", file=sys.stderr)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()

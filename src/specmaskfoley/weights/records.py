@@ -81,6 +81,22 @@ def remember(path: Path, entry: WeightFile, digests: dict[str, str]) -> Record:
     return record
 
 
+def hashes(path: Path, kinds: Iterable[str]) -> dict[str, str]:
+    """Checksums of a file by kind (sha256, md5, git_sha1), read once, with a progress bar if it is large."""
+    size = path.stat().st_size
+    digests = {kind: hashlib.new(kind.removeprefix("git_"), usedforsecurity=kind == "sha256") for kind in kinds}
+    if "git_sha1" in digests:
+        digests["git_sha1"].update(b"blob %d\0" % size)
+    hidden = True if size < _SHOWN_FROM else None  # None: hidden unless a person watches
+    bar = tqdm(total=size, desc=f"checking {path.name}", unit="B", unit_scale=True, unit_divisor=1024, disable=hidden)
+    with bar, path.open("rb") as stream:
+        while chunk := stream.read(_CHUNK):
+            for digest in digests.values():
+                digest.update(chunk)
+            bar.update(len(chunk))
+    return {kind: digest.hexdigest() for kind, digest in sorted(digests.items())}
+
+
 def digests_of(path: Path, entry: WeightFile, known: Record | None) -> dict[str, str]:
     """The checksums of a file, after comparing them with what the lock states or, failing that, with the record.
 
@@ -88,7 +104,7 @@ def digests_of(path: Path, entry: WeightFile, known: Record | None) -> dict[str,
         WrongFileError: naming the file, the expected and the found value.
     """
     _check_size(path, entry)
-    digests = _hash(path, {"sha256", *entry.digests})
+    digests = hashes(path, {"sha256", *entry.digests})
     _compare(path, entry, known, digests)
     return digests
 
@@ -122,15 +138,6 @@ def state_of(path: Path, entry: WeightFile) -> State:
     return "verified"
 
 
-def show_size(size: float) -> str:
-    """Bytes for people: 906.0 MiB."""
-    for unit in ("B", "KiB", "MiB"):
-        if size < 1024:
-            return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1024
-    return f"{size:.2f} GiB"
-
-
 def _check_size(path: Path, entry: WeightFile) -> None:
     found = path.stat().st_size
     if entry.size not in (None, found):
@@ -144,18 +151,3 @@ def _compare(path: Path, entry: WeightFile, known: Record | None, digests: dict[
     for kind, value in expected.items():
         if not digests[kind].startswith(value):
             raise WrongFileError(f"{path}: expected {kind} {value} ({source}), found {digests[kind]}")
-
-
-def _hash(path: Path, kinds: Iterable[str]) -> dict[str, str]:
-    size = path.stat().st_size
-    hashes = {kind: hashlib.new(kind.removeprefix("git_"), usedforsecurity=kind == "sha256") for kind in kinds}
-    if "git_sha1" in hashes:
-        hashes["git_sha1"].update(b"blob %d\0" % size)
-    hidden = True if size < _SHOWN_FROM else None  # None: hidden unless a person watches
-    bar = tqdm(total=size, desc=f"checking {path.name}", unit="B", unit_scale=True, unit_divisor=1024, disable=hidden)
-    with bar, path.open("rb") as stream:
-        while chunk := stream.read(_CHUNK):
-            for digest in hashes.values():
-                digest.update(chunk)
-            bar.update(len(chunk))
-    return {kind: digest.hexdigest() for kind, digest in sorted(hashes.items())}

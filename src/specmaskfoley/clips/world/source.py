@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from specmaskfoley.clips.listing import clip_row
 from specmaskfoley.clips.world import render_clip
 from specmaskfoley.lineage import kept_key
 from specmaskfoley.media.writing import write_video
@@ -14,7 +15,6 @@ from specmaskfoley.processes.isolation import parallel_map
 from specmaskfoley.settings import Params
 from specmaskfoley.storage.files import read_json, write_json
 from specmaskfoley.storage.scratch import scratch
-from specmaskfoley.storage.tables import LISTED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,26 +55,22 @@ def list_clips(params: Params) -> list[dict[str, Any]]:
             for split, count in counts.items()
             for index in range(count)
         ]
-        takes = parallel_map(_render, orders, workers=params.run.workers, title="rendering")
+        results = parallel_map(_render, orders, workers=params.run.workers, title="rendering")
         _keep_only(work / "clips", {f"{order.clip_id}.mp4" for order in orders})
         if clips.exists():
             shutil.rmtree(clips)
         clips.parent.mkdir(parents=True, exist_ok=True)
         shutil.move(work / "clips", clips)
     return [
-        {
-            "clip_id": order.clip_id,
-            "path": (clips / f"{order.clip_id}.mp4").as_posix(),
-            "label": take["label"],
-            "split": order.split,
-            "events": take["events"],
-            "source": "world",
-            "state": LISTED,
-            "reason": "",
-            "tried_at": None,
-            "tries": None,
-        }
-        for order, take in zip(orders, takes, strict=True)
+        clip_row(
+            order.clip_id,
+            clips / f"{order.clip_id}.mp4",
+            rendered["label"],
+            order.split,
+            "world",
+            events=rendered["events"],
+        )
+        for order, rendered in zip(orders, results, strict=True)
     ]
 
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from specmaskfoley.clips.store import ACCESS, LASTING, PASSING, Store
+from specmaskfoley.clips.fetched import ACCESS, LASTING, PASSING, FetchedClips
 from specmaskfoley.clips.vggsound import VggSoundClip, Wanted
 from specmaskfoley.storage.tables import CLIP_LIST_SCHEMA, LISTED
 
@@ -32,7 +32,7 @@ def store(tmp_path):
     """A function that opens the same folder once more."""
 
     def make(**options):
-        return Store(tmp_path / "vggsound", **{"source": "youtube", **options})
+        return FetchedClips(tmp_path / "vggsound", **{"source": "youtube", **options})
 
     return make
 
@@ -131,7 +131,7 @@ def test_fetch_again_counts_after_a_run_that_was_killed(store, state):
 
 def test_unknown_state_to_try_again(tmp_path):
     with pytest.raises(ValueError, match=r"fetch\.again=delted, lost: expected any of .*private, removed"):
-        Store(tmp_path / "new", source="youtube", again=("lost", "removed", "delted"))
+        FetchedClips(tmp_path / "new", source="youtube", again=("lost", "removed", "delted"))
     assert not (tmp_path / "new").exists()
 
 
@@ -139,14 +139,14 @@ outcomes = st.lists(st.sampled_from(ENDS), min_size=8, max_size=8).map(lambda en
 cuts = st.lists(st.tuples(st.integers(0, 4), st.sampled_from(["between", "before the line"])), max_size=4)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(first=outcomes, second=outcomes, kills=cuts)
 def test_killed_runs_are_together_one_run(tmp_path_factory, first, second, kills):
     def make():
         folder = tmp_path_factory.mktemp("vggsound")
 
         def store():
-            return Store(folder, source="youtube", again=("removed",))
+            return FetchedClips(folder, source="youtube", again=("removed",))
 
         run(store(), first)
         return store
@@ -241,29 +241,15 @@ def test_duplicates_keep_their_state(store):
     assert (row["tried_at"], row["tries"]) == (None, None)
 
 
-@pytest.mark.parametrize("torn", [b'{"key": "vid', b'{"key": "x", "record": {}}', "é".encode()[:1]])
-def test_a_torn_last_line_is_dropped(store, tmp_path, torn):
+def test_damaged_outcomes_are_an_error_that_frees_the_folder(store, tmp_path):
     run(store(), dict.fromkeys(IDS, "removed"))
-    journal = tmp_path / "vggsound" / "journal.jsonl"
-    whole = journal.read_bytes()
-    journal.write_bytes(whole + torn)
-    tried, rows = run(store(), {})
-    assert tried == []
-    assert {row["state"] for row in rows} == {"removed"}
-    assert journal.read_bytes() == whole
-    journal.write_bytes(whole[:-5])
-    assert run(store(), dict.fromkeys(IDS, "private"))[0] == IDS[-1:]
-
-
-def test_a_damaged_journal_is_an_error_that_frees_the_folder(store, tmp_path):
-    run(store(), dict.fromkeys(IDS, "removed"))
-    journal = tmp_path / "vggsound" / "journal.jsonl"
-    whole = journal.read_bytes()
-    journal.write_bytes(b"nonsense\n" + whole)
+    outcomes = tmp_path / "vggsound" / "outcomes.sqlite"
+    whole = outcomes.read_bytes()
+    outcomes.write_bytes(b"nonsense\n" + whole)
     broken = store()
-    with pytest.raises(ValueError, match=r"journal\.jsonl:1: not a line of a journal"):
+    with pytest.raises(ValueError, match=r"outcomes\.sqlite: cannot be read or written .* delete it"):
         broken.__enter__()
-    journal.write_bytes(whole)
+    outcomes.write_bytes(whole)
     after = threading.Thread(target=run, args=(store(), {}), daemon=True)
     after.start()
     after.join(10)
@@ -290,7 +276,7 @@ def test_one_run_at_a_time(store, capsys):
     assert order == ["first", "second"]
 
 
-def test_many_threads_conclude(store, tmp_path):
+def test_many_threads_conclude(store):
     clips = [VggSoundClip(f"thread{number:05d}", 0, "dog", "train") for number in range(400)]
     with store() as opened:
 
@@ -305,7 +291,7 @@ def test_many_threads_conclude(store, tmp_path):
             thread.join()
     with store() as opened:
         assert opened.to_fetch(clips) == []
-    assert len((tmp_path / "vggsound" / "journal.jsonl").read_bytes().splitlines()) == 400
+        assert {opened.tries(clip.clip_id) for clip in clips} == {1}
 
 
 def test_ids_that_begin_with_a_dash(store, tmp_path):

@@ -1,7 +1,7 @@
 """Where fetched clips lie, and what became of each that was tried.
 
     <fetch.folder>/clips/ab/<clip_id>.mp4   whole files only; ab: of a hash, so that no directory gets 200,000 entries
-    <fetch.folder>/journal.jsonl            one line a try
+    <fetch.folder>/outcomes.sqlite          how the last try of each clip ended
     <fetch.folder>/session.json             the present run
 
 A run that was killed goes on in the next one as if nothing had happened: what it concluded is not tried again, so that
@@ -11,20 +11,21 @@ or other states to try again, tries again what may have changed.
 
 from __future__ import annotations
 
-import hashlib
 import os
+import shutil
 import threading
-from collections.abc import Collection, Iterable, Sequence
+import time
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from specmaskfoley.clips.vggsound import VggSoundClip, Wanted, list_row
-from specmaskfoley.storage.files import read_json, write_json
-from specmaskfoley.storage.journal import Journal
+from specmaskfoley.storage.files import read_json, sha256_text, write_json
+from specmaskfoley.storage.locks import held
+from specmaskfoley.storage.store import Store
 from specmaskfoley.storage.tables import LISTED
 
 PASSING = ("failed", "corrupt")
@@ -37,7 +38,7 @@ LASTING = ("missing", "private", "removed")
 """States that are tried again only when `fetch.again` names them."""
 
 
-class Store:
+class FetchedClips:
     """The fetched clips of `fetch.folder`; use it in `with`, one process at a time. Its methods are for any thread.
 
     Args:
@@ -55,38 +56,32 @@ class Store:
         self.folder = folder
         self._source, self._access, self._again = source, access, frozenset(again)
         self._mutex = threading.Lock()
-        self._file_lock = FileLock(folder / ".lock")
+        self._opened = ExitStack()
 
-    def __enter__(self) -> Store:
+    def __enter__(self) -> FetchedClips:
         self.folder.mkdir(parents=True, exist_ok=True)
-        try:
-            self._file_lock.acquire(timeout=0)
-        except Timeout:
-            print(f"clips: another run fetches into {self.folder}; waiting for it", flush=True)
-            self._file_lock.acquire()
-        try:
+        with ExitStack() as stack:
+            waiting = f"clips: another run fetches into {self.folder}; waiting for it"
+            stack.enter_context(held(self.folder / ".lock", lambda: print(waiting, flush=True)))
             last = read_json(self._session_path) if self._session_path.exists() else {}
             self._session = int(last.get("number", 0))
             if last != self._present(finished=False):
                 self._session += 1
                 write_json(self._session_path, self._present(finished=False))
-            self._journal = Journal(self.folder / "journal.jsonl")
-        except BaseException:
-            self._file_lock.release()
-            raise
+            self._outcomes = stack.enter_context(Store(self.folder / "outcomes.sqlite"))
+            self._opened = stack.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None:
-            write_json(self._session_path, self._present(finished=True))
-        self._journal.close()
-        self._file_lock.release()
+        with self._opened:
+            if kind is None:
+                write_json(self._session_path, self._present(finished=True))
 
     def path(self, clip_id: str) -> Path:
         """Where a clip's file belongs, be it there or not."""
-        return self.folder / "clips" / hashlib.sha256(clip_id.encode()).hexdigest()[:2] / f"{clip_id}.mp4"
+        return self.folder / "clips" / sha256_text(clip_id)[:2] / f"{clip_id}.mp4"
 
     def to_fetch(self, clips: Iterable[VggSoundClip]) -> list[VggSoundClip]:
         """Those of the clips that this run has to try."""
@@ -104,17 +99,39 @@ class Store:
                 "source": self._source,
                 "access": self._access,
             }
-            self._journal.add(clip_id, record)
+            self._outcomes.put({clip_id: record})
+
+    def take_in(self, clip_id: str, file: Path) -> None:
+        """Move the finished file of a clip into its place, and note it."""
+        target = self.path(clip_id)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(file, target)
+        self.conclude(clip_id)
+
+    @contextmanager
+    def unfinished(self) -> Iterator[Path]:
+        """A directory of this run for files that are not finished; those of killed runs are removed.
+
+        It has a name of its own, for the orphaned processes of a killed run may still write into theirs.
+        """
+        root = self.folder / "unfinished"
+        shutil.rmtree(root, ignore_errors=True)
+        directory = root / f"{os.getpid()}-{time.time_ns()}"
+        directory.mkdir(parents=True)
+        try:
+            yield directory
+        finally:
+            shutil.rmtree(root, ignore_errors=True)
 
     def tries(self, clip_id: str) -> int:
         """Runs that have concluded on a clip."""
-        return int((self._journal.get(clip_id) or {}).get("tries", 0))
+        return int((self._outcomes.get(clip_id) or {}).get("tries", 0))
 
     def rows(self, items: Sequence[Wanted]) -> list[dict[str, Any]]:
         """The clip list's rows; every listed clip must have been concluded, now or earlier."""
         rows = []
         for item in items:
-            record = self._journal.get(item.clip.clip_id) or {}
+            record = self._outcomes.get(item.clip.clip_id) or {}
             rows.append(
                 list_row(
                     item,
@@ -135,9 +152,9 @@ class Store:
         return self.folder / "session.json"
 
     def _is_open(self, clip_id: str) -> bool:
-        record, here = self._journal.get(clip_id), self.path(clip_id).exists()
+        record, here = self._outcomes.get(clip_id), self.path(clip_id).exists()
         if here and (record is None or record["state"] != LISTED):
-            self.conclude(clip_id)  # a kill came between the file and its line
+            self.conclude(clip_id)  # a kill came between the file and its record
             return False
         if record is None or record["state"] == LISTED:
             return not here
@@ -154,5 +171,5 @@ class Store:
 def _now() -> str:
     """UTC to the second; SOURCE_DATE_EPOCH, where it is set, makes results repeatable to the byte."""
     epoch = os.environ.get("SOURCE_DATE_EPOCH")
-    time = datetime.fromtimestamp(int(epoch), UTC) if epoch else datetime.now(UTC)
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ")
+    now = datetime.fromtimestamp(int(epoch), UTC) if epoch else datetime.now(UTC)
+    return now.strftime("%Y-%m-%dT%H:%M:%SZ")
