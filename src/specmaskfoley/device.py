@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
-    from specmaskfoley.settings import Params
+    from specmaskfoley.settings import Params, Run
 
 
 def stage_main(main: Callable[..., None]) -> Callable[[], None]:
@@ -42,13 +42,19 @@ def stage_main(main: Callable[..., None]) -> Callable[[], None]:
 
 
 def start(params: Params) -> torch.device:
-    """Set torch's threads and determinism, seed the global generator and pick the device."""
+    """Seed the global generator, and `start_device`."""
     import torch
 
-    run = params.run
+    torch.manual_seed(params.seed)
+    return start_device(params.run)
+
+
+def start_device(run: Run) -> torch.device:
+    """Set torch's threads and determinism, and pick the device."""
+    import torch
+
     if run.threads:
         torch.set_num_threads(run.threads)
-    torch.manual_seed(params.seed)
     torch.use_deterministic_algorithms(True, warn_only=True)
     return pick_device(run.device)
 
