@@ -102,7 +102,8 @@ def test_folder_with_some_broken_videos(small, tmp_path, capsys):
     assert {clip.label for clip in ready_clips("data/usable.parquet")} == {"dog bark", 'it\'s a "cat"', "é"}
 
 
-def test_no_usable_clip_is_one_line_and_exit_1(small, tmp_path):
+def test_no_usable_clip_is_one_line_and_exit_1(small, tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["prepare.py"])
     (tmp_path / "videos").mkdir()
     (tmp_path / "videos" / "text.mp4").write_text("no video")
     small(source="folder", folder="videos")
