@@ -99,9 +99,10 @@ class Ours:
         settings = params.train_control.optim.model_copy(update={"batch_size": batch})
         run = Run(device=device.type, threads=0, workers=1, precision=precision, compile=compiles)
         self.folder = TemporaryDirectory()
-        self.fitting = loop._Fitting(
-            objective, clips.rows(), settings, run, Accelerator(cpu=device.type == "cpu"), 0, "control",
-            Path(self.folder.name), Silent(), None,
+        self.fitting = loop.Fitting(
+            objective=objective, rows=clips.rows(), settings=settings, run=run,
+            accelerator=Accelerator(cpu=device.type == "cpu"), seed=0, name="control",
+            scratch=Path(self.folder.name), log=Silent(),
         )  # fmt: skip
         self.fitting._distribute()
         objective.modules.train()

@@ -26,11 +26,7 @@ class FrameTower(nn.Module):
         layers: list[nn.Module] = []
         for index, outputs in enumerate(channels):
             kernel, stride = (8, 4) if index == 0 else (3, 2)
-            layers += [
-                nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=(kernel - 1) // 2, bias=False),
-                nn.BatchNorm2d(outputs),
-                nn.ReLU(),
-            ]
+            layers += conv_block(inputs, outputs, kernel, stride)
             inputs = outputs
         # A 3 x 3 grid instead of one mean: the place of a motion separates contact with the floor from flight.
         self.convs = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(3), nn.Flatten())
@@ -164,6 +160,15 @@ class PromptEncoder(nn.Module):
     def encode_text(self, texts: Sequence[str]) -> Tensor:
         """n texts -> (n, D)."""
         return F.normalize(self.text(texts), dim=-1)
+
+
+def conv_block(inputs: int, outputs: int, kernel: int, stride: int) -> nn.Sequential:
+    """Convolution, batch norm, ReLU: (n, inputs, h, w) -> (n, outputs, h', w')."""
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=(kernel - 1) // 2, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(),
+    )
 
 
 def scale_frames(frames: Tensor) -> Tensor:

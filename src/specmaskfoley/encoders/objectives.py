@@ -1,6 +1,6 @@
 """How the mini encoders learn, on the training split only.
 
-Shape letters: n clips, t video frames, S frame side, M mel bands, L mel frames.
+Shape letters: n items, D width.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from specmaskfoley.device import autocast
-from specmaskfoley.encoders.contrast import info_nce, labelled_nce
 from specmaskfoley.encoders.data import AudioVisual
 from specmaskfoley.encoders.mini import PromptEncoder, SemanticEncoder, SyncEncoder
 from specmaskfoley.encoders.trained import ROLES, build_encoder
@@ -174,3 +173,15 @@ def encoder_objectives(
 def accuracy(scores: Tensor, labels: Tensor) -> float:
     """Share of rows of (n, classes) whose best class is the label."""
     return float((scores.argmax(1).cpu() == labels.cpu()).float().mean())
+
+
+def info_nce(first: Tensor, second: Tensor, log_scale: Tensor) -> Tensor:
+    """Symmetric InfoNCE of (n, D) pairs: row i belongs to row i."""
+    logits = first @ second.T * log_scale.clamp(max=4.6).exp()
+    target = torch.arange(len(first), device=first.device)
+    return 0.5 * (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target))
+
+
+def labelled_nce(items: Tensor, labels: Tensor, texts: Tensor, log_scale: Tensor) -> Tensor:
+    """Cross entropy of items (n, D) against the embeddings (labels, D) of every label's text."""
+    return F.cross_entropy(items @ texts.T * log_scale.clamp(max=4.6).exp(), labels)

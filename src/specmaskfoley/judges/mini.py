@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from specmaskfoley.encoders.mini import scale_frames, scale_mel
+from specmaskfoley.encoders.mini import conv_block, scale_frames, scale_mel
 
 
 class MelNet(nn.Module):
@@ -22,7 +22,7 @@ class MelNet(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.convs = nn.Sequential(_conv(1, 16, 5, (2, 2)), _conv(16, 32, 3, (2, 2)), _conv(32, width, 3, (2, 2)))
+        self.convs = nn.Sequential(conv_block(1, 16, 5, 2), conv_block(16, 32, 3, 2), conv_block(32, width, 3, 2))
 
     def forward(self, log_mel: Tensor) -> Tensor:
         return self.convs(scale_mel(log_mel)[:, None])  # type: ignore[no-any-return]
@@ -76,7 +76,7 @@ class AudioVideoEmbedder(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.picture = nn.Sequential(_conv(3, 24, 7, (4, 4)), _conv(24, 48, 3, (2, 2)), _conv(48, width, 3, (2, 2)))
+        self.picture = nn.Sequential(conv_block(3, 24, 7, 4), conv_block(24, 48, 3, 2), conv_block(48, width, 3, 2))
         self.picture_out = nn.Linear(2 * width, width)
         self.sound = MelNet(width)
         self.sound_out = nn.Linear(2 * width, width)
@@ -143,11 +143,3 @@ class OffsetClassifier(nn.Module):
         # Sound that is late by `lag` answers frame i at i + lag.
         scores = [similarity.diagonal(lag, 1, 2).mean(-1) for lag in self.lags]
         return self.scale.exp() * torch.stack(scores, dim=-1) + self.bias
-
-
-def _conv(inputs: int, outputs: int, kernel: int, stride: tuple[int, int]) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=kernel // 2, bias=False),
-        nn.BatchNorm2d(outputs),
-        nn.ReLU(),
-    )

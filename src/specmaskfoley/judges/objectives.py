@@ -11,9 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from specmaskfoley.encoders.contrast import info_nce
 from specmaskfoley.encoders.data import AudioVisual
-from specmaskfoley.encoders.objectives import EncoderObjective, accuracy
+from specmaskfoley.encoders.objectives import EncoderObjective, accuracy, info_nce
 from specmaskfoley.judges.mini import AudioEmbedder, AudioVideoEmbedder, OffsetClassifier, Tagger
 from specmaskfoley.judges.mini_panel import MiniPanel
 from specmaskfoley.settings import MiniJudges, Training
