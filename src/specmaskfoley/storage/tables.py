@@ -95,7 +95,7 @@ SCORES_SCHEMA = pa.schema(
         pa.field("onset_f1", pa.float64()),  # null: a clip without known events
     ]
 )
-"""What stage evaluate says of each sound; means over takes."""
+"""Scores of each sound from stage evaluate; means over takes."""
 
 SHARD_LAYOUT = "fixed-size bytes, groups of 8 rows"
 """Part of what makes a kept shard fit: rows of an earlier layout are made again."""

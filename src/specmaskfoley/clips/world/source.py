@@ -18,7 +18,7 @@ from specmaskfoley.storage.scratch import scratch
 
 
 def list_clips(params: Params) -> list[dict[str, Any]]:
-    """Render every clip; a killed run keeps the finished ones for the next."""
+    """Render every clip; the run after a killed one keeps the clips that were finished."""
     world, audio = params.world, params.audio
     counts = {"train": world.train_clips, "val": world.val_clips, "test": world.test_clips}
     places = [(split, index) for split, count in counts.items() for index in range(count)]
