@@ -2,7 +2,7 @@
 
 Of a hub the commit is pinned at the first run, with the size and sha256 of every part (`parts.json` in fetch.folder);
 elsewhere a file SHA256SUMS beside the parts states them. One part at a time is downloaded, checked, read through and
-deleted; what it holds is kept in `members/`, so that a part without an open clip is never downloaded again.
+deleted; the ids in it are kept in `members/`, so that a part without an open clip is never downloaded again.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def list_clips(params: Params) -> list[dict[str, Any]]:
 
     Raises:
         ValueError: a setting is wrong, or a part is not what it was.
-        OSError: a download does not go on; the next run does.
+        OSError: a download makes no progress; the next run continues it.
     """
     fetch = params.fetch
     with FetchedClips(Path(fetch.folder), source="archive", again=fetch.again) as store:
@@ -106,20 +106,20 @@ class _Archive:
         self._damage: dict[str, str] = {}
 
     def members(self, part: TarPart) -> list[str]:
-        """The ids in a part, which is downloaded if nobody has looked into it yet."""
+        """The ids in a part, which is downloaded if it has not been read yet."""
         path = self._members_path(part)
         if not path.exists():
             self._note(part, [name for name, _ in self._read(part, ())])
         return list(read_json(path)["ids"])
 
     def why_missing(self) -> str:
-        """What to say of a clip that was not found, when all parts have been read."""
+        """The reason for a clip that was not found in any part."""
         notes = [(part.name, read_json(self._members_path(part))["damage"]) for part in self.parts]
         damaged = [f"; {name} is damaged inside ({damage})" for name, damage in notes if damage]
         return f"in none of the {len(self.parts)} parts{''.join(damaged)}"
 
     def extract(self, open_ids: set[str], scratch: Path) -> None:
-        """Take these clips out of the parts that hold them, or may; those found are taken out of the set too."""
+        """Extract these clips from the parts that hold them, or may hold them; found ids are removed from the set."""
         for part in self.parts:
             known = self._members_path(part).exists()
             if open_ids and not (known and open_ids.isdisjoint(self.members(part))):
@@ -140,7 +140,8 @@ class _Archive:
         print(f"clips: {part.name}, {self._place(part)}: {taken} of {len(names)} clips taken", flush=True)
 
     def _read(self, part: TarPart, open_ids: Collection[str]) -> Iterator[tuple[str, bytes | None]]:
-        """Id of every clip in a part, with its content if it is open; a damaged end of it is said, not fatal."""
+        """Id of every clip in a part, with its content if it is open. Where the part is damaged, reading ends with a
+        message."""
         path = self._fetch(part)
         size, title = path.stat().st_size, f"reading {part.name}"
         with (
@@ -190,7 +191,7 @@ class _Archive:
         return path
 
     def _checked(self, path: Path, part: TarPart) -> Path:
-        """A part that somebody else put here; its hash is computed once for the same size and time."""
+        """A part in a directory of the user; hashed once for the same size and modification time."""
         status = path.stat()
         mark = {"size": status.st_size, "mtime_ns": status.st_mtime_ns, "sha256": part.sha256}
         record = self._folder / "parts" / f"{part.name}.checked.json"
@@ -213,7 +214,7 @@ class _Archive:
         self._part_path(part).unlink(missing_ok=True)
 
     def _note(self, part: TarPart, names: Iterable[str]) -> None:
-        """Keep what a part holds."""
+        """Keep the ids in a part."""
         write_json(self._members_path(part), {"damage": self._damage.get(part.name, ""), "ids": sorted(set(names))})
 
     def _part_path(self, part: TarPart) -> Path:
@@ -224,7 +225,7 @@ class _Archive:
         return self._folder / "members" / f"{part.sha256[:16]}.json"
 
     def _pinned(self) -> tuple[str | None, list[TarPart]]:
-        """Commit (of a hub) and parts as they were when this folder first asked."""
+        """Commit (of a hub) and parts, as they were at the first run in this folder."""
         path = self._folder / "parts.json"
         pinned = read_json(path) if path.exists() else {}
         known = [TarPart(**part) for part in pinned.get(self._address, {}).get("parts", ())]
@@ -240,7 +241,7 @@ class _Archive:
         return found["commit"], [TarPart(**part) for part in found["parts"]]
 
     def _joined(self, known: list[TarPart], now: list[TarPart]) -> list[TarPart]:
-        """The parts known before and those that came since; none may have become another."""
+        """The parts known before and new ones; the content of a known part must not have changed."""
         before = {part.name: part for part in known}
         for part in now:
             if (old := before.get(part.name, part)).sha256 != part.sha256:
@@ -314,7 +315,7 @@ def _get(url: str, transfer: Transfer) -> requests.Response: ...
 @overload
 def _get(url: str, transfer: Transfer, *, may_be_absent: bool) -> requests.Response | None: ...
 def _get(url: str, transfer: Transfer, *, may_be_absent: bool = False) -> requests.Response | None:
-    """The answer; None for a 404, if that may be. What fails in passing is tried `retries` times more."""
+    """The answer; None for a 404 if `may_be_absent`. Passing failures are tried `retries` times more."""
     retry = Retry(transfer.retries, backoff_factor=transfer.backoff_s, status_forcelist=PASSING)
     try:
         with requests.Session() as session:

@@ -1,12 +1,12 @@
-"""Where fetched clips lie, and what became of each that was tried.
+"""The folder of fetched clips: their files, and how each attempt ended.
 
     <fetch.folder>/clips/ab/<clip_id>.mp4   whole files only; ab: of a hash, so that no directory gets 200,000 entries
     <fetch.folder>/outcomes.sqlite          how the last try of each clip ended
     <fetch.folder>/session.json             the present run
 
-A run that was killed goes on in the next one as if nothing had happened: what it concluded is not tried again, so that
-both together give what one undisturbed run gives. The run after a finished one, or with another source, another access
-or other states to try again, tries again what may have changed.
+The run after a killed one continues it: clips whose attempt has ended are not tried again, so that both together give
+what one undisturbed run gives. A run after a finished one, or with another source, other cookies or proxy, or other
+states in fetch.again, is a new session: it tries again the clips for which the answer may have changed.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ LASTING = ("missing", "private", "removed")
 
 
 class FetchedClips:
-    """The fetched clips of `fetch.folder`; use it in `with`, one process at a time. Its methods are for any thread.
+    """The fetched clips of `fetch.folder`; use it in `with`, one process at a time, from any of its threads.
 
     Args:
         folder: fetch.folder.
         source: data.source; what another source could not give is tried again.
-        access: stands for cookies and proxy; see ACCESS.
-        again: states to try again that are not tried by themselves.
+        access: a hash of cookies and proxy; see ACCESS.
+        again: states to try again besides those that every run tries again.
     """
 
     def __init__(self, folder: Path, *, source: str, access: str = "", again: Collection[str] = ()) -> None:
@@ -80,7 +80,7 @@ class FetchedClips:
                 write_json(self._session_path, self._present(finished=True))
 
     def path(self, clip_id: str) -> Path:
-        """Where a clip's file belongs, be it there or not."""
+        """Where a clip's file belongs, whether it exists or not."""
         return self.folder / "clips" / sha256_text(clip_id)[:2] / f"{clip_id}.mp4"
 
     def to_fetch(self, clips: Iterable[VggSoundClip]) -> list[VggSoundClip]:
@@ -88,7 +88,7 @@ class FetchedClips:
         return [clip for clip in clips if self._is_open(clip.clip_id)]
 
     def conclude(self, clip_id: str, state: str = LISTED, reason: str = "") -> None:
-        """Note the end of a try: LISTED if the file is in its place, else a state and its reason."""
+        """Record how an attempt ended: LISTED if the file is in its place, else a state and its reason."""
         with self._mutex:
             record = {
                 "state": state,
@@ -124,11 +124,11 @@ class FetchedClips:
             shutil.rmtree(root, ignore_errors=True)
 
     def tries(self, clip_id: str) -> int:
-        """Runs that have concluded on a clip."""
+        """Number of runs in which an attempt to fetch a clip ended."""
         return int((self._outcomes.get(clip_id) or {}).get("tries", 0))
 
     def rows(self, items: Sequence[Wanted]) -> list[dict[str, Any]]:
-        """The clip list's rows; every listed clip must have been concluded, now or earlier."""
+        """The clip list's rows; every listed clip must have been tried to the end, now or earlier."""
         rows = []
         for item in items:
             record = self._outcomes.get(item.clip.clip_id) or {}

@@ -1,6 +1,6 @@
 """Source `folder`: the videos of any directory, read where they lie.
 
-Labels and splits may stand in a TSV (`data.labels`); without one, a file's name is its label and a hash of
+Labels and splits may be given in a TSV (`data.labels`); without one, a file's name is its label and a hash of
 its clip_id decides its split, so that adding videos never moves the others. Or the directory is a copy of VGGSound:
 then `data.lists` says which clips are wanted, and `data.pattern` how their files are named.
 """
@@ -136,7 +136,7 @@ def find_videos(folder: Path) -> dict[str, Path]:
 
 
 def read_labels(path: str | Path) -> list[Label]:
-    """Read `id<TAB>label[<TAB>split]` with that header. Cells are taken as they stand: no quoting, any commas.
+    """Read a TSV with the header `id<TAB>label` or `id<TAB>label<TAB>split`; see `tsv_lines`.
 
     Raises:
         ValueError: with the number of the wrong line.
@@ -160,7 +160,7 @@ def read_labels(path: str | Path) -> list[Label]:
 
 
 def words(stem: str) -> str:
-    """A file's name as a label: `dog_bark-01` is `dog bark`. Numbers at the end count takes, not sounds."""
+    """A file's name as a label: `dog_bark-01` is `dog bark`. Numbers at the end only count recordings."""
     parts = [part for part in re.split(r"[\s_.\-]+", stem) if part]
     kept = list(parts)
     while kept and kept[-1].isdigit():
@@ -169,7 +169,7 @@ def words(stem: str) -> str:
 
 
 def assign_splits(rows: list[dict[str, Any]], val_fraction: float, test_fraction: float) -> None:
-    """Fill in the splits that nobody stated: by hash, but none of the three stays empty from three clips on.
+    """Fill in missing splits: by hash, but with three clips or more none of the three splits stays empty.
 
     Raises:
         ValueError: if the fractions leave nothing to train on.
@@ -228,5 +228,5 @@ def _clip_id(relative: str) -> str:
 
 
 def _hash(row: dict[str, Any]) -> float:
-    """A number in [0, 1) that only the clip_id decides."""
+    """A number in [0, 1) that depends on the clip_id alone."""
     return int(sha256_text(str(row["clip_id"]))[:12], 16) / 2**48

@@ -1,8 +1,8 @@
 """Which clips can be used: one ledger row a clip, with the reason where it cannot.
 
-Everything that later stages read of a clip is decoded here once, in a process that may crash or hang. What was found
-is kept beside the file's size and time of change, so that more clips cost only themselves. `inspect_files` does so for
-other files too.
+Everything that later stages read of a clip is decoded here once, in a worker process, so that a file which crashes or
+hangs its decoder does not end the stage. Findings are kept with the file's size and modification time, so that adding
+clips costs only the new ones. `inspect_files` does this for other kinds of files, too.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ _AHEAD = 32  # a worker: results are small, and one slow clip should not stop th
 GRACE_S = 0.001
 """Containers round durations."""
 
-_PACKET_SAMPLES = 2048  # the longest packet of the usual codecs (HE-AAC): what encoders may leave off
+_PACKET_SAMPLES = 2048  # the longest packet of the usual codecs (HE-AAC): what encoders may drop at the end
 _LIMITED = ("timeout", "crashed")
 
 
 @dataclass(frozen=True)
 class Demands:
-    """What a clip must be like; from the settings `audio.duration_s` and `prepare`."""
+    """What a clip must have to be usable; from the settings `audio.duration_s` and `prepare`."""
 
     duration_s: float
     min_duration_s: float
@@ -50,8 +50,9 @@ class Demands:
 def inspect_clips(clips: Sequence[dict[str, Any]], params: Params) -> list[dict[str, Any]]:
     """Rows of the clip list -> rows of storage.tables.LEDGER_SCHEMA, in the same order.
 
-    Clips that their source gave up pass through. Of the others, those that were inspected before (with these settings,
-    this decoder and this code) and have not changed since are not opened; a killed run goes on where it was.
+    Clips that the source could not provide are passed through. Of the others, files that were inspected before (with
+    these settings, this decoder and this code) and have not changed since are not opened again, so a killed run goes on
+    where it was.
     """
     rows = [{**dict.fromkeys(LEDGER_SCHEMA.names), **clip} for clip in clips]
     listed = [row for row in rows if row["state"] == LISTED]
@@ -66,7 +67,7 @@ def inspect_clips(clips: Sequence[dict[str, Any]], params: Params) -> list[dict[
 def inspect_files(
     paths: Iterable[str], inspect: Callable[[str], dict[str, Any]], store: Store, params: Params, *, title: str
 ) -> dict[str, dict[str, Any]]:
-    """Path -> what `inspect` finds of the file, `state` and `reason` among it; from the store if it is known.
+    """Path -> what `inspect` finds in the file, including `state` and `reason`; from the store where it is known.
 
     `inspect` is called in worker processes, within the limits of `prepare`.
     """
@@ -82,7 +83,7 @@ def inspect_files(
         results = workers.map(inspect, fresh, title=title, ahead=ahead)
         for path, result in zip(fresh, results, strict=True):
             findings = {"state": result.state, "reason": result.reason} if isinstance(result, Lost) else result
-            # A file that came or went meanwhile, or a passing fault of the disk, is looked at again.
+            # Not kept: files that appeared, vanished or changed meanwhile, and passing faults of the disk.
             if findings["state"] != "missing" and before[path] is not None and before[path] == _version(path):
                 store.put({path: {"version": before[path], "limits": limits, "findings": findings}})
             found[path] = findings
@@ -90,7 +91,7 @@ def inspect_files(
 
 
 def set_aside(params: Params, path: str, state: str, reason: str) -> None:
-    """Note that a clip turned out unusable after it was inspected; `dvc repro -f prepare` then leaves it out.
+    """Record that a clip turned out unusable after its inspection; `dvc repro -f prepare` then leaves it out.
 
     Args:
         path: as in the clip list.
@@ -101,27 +102,31 @@ def set_aside(params: Params, path: str, state: str, reason: str) -> None:
 
 
 def note(store: Store, params: Params, path: str, state: str, reason: str) -> None:
-    """Keep another state than inspection found; it holds until the file changes."""
+    """Record another state than inspection found; it holds until the file changes."""
     earlier = (store.get(path) or {}).get("findings", {})
     findings = {**earlier, "state": state, "reason": reason}
     store.put({path: {"version": _version(path), "limits": _limits(params), "findings": findings}})
 
 
 def demands(params: Params) -> Demands:
-    """What the settings ask of a clip."""
+    """What the settings demand of a clip."""
     prepare = params.prepare
     return Demands(params.audio.duration_s, prepare.min_duration_s, prepare.silence_db, prepare.padding)
 
 
 def inspect_clip(path: str, *, demands: Demands) -> dict[str, Any]:
-    """The columns of one clip's ledger row that follow from its file; only what the model would see and hear, the
-    first `duration_s`, is decoded.
+    """The columns of one clip's ledger row that follow from its file. Only the first `duration_s` seconds are decoded,
+    which is what the model sees and hears.
     """
     return read_through(path, partial(_look, demands=demands))
 
 
 def read_through(path: str, look: Callable[[str, dict[str, Any]], None]) -> dict[str, Any]:
-    """What any file is, and what `look` adds to it or raises of it; never fails but for want of memory."""
+    """Size, hash and decoder of a file, and what `look` adds; an error of `look` becomes the state.
+
+    Raises:
+        MemoryError: nothing else.
+    """
     findings: dict[str, Any] = {"state": "ready", "reason": ""}
     try:
         findings["size_bytes"] = check_file(path).st_size
@@ -157,13 +162,13 @@ def _look(path: str, findings: dict[str, Any], *, demands: Demands) -> None:
 
 
 def usable_s(info: MediaInfo) -> float:
-    """Up to where the clip has both picture and sound."""
+    """Seconds during which the clip has both picture and sound."""
     return min(info.duration_s, info.audio_end_s or 0.0)
 
 
 @cache
 def decoder_version() -> str:
-    """What decodes here, such as `PyAV 18.1.0, FFmpeg 8.1.2 (libavcodec 62.28.102)`."""
+    """The libraries that decode, such as `PyAV 18.1.0, FFmpeg 8.1.2 (libavcodec 62.28.102)`."""
     codec = ".".join(map(str, av.library_versions["libavcodec"]))
     return f"PyAV {av.__version__}, FFmpeg {av.ffmpeg_version_info} (libavcodec {codec})"
 
@@ -208,7 +213,7 @@ def _sha256(path: str) -> str:
 
 
 def packet_s(audio_rate: int) -> float:
-    """Seconds of sound that an encoder may leave off."""
+    """Seconds of sound that an encoder may drop at the end."""
     return max(_PACKET_SAMPLES / audio_rate if audio_rate else 0.0, GRACE_S)
 
 
@@ -232,7 +237,7 @@ def _limits(params: Params) -> list[float]:
 
 
 def _version(path: str) -> list[int] | None:
-    """Size and time of change of a file, by which an unchanged one is known; None: it cannot be seen."""
+    """Size and modification time of a file, which tell whether it has changed; None if it cannot be read."""
     try:
         status = Path(path).stat()
     except OSError:
@@ -241,7 +246,7 @@ def _version(path: str) -> list[int] | None:
 
 
 def _known(store: Store, path: str, version: list[int] | None, limits: list[float]) -> dict[str, Any] | None:
-    """What was found of a file, if that still holds. A verdict on limits holds only for the same limits."""
+    """What was found in a file, if that still holds. `timeout` and `crashed` hold only for the same limits."""
     entry = store.get(path)
     if entry is None or version is None or entry["version"] != version:
         return None

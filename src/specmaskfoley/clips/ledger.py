@@ -1,4 +1,4 @@
-"""What became of every clip: the ledger summed up, listed, and compared with another one."""
+"""The ledger summarised, listed, and compared with another one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from specmaskfoley.storage.files import atomic_path, sha256_text
 from specmaskfoley.storage.tables import LISTED, SPLITS, STATES, USABLE_SCHEMA
 
 UNSTATED = "unstated"
-"""Shown in place of a split, a state or a source that a table leaves open."""
+"""Shown in place of a split, a state or a source that is null."""
 
 _NUMBER = r"-?\b(?:\d+(?:\.\d+)?(?:e[-+]?\d+)?|inf)\b"
 _KINDS_SHOWN = 3
@@ -60,7 +60,7 @@ def chosen(table: pa.Table, *, split: str | None = None, states: Sequence[str] =
 
 
 def ready_hash(clip_ids: Iterable[str]) -> str:
-    """16 hex digits that stand for a set of clips: of the sha256 of its sorted ids, each with a line end.
+    """16 hex digits that identify a set of clips: the start of the sha256 of its sorted ids, each with a line end.
 
     The same as `LC_ALL=C sort ids.txt | sha256sum | head -c 16`.
     """
@@ -68,7 +68,7 @@ def ready_hash(clip_ids: Iterable[str]) -> str:
 
 
 def summary(table: pa.Table, duration_s: float) -> list[str]:
-    """Lines that say what the table holds.
+    """Lines that summarise the table.
 
     Args:
         duration_s: audio.duration_s, what the model hears of a clip.
@@ -79,10 +79,10 @@ def summary(table: pa.Table, duration_s: float) -> list[str]:
         lines += ["reasons (one of each kind, for their numbers vary)", *reasons, ""]
     padded = ready.column("padded_s").fill_null(0.0).to_numpy()
     heard_h = (duration_s - padded).clip(min=0.0).sum() / 3600
-    few = padded > 0
-    how = f" ({_counts(ready.filter(pa.array(few)), 'padding')})" if few.any() else ""
+    is_padded = padded > 0
+    how = f" ({_counts(ready.filter(pa.array(is_padded)), 'padding')})" if is_padded.any() else ""
     lines.append(f"usable sound: {heard_h:.2f} h in {len(ready)} ready clips of {duration_s:g} s, less the padding")
-    lines.append(f"padded: {few.sum()} ready clips, by {padded.sum():.1f} s together{how}")
+    lines.append(f"padded: {is_padded.sum()} ready clips, by {padded.sum():.1f} s together{how}")
     lines.append(f"sources: {_counts(table, 'source')}")
     lines.append(f"decoders: {_counts(table.filter(table.column('decoder').is_valid()), 'decoder')}")
     lines += ["", *_ready_lists({"": table})]
@@ -90,7 +90,7 @@ def summary(table: pa.Table, duration_s: float) -> list[str]:
 
 
 def listing(table: pa.Table) -> list[str]:
-    """clip_id, split, state and reason of every row, parted by tabs."""
+    """clip_id, split, state and reason of every row, separated by tabs."""
     columns = [table.column(name).to_pylist() for name in ("clip_id", "split", "state", "reason")]
     return ["\t".join(_plain(cell) for cell in row) for row in zip(*columns, strict=True)]
 
@@ -103,7 +103,7 @@ class Comparison:
         table: the clips that differ, by clip_id: clip_id, difference, and the columns split, state, reason, sha256
             of both, ending in _1 and _2; null where a ledger has no such clip.
         equal: whether the same clips are ready, in the same splits.
-        lines: all of it for people.
+        lines: the comparison as text.
     """
 
     table: pa.Table
@@ -111,7 +111,7 @@ class Comparison:
     lines: list[str]
 
 
-def compare(first: pa.Table, second: pa.Table, names: tuple[str, str], split: str | None = None) -> Comparison:
+def compare_ledgers(first: pa.Table, second: pa.Table, names: tuple[str, str], split: str | None = None) -> Comparison:
     """Two ledgers side by side.
 
     Args:
@@ -129,7 +129,7 @@ def compare(first: pa.Table, second: pa.Table, names: tuple[str, str], split: st
     unknown = int((common & ~hashed).sum())
 
     found = {"only_1": ready_1 & ~ready_2, "only_2": ready_2 & ~ready_1, "split": moved, "file": changed}
-    told = {
+    titles = {
         "only_1": f"ready in {names[0]} and not in {names[1]}",
         "only_2": f"ready in {names[1]} and not in {names[0]}",
         "split": "ready in both, in different splits",
@@ -138,7 +138,7 @@ def compare(first: pa.Table, second: pa.Table, names: tuple[str, str], split: st
     lines = [*_side_by_side(chosen(first, split=split), chosen(second, split=split), names), ""]
     lines += [*_ready_lists({f"_{n}": chosen(t, split=split) for n, t in ((1, first), (2, second))}), ""]
     for kind, mask in found.items():
-        lines.append(f"{told[kind]}: {mask.sum()}")
+        lines.append(f"{titles[kind]}: {mask.sum()}")
         lines += [f"  {_differs(kind, row)}" for row in both[mask].head(_CLIPS_SHOWN).to_dict("records")]
         if mask.sum() > _CLIPS_SHOWN:
             lines.append(f"  and {mask.sum() - _CLIPS_SHOWN} more; --csv FILE writes all")
@@ -157,7 +157,7 @@ def compare(first: pa.Table, second: pa.Table, names: tuple[str, str], split: st
 
 
 def to_csv(table: pa.Table) -> bytes:
-    """CSV with a header; lists of numbers in one cell, parted by spaces. A null is an empty cell, "" a quoted one."""
+    """CSV with a header; a list of numbers is one cell, parted by spaces. A null is an empty cell, "" a quoted one."""
     for number, field in enumerate(table.schema):
         if pa.types.is_list(field.type):
             cells = pc.binary_join(table.column(number).cast(pa.list_(pa.string())), " ")
@@ -207,7 +207,7 @@ def _by_state_and_split(table: pa.Table) -> dict[tuple[str, str], int]:
 
 
 def _reasons(table: pa.Table) -> list[str]:
-    """The most frequent reasons of each state, alike where only numbers differ."""
+    """The most frequent reasons of each state; reasons that differ only in numbers count as one."""
     table = table.filter(pc.not_equal(table.column("reason"), ""))
     if not len(table):
         return []
@@ -226,7 +226,7 @@ def _reasons(table: pa.Table) -> list[str]:
 
 
 def _ready_lists(tables: dict[str, pa.Table]) -> list[str]:
-    """The ready clips of each split as a number and a hash, by which two data sets are told apart."""
+    """The ready clips of each split as a number and a hash, by which two data sets can be compared."""
     ids: dict[str, dict[str, list[str]]] = {}
     for end, table in tables.items():
         ready = chosen(table, states=["ready"]).select(["clip_id", "split"])
@@ -273,7 +273,7 @@ def _ordered(found: set[str], known: Sequence[str]) -> list[str]:
 
 
 def _plain(cell: object) -> str:
-    """A cell in one line of a terminal: what others wrote may hold line ends and control characters."""
+    """A cell for one line of a terminal, without the line ends and control characters that a file's name may hold."""
     if cell is None or cell == "":
         return UNSTATED if cell is None else ""
     return "".join(char if char.isprintable() else " " for char in str(cell))

@@ -1,4 +1,4 @@
-"""A look into files that strangers may have made, before anything else opens them; imports no torch."""
+"""Checks of files from untrusted users, before anything else opens them; imports no torch."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from specmaskfoley.processes.isolation import IsolatedPool, Lost
 from specmaskfoley.settings import Prepare
 
 _LOOK_S = 1.0
-"""Up to where a file is decoded, unless all of it is."""
+"""Seconds of a file that are decoded, unless all of it is."""
 
 
 def look_into(paths: Sequence[Path], prepare: Prepare, until_s: float = _LOOK_S) -> Iterator[MediaInfo | Lost | None]:
-    """What each video is, None for a mere sound, or why it cannot be decoded; in a process that may crash or hang."""
+    """What each video is, None for a file with sound only, or why it cannot be decoded; found out in a worker process,
+    which may crash or hang."""
     with IsolatedPool(1, timeout_s=prepare.clip_timeout_s, memory_gb=prepare.clip_memory_gb) as pool:
         yield from pool.map(partial(_look, until_s=until_s), [path.absolute() for path in paths])
 
@@ -29,7 +30,7 @@ def check_media(
     """What `look_into` says of one file.
 
     Args:
-        whole: decode all of a file that is short enough, so that none ends the process which reads it later.
+        whole: decode the whole file (if it is short enough), so that it cannot crash the process that reads it later.
 
     Raises:
         MediaError: it cannot be used; the message says why.
@@ -64,6 +65,6 @@ def _look(path: Path, until_s: float) -> MediaInfo | Lost | None:
     try:
         examine_sound(path, until_s)
     except MediaError as error:
-        if info is None:  # a video's own sound need not be good; only reading it must not end a process
+        if info is None:  # a video's own sound may be unusable; it only must not crash a process
             return Lost(error.state, str(error))
     return info

@@ -1,4 +1,4 @@
-"""Folders of sounds without picture (`data.audio`), and which parts of them the backbone may learn from.
+"""Folders of sounds without picture (`data.audio`), and which parts of them the backbone is trained on.
 
 A sound as long as the model's clips gives one part, a longer one several, one after the other from 0 s on; what is
 left at the end counts if it has `prepare.min_duration_s`. Clips of the splits val and test are kept out: see `HeldOut`.
@@ -42,14 +42,14 @@ class SoundPart:
 
 
 def find_sounds(folders: Iterable[str]) -> dict[str, Path]:
-    """Id -> path of every sound below the folders, sorted; hidden files and directories, and links to directories, are
+    """Id -> path of every sound below the folders, sorted. Hidden files and directories, and links to directories, are
     left out.
 
-    An id is the folder's name (where two folders share it, the whole path) and the path below it without ending (where
-    two files differ in nothing else, with it).
+    An id is the folder's name (the whole path, if two folders have the same name) and the path below it without the
+    suffix (with it, if two files differ in nothing else).
 
     Raises:
-        ValueError: a folder is none, is named twice, or holds no sound; or two files would get one id.
+        ValueError: a folder is no directory, is named twice, or holds no sound; or two files would get the same id.
         OSError: a directory cannot be read.
     """
     found: dict[str, Path] = {}
@@ -95,7 +95,7 @@ def _sounds_below(folder: Path, name: str) -> list[tuple[str, Path]]:
 
 
 def inspect_sounds(params: Params) -> list[SoundPart]:
-    """Every part of every sound of `data.audio`, ready or with what speaks against it, in the order of the ids.
+    """Every part of every sound of `data.audio`, with its state and reason, in the order of the ids.
 
     Sounds that were inspected before and have not changed since are not opened; a killed run goes on where it was.
 
@@ -130,17 +130,18 @@ def inspect_sounds(params: Params) -> list[SoundPart]:
 
 
 def set_aside(params: Params, lost: Mapping[str, Lost]) -> None:
-    """Note that sounds turned out unusable after they were inspected."""
+    """Record that sounds turned out unusable after their inspection, by path."""
     with _kept(params) as store:
         for path, item in lost.items():
             inspection.note(store, params, path, item.state, item.reason)
 
 
 class HeldOut:
-    """The clips that the backbone must not hear, or hears anyway.
+    """Which sounds the backbone must not be trained on, or is trained on as the sound of a clip.
 
-    A sound is set aside if it is the same file as a clip of val, of test, or ready for training; or if its name says
-    that it is of the same YouTube video as a clip of val or test, wherever it starts, as with `data.exclude_shared`.
+    A sound is left out if it is the same file as a clip of val or test, or as a usable clip of train; or if its name
+    says that it comes from the same YouTube video as a clip of val or test, at any second, as `data.exclude_shared`
+    does for clips.
 
     Args:
         ledger: rows of the clips' ledger.
@@ -149,16 +150,16 @@ class HeldOut:
     def __init__(self, ledger: Iterable[Mapping[str, Any]]) -> None:
         self._files: dict[str, str] = {}
         self._videos: dict[str, str] = {}
-        for row in sorted(ledger, key=lambda row: row["split"] in ("val", "test")):  # these have the last word
-            told, reserved = f"the {row['split']} clip {row['clip_id']}", row["split"] in ("val", "test")
+        for row in sorted(ledger, key=lambda row: row["split"] in ("val", "test")):  # val and test override train
+            clip, reserved = f"the {row['split']} clip {row['clip_id']}", row["split"] in ("val", "test")
             if row["sha256"] is not None and (reserved or row["state"] == "ready"):
-                self._files[row["sha256"]] = told
+                self._files[row["sha256"]] = clip
             if reserved:
                 names = (row["clip_id"], Path(row["path"]).stem)
-                self._videos |= {found[1]: told for name in names if (found := CLIP_ID.fullmatch(name))}
+                self._videos |= {found[1]: clip for name in names if (found := CLIP_ID.fullmatch(name))}
 
     def reason(self, sha256: str, stem: str) -> str | None:
-        """Why a sound of this content and name is set aside, or None."""
+        """Why a sound of this content and name is left out, or None."""
         if sha256 in self._files:
             return f"the same file as {self._files[sha256]}"
         for youtube_id in youtube_ids(stem):
@@ -244,5 +245,5 @@ def _is_text(name: str) -> bool:
 
 
 def _as_text(name: str) -> str:
-    """A name with what is no text in it spelt out."""
+    """A name in which bytes that are not UTF-8 are written as escapes."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")

@@ -1,7 +1,7 @@
 """VGGSound's lists: which clips are wanted, by the splits of MMAudio.
 
 A list is a TSV `id<TAB>label` with that header; an id is a YouTube id (11 characters), `_`, and the second at which the
-ten seconds begin, in six digits. Labels hold commas, and are taken as they stand.
+ten seconds begin, in six digits. Labels may hold commas, and are not quoted.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class VggSoundClip:
 
 @dataclass(frozen=True)
 class Wanted:
-    """A clip of the lists, and LISTED, or the state and reason that keep it out before anything is fetched."""
+    """A clip of the lists: its state is LISTED, or the one that excludes it before anything is fetched."""
 
     clip: VggSoundClip
     state: str = LISTED
@@ -68,7 +68,7 @@ class Wanted:
 
 
 def parse_list(text: str, *, split: str, where: str) -> list[VggSoundClip]:
-    """The clips of one list, in its order; of a repeated id the first line counts.
+    """The clips of one list, in its order; if an id is repeated, its first line counts.
 
     Raises:
         ValueError: with the number of the wrong line.
@@ -87,7 +87,7 @@ def parse_list(text: str, *, split: str, where: str) -> list[VggSoundClip]:
 
 
 def load_lists(params: Params) -> dict[str, list[VggSoundClip]]:
-    """Split -> clips, from MMAudio's lists (fetched once, checked by hash) or a directory of one's own.
+    """Split -> clips, from MMAudio's lists (downloaded once, checked by hash) or from the directory `data.lists`.
 
     Raises:
         ValueError: a list is absent, or a line of it is wrong.
@@ -111,9 +111,9 @@ def shared_videos(lists: Mapping[str, Sequence[VggSoundClip]]) -> dict[str, str]
 
 
 def draw(items: Sequence[Item], limit: int | None, seed: int, key: Callable[[Item], tuple[str, str]]) -> list[Item]:
-    """`limit` of the items, in their order: as many of each label as can be, the same ones for the same seed.
+    """Draw `limit` of the items, balanced over labels as far as possible; the same ones for the same seed.
 
-    A draw of fewer is part of a draw of more: first one of each label, then the second of each, and so on.
+    A smaller draw is part of a larger one: first one item of each label, then a second of each, and so on.
 
     Args:
         key: an item's id and label.
@@ -132,12 +132,12 @@ def draw(items: Sequence[Item], limit: int | None, seed: int, key: Callable[[Ite
 
 
 def wanted(params: Params, universe: Collection[str] | None = None) -> list[Wanted]:
-    """The clips to have, by `data.lists`, `data.limit` and `data.exclude_shared`; prints what the lists share.
+    """The clips that `data.lists`, `data.limit` and `data.exclude_shared` select; prints how many videos are shared.
 
-    Training clips of a video that val or test also hold are `duplicate`; a limit passes over them.
+    Training clips of a video that is also in val or test are `duplicate`; a limit skips them.
 
     Args:
-        universe: clip ids that can be had at all, if that is known; the limit draws from these.
+        universe: the clip ids that are available, if that is known; the limit draws from these.
     """
     lists = load_lists(params)
     held_out = shared_videos(lists)

@@ -1,7 +1,7 @@
 """Source `youtube`: the ten seconds of every wanted clip, cut out of its video on YouTube.
 
 yt-dlp finds the streams, ffmpeg reads the section and encodes it anew, so that it begins exactly where it should; the
-same stream gives the same file. What cannot be had is told apart: see `judge`.
+same stream gives the same file. `judge` tells the reasons apart for which a clip cannot be fetched.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from specmaskfoley.storage.files import sha256_text
 from specmaskfoley.storage.tables import LISTED
 
 THROTTLED, PASSING = "throttled", "passing"
-"""Verdicts beside the states of storage.tables: everyone waits, or this clip is tried again."""
+"""Verdicts besides the states of storage.tables: all workers wait, or this clip is tried again."""
 
 _VERDICTS = [
     (r"HTTP Error 5\d\d|HTTP Error 403|Server returned 5|timed out|premieres? in|will begin", PASSING),
@@ -80,7 +80,7 @@ _ENCODING = [
 
 
 def list_clips(params: Params) -> list[dict[str, Any]]:
-    """Fetch every wanted clip that is not here yet, and say of the others why not; a killed run goes on.
+    """Fetch every wanted clip that is not here yet; the rows of the others say why not. A killed run is continued.
 
     Raises:
         ValueError: a setting is wrong, a package is missing, or YouTube refuses to go on.
@@ -97,7 +97,7 @@ def list_clips(params: Params) -> list[dict[str, Any]]:
 
 
 def judge(message: str) -> tuple[str, str]:
-    """What a message of yt-dlp or ffmpeg means: a state, THROTTLED or PASSING; and the message as a lasting reason."""
+    """What a message of yt-dlp or ffmpeg means: a state, THROTTLED or PASSING; and the message as `_lasting` has it."""
     reason = _lasting(message)
     for pattern, verdict in _VERDICTS:
         if re.search(pattern, message.replace("\u2019", "'"), re.IGNORECASE):
@@ -115,7 +115,7 @@ class _RefusedError(Exception):
 
 @dataclass
 class _Gate:
-    """Where workers wait while the site refuses everybody: twice as long each time, until somebody succeeds."""
+    """Where workers wait while the site refuses all requests: twice as long each time, until one succeeds."""
 
     pause_s: float
     _mutex: threading.Lock = field(default_factory=threading.Lock)
@@ -129,7 +129,7 @@ class _Gate:
     def close(self, asked_s: float) -> None:
         with self._mutex:
             if time.monotonic() < self._until:
-                return  # somebody else was refused just before
+                return  # another worker was refused just before
             pause = min(self.pause_s * 2**self._pauses, _LONGEST_WAIT_S) * random.uniform(0.75, 1.25)
             self._until = time.monotonic() + max(pause, min(asked_s, _LONGEST_WAIT_S))
             self._pauses += 1
@@ -139,7 +139,7 @@ class _Gate:
 
 
 class _Fetching:
-    """One run over the clips that are open, by `fetch.workers` threads."""
+    """One run over the open clips, with `fetch.workers` threads."""
 
     def __init__(self, settings: Fetch, store: FetchedClips, scratch: Path) -> None:
         try:
@@ -251,11 +251,11 @@ class _Fetching:
         try:
             probe(target)
         except MediaError as error:
-            if error.state == "corrupt":  # whatever else is wrong with it, stage prepare says
+            if error.state == "corrupt":  # stage prepare finds whatever else is wrong with it
                 raise _RefusedError("corrupt", str(error)) from None
 
     def _look_up(self, clip: VggSoundClip) -> dict[str, Any]:
-        """What yt-dlp says of the video: streams, duration."""
+        """What yt-dlp finds out about the video: streams, duration."""
         address = self._settings.youtube.format(youtube_id=clip.youtube_id, start=clip.start_s, clip_id=clip.clip_id)
         try:
             info: dict[str, Any] | None = self._client().extract_info(address, download=False)
@@ -269,7 +269,7 @@ class _Fetching:
         return info
 
     def _client(self) -> Any:
-        """This thread's yt-dlp; it says nothing by itself."""
+        """This thread's yt-dlp client; it prints nothing."""
         if not hasattr(self._local, "client"):
             settings = self._settings
             low = f"[height<={settings.max_height}][protocol^=http]"
@@ -311,7 +311,8 @@ class _Fetching:
         return options
 
     def _fail(self, clip: VggSoundClip, reason: str) -> str:
-        """A clip that failed to the last; many new ones in a row mean that nothing can be had now, not these clips."""
+        """All attempts at a clip failed. If many new clips in a row fail, the cause is the site or the network, and the
+        run stops."""
         if self._store.tries(clip.clip_id):
             self._store.conclude(clip.clip_id, "failed", reason)
             return "failed"
@@ -338,7 +339,7 @@ class _Fetching:
 
 
 class _Silent:
-    """A logger for yt-dlp; what matters comes as an exception."""
+    """A logger for yt-dlp, whose errors arrive as exceptions."""
 
     def debug(self, message: str) -> None: ...
     def info(self, message: str) -> None: ...
@@ -347,7 +348,7 @@ class _Silent:
 
 
 def _access(fetch: Fetch) -> str:
-    """Stands for proxy and cookies: what another access may get is tried again with it."""
+    """A hash of proxy and cookies; with others, clips are tried again that these could not get."""
     content = b""
     if fetch.cookies:
         try:
@@ -363,7 +364,7 @@ def _last_line(said: str, pattern: re.Pattern[str] | None = None) -> str:
 
 
 def _lasting(message: str) -> str:
-    """A message without what differs from one try to the next, and without advice."""
+    """A message without advice, and without what differs from one attempt to the next."""
     text = re.sub(r"\x1b\[[0-9;]*m", "", message)
     text = re.sub(r"^ERROR:\s*", "", text.strip())
     text = re.sub(r"^\[[^\]]*\]\s*", "", text)  # [youtube], or ffmpeg's component with an address in memory

@@ -323,7 +323,7 @@ def _ledger(
 ) -> tuple[list[str], pa.Table, bool]:
     """Lines for the terminal, the rows in question, and whether the compared ready clips are the same."""
     # pandas and pyarrow take a second to import.
-    from specmaskfoley.clips.ledger import chosen, compare, listing, read_ledger, summary
+    from specmaskfoley.clips.ledger import chosen, compare_ledgers, listing, read_ledger, summary
     from specmaskfoley.storage.tables import SPLITS, STATES
 
     if split is not None and split not in SPLITS:
@@ -336,7 +336,7 @@ def _ledger(
     first = path or params_file.parent / params.paths.ledger
     table = read_ledger(first)
     if other is not None:
-        result = compare(table, read_ledger(other), (str(first), str(other)), split)
+        result = compare_ledgers(table, read_ledger(other), (str(first), str(other)), split)
         return result.lines, result.table, result.equal
     table = chosen(table, split=split, states=states)
     return listing(table) if states else summary(table, params.audio.duration_s), table, True

@@ -76,5 +76,5 @@ def make_shards(
 
 
 def _clip(row: LedgerRow, extractor: type[Extractor]) -> ClipRow:
-    key = row_key(str(row.sha256), *([row.label] if extractor.reads_label else []))
+    key = row_key(row.sha256, *([row.label] if extractor.reads_label else []))
     return ClipRow(row.clip_id, key, row.path, row.label)

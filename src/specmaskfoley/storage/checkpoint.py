@@ -1,4 +1,4 @@
-"""Model weights (safetensors with their settings) and training states (for going on after a kill)."""
+"""Model weights (safetensors with their settings) and training states (to resume after a kill)."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def read_setting(path: str | Path, name: str) -> Any:
     """One of the settings a model file was saved with.
 
     Raises:
-        ValueError: the file is missing, damaged, or does not say.
+        ValueError: the file is missing, damaged, or lacks this setting.
     """
     with _opened(path) as file:
         found = _settings(file, path)
@@ -91,7 +91,7 @@ KEPT = 2
 
 
 class TrainingStates:
-    """The newest states of one training, `<name>-<steps done>.pt`: several, so that a damaged one costs little.
+    """The newest states of one training, `<name>-<steps done>.pt`: several, so that a damaged one costs little work.
 
     Args:
         keep: how many; older ones are removed.
@@ -116,11 +116,11 @@ class TrainingStates:
             old.unlink()
 
     def save_best(self, state: dict[str, Any]) -> None:
-        """Write the state that is best so far, beside the newest ones; in the place of the best before it."""
+        """Write the best state so far, beside the newest ones; it replaces the best one before it."""
         self._write(self._best, state)
 
     def load_best(self) -> dict[str, Any] | None:
-        """The best state, or None if none was called so.
+        """The best state, or None if there is none.
 
         Raises:
             ValueError: it cannot be read.
@@ -141,7 +141,7 @@ class TrainingStates:
         try:
             with atomic_path(path) as temporary:
                 torch.save(state, temporary)
-        except (OSError, RuntimeError) as error:  # torch tells of a full disk by the latter
+        except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
             kept = f"the newest before it, {self.newest}, is kept" if self.newest else "there is none before it"
             raise ValueError(
                 f"{path}: this checkpoint cannot be written ({_first_line(error)}); {kept}. Make room, then run "
@@ -149,7 +149,7 @@ class TrainingStates:
             ) from None
 
     def load(self) -> dict[str, Any] | None:
-        """The newest state that can be read, or None if there is none yet; newer ones are damaged, told of and renamed.
+        """The newest state that can be read, or None if there is none yet. Damaged newer ones are reported and renamed.
 
         Raises:
             ValueError: there are states, and none can be read.

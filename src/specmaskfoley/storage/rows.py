@@ -21,7 +21,7 @@ Join = Mapping[str, Sequence[str]]
 """Directories of shards with the same clips, and the columns wanted of each."""
 
 _Place = tuple[tuple[tuple[Path, tuple[str, ...]], ...], int]
-"""Where a group lies: files with the columns wanted of each, and its number in them."""
+"""Where a group is: files with the columns wanted of each, and its number in them."""
 
 
 class ShardRows:
@@ -71,7 +71,7 @@ class ShardRows:
         return {name: np.stack([row[name] for row in found]) for name in found[0]}
 
     def _file(self, path: Path) -> pq.ParquetFile:
-        """A reader of this thread's own. Not memory-mapped: what is read once would count as memory for long."""
+        """A reader for this thread alone. Not memory-mapped: what is read once would count as memory for long."""
         files: OrderedDict[Path, pq.ParquetFile] | None = getattr(self._thread, "files", None)
         if files is None:
             files = self._thread.files = OrderedDict()

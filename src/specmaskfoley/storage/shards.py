@@ -6,7 +6,7 @@ A directory (`storage.scratch.pool`) holds, as Parquet files that appear whole o
 - `rows-*`: units of earlier runs with other clips;
 - `shard-*`: the shards of finished runs, of which the stage's output holds links.
 
-Every row says what it was made from (its key), so that files never go stale: they fit or they are not asked for.
+Every row has a key for what it was made from, so that files never become stale: a row with another key is not used.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ AnyRow = TypeVar("AnyRow", bound=Row)
 
 
 def row_key(*parts: str) -> str:
-    """32 hex digits that stand for everything a row is made from."""
+    """32 hex digits that identify everything a row is made from."""
     return sha256_text("\0".join(parts))[:32]
 
 
 class ShardPool(Generic[AnyRow]):
     """The rows in `directory` and those still to make, for the rows wanted of each split.
 
-    The units of a run that was killed are those of the run that goes on, so that both give the same bytes: a network
-    may round differently in other company.
+    The run after a killed one has the same units, so that both give the same bytes: a network may round differently
+    when a batch holds other clips.
 
     Args:
-        directory: the pool's own; no two runs at once (`storage.scratch.pool` sees to it).
+        directory: of this pool alone; not used by two runs at once (`storage.scratch.pool` locks it).
         wanted: split -> rows, in their order in the shards; no split may be empty.
     """
 
@@ -60,7 +60,7 @@ class ShardPool(Generic[AnyRow]):
         plan = _digest([str(unit_rows), *(row.key for row in todo)])
         marker = directory / "plan"
         if not marker.exists() or marker.read_text(encoding="utf-8") != plan:
-            # Another plan than before: its finished units are rows like any other.
+            # Another plan than before: the finished units become files of rows like any other.
             for unit in self._files("unit"):
                 os.replace(unit, unit.with_name(unit.name.replace("unit-", "rows-", 1)))
             todo = self._look()
@@ -69,7 +69,7 @@ class ShardPool(Generic[AnyRow]):
         self.units = [todo[first : first + unit_rows] for first in range(0, len(todo), unit_rows)]
 
     def _look(self) -> list[AnyRow]:
-        """Note where rows are; those that are nowhere."""
+        """Find the files that hold rows; returns the rows that are in none."""
         self._places = {key: path for path in self._files("rows", "shard") for key in read_keys(path)}
         rows = {row.key: row for rows in self._wanted.values() for row in rows if row.key not in self._places}
         return list(rows.values())
@@ -112,7 +112,7 @@ class ShardPool(Generic[AnyRow]):
         return [row.clip_id for row in rows], {name: np.stack(values) for name, values in parts.items()}
 
     def _drop_copies(self, kept: set[Path]) -> None:
-        """Rows that lie in the present shards need not lie anywhere else."""
+        """Delete files whose rows are all in the present shards."""
         here = {key for shard in kept for key in read_keys(shard)}
         for path in self._files("unit", "rows", "shard"):
             if path not in kept and here.issuperset(read_keys(path)):
@@ -123,7 +123,7 @@ class ShardPool(Generic[AnyRow]):
 
 
 def _link(source: Path, target: Path) -> None:
-    """A second name where the file system has them (nothing ever writes into a finished shard), else a copy."""
+    """A hard link where the file system has them (finished shards are never written to), else a copy."""
     try:
         os.link(source, target)
     except OSError:

@@ -43,7 +43,7 @@ STATES = (
     "crashed",  # reading ended its process, or took more than prepare.clip_memory_gb
 )
 LISTED = "listed"
-"""State in the clip list of a clip that nothing speaks against yet."""
+"""State of a clip in the clip list that has its file, and has not been inspected yet."""
 
 CLIP_LIST_SCHEMA = pa.schema(
     [
@@ -95,7 +95,7 @@ SCORES_SCHEMA = pa.schema(
         pa.field("onset_f1", pa.float64()),  # null: a clip without known events
     ]
 )
-"""What stage evaluate says of each sound; means over takes."""
+"""Scores of each sound from stage evaluate; means over takes."""
 
 SHARD_LAYOUT = "fixed-size bytes, groups of 8 rows"
 """Part of what makes a kept shard fit: rows of an earlier layout are made again."""
@@ -109,30 +109,14 @@ _DTYPES = ("int16", "float16", "float32", "uint8")
 
 @dataclass(frozen=True, kw_only=True)
 class LedgerRow:
-    """One clip of the ledger; what could not be measured is None."""
+    """What later stages read of a usable clip; the columns are explained in CLIP_LIST_SCHEMA and LEDGER_SCHEMA."""
 
     clip_id: str
     path: str
     label: str
     split: str | None
     events: tuple[float, ...] | None
-    source: str
-    state: str
-    reason: str
-    sha256: str | None
-    size_bytes: int | None
-    duration_s: float | None
-    fps: float | None
-    width: int | None
-    height: int | None
-    rotation: int | None
-    audio_rate: int | None
-    audio_channels: int | None
-    video_start_s: float | None
-    audio_start_s: float | None
-    padded_s: float | None
-    padding: str | None
-    decoder: str | None
+    sha256: str
 
 
 def write_table(path: str | os.PathLike[str], rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> None:
@@ -182,12 +166,11 @@ def ready_clips(usable_path: str | os.PathLike[str], split: str | None = None) -
         counts = Counter(str(row["split"]) for row in rows)
         found = ", ".join(f"{name} {count}" for name, count in sorted(counts.items())) or "none"
         raise ValueError(
-            f"{usable_path}: no usable clip in {which} (usable: {found}); what speaks against the others: "
-            "specmaskfoley ledger"
+            f"{usable_path}: no usable clip in {which} (usable: {found}); why the others are not: specmaskfoley ledger"
         )
-    names = {field.name for field in fields(LedgerRow)}
     for row in ready:
         row["events"] = None if row["events"] is None else tuple(row["events"])
+    names = [field.name for field in fields(LedgerRow)]
     return sorted((LedgerRow(**{name: row[name] for name in names}) for row in ready), key=lambda row: row.clip_id)
 
 
@@ -286,7 +269,7 @@ def write_shard(
     keys: Sequence[str] | None = None,
     metadata: Mapping[str, str] | None = None,
 ) -> None:
-    """Write one shard, whole or not at all: clip ids, arrays (n, *shape), and what each row was made from, if told."""
+    """Write one shard, whole or not at all: clip ids, arrays (n, *shape), and the keys of what rows were made from."""
     columns: list[pa.Array] = [pa.array(ids, pa.string())]
     schema = [pa.field("clip_id", pa.string(), nullable=False)]
     if keys is not None:

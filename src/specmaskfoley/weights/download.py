@@ -1,7 +1,7 @@
-"""One file by HTTP, going on where an earlier attempt stopped, be it in this process or before a kill.
+"""Download one file by HTTP, continuing where an earlier attempt or a killed process stopped.
 
-The bytes gather in a part file. Beside it lies what identifies the file on the server (entity tag, date, length), so
-that the halves of two different files are never joined.
+The bytes are appended to a part file. Beside it is kept what identifies the file on the server (entity tag, date,
+length), so that parts of two different files are never joined.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ Found = TypeVar("Found")
 class Transfer:
     """How to download.
 
-    `mirror` is put before an address in place of its `https://`, or replaces beginnings of addresses. `retries`
-    counts attempts in a row that brought nothing new; waits between them start at `backoff_s` and double.
+    `mirror` replaces the `https://` of an address, or (as a mapping) the beginnings of addresses. `retries` counts
+    attempts in a row without progress; waits between them start at `backoff_s` and double.
     """
 
     mirror: str | Mapping[str, str] | None = None
@@ -54,7 +54,7 @@ class Transfer:
         return {"http": self.proxy, "https": self.proxy} if self.proxy else None
 
     def address(self, url: str) -> str:
-        """Where to ask for what is published at `url`."""
+        """The address to download `url` from."""
         if isinstance(self.mirror, str):
             return self.mirror.rstrip("/") + "/" + re.sub("^https?://", "", url)
         fitting = [prefix for prefix in self.mirror or () if url.startswith(prefix)]
@@ -66,7 +66,7 @@ class Transfer:
 
 @dataclass(frozen=True)
 class _Version:
-    """What a server says to tell one state of a file from another."""
+    """What identifies one version of a file on a server."""
 
     url: str
     etag: str | None
@@ -82,7 +82,7 @@ class _Version:
         try:
             return cls(**json.loads(path.read_text(encoding="utf-8")))
         except (FileNotFoundError, ValueError, TypeError):
-            return None  # then the part is of unknown origin, and the transfer starts over
+            return None  # the part is of unknown origin: the download starts over
 
     @property
     def condition(self) -> str | None:
@@ -90,13 +90,13 @@ class _Version:
         return self.etag if self.etag and self.etag.startswith('"') else self.last_modified
 
     def contradicts(self, other: _Version) -> bool:
-        """Anything that both say differs; an answer to If-Range may leave most of it out."""
+        """Whether they differ in anything that both state; an answer to If-Range may leave most of it out."""
         pairs = zip(asdict(self).values(), asdict(other).values(), strict=True)
         return any(None not in pair and pair[0] != pair[1] for pair in pairs)
 
 
 class _PassingError(Exception):
-    """The attempt failed in a way that another may not; `wait_s` is what the server asks for."""
+    """The attempt failed, and another may succeed; `wait_s` is what the server asks for."""
 
     def __init__(self, reason: str, wait_s: float = 0.0) -> None:
         super().__init__(reason)
@@ -118,10 +118,10 @@ def download_checked(
     file on the server.
 
     Args:
-        check: looks at what came, and returns what it found.
+        check: raises WrongFileError if the downloaded file is not the right one; its result is returned.
 
     Raises:
-        WrongFileError: of `check` or of `download`, for the second time; what came is deleted.
+        WrongFileError: from `check` or `download`, for the second time; the part file is deleted.
         ValueError, OSError: see `download`.
     """
     part = target.with_name(f"{target.name}.part")
@@ -142,12 +142,12 @@ def download_checked(
 
 
 def download(url: str, part: Path, transfer: Transfer, *, size: int | None = None, title: str = "") -> None:
-    """Complete `part` with the bytes at `url`; on any error, or a kill, what has come stays for the next call.
+    """Complete `part` with the bytes at `url`; after an error or a kill, the next call continues.
 
     Raises:
-        ValueError: the server will not give the file, or the disk has no room for it.
+        ValueError: the server refuses the file, or the disk has no room for it.
         WrongFileError: the server's file is not `size` bytes long.
-        OSError: `transfer.retries` attempts in a row brought nothing; the next call goes on from there.
+        OSError: `transfer.retries` attempts in a row made no progress; the next call goes on from there.
     """
     address, failures, furthest = transfer.address(url), 0, _size(part)
     with requests.Session() as session:
@@ -155,7 +155,8 @@ def download(url: str, part: Path, transfer: Transfer, *, size: int | None = Non
             try:
                 return _attempt(session, address, part, transfer, size, title)
             except _PassingError as error:
-                # Beyond the furthest point only: a server that always breaks and never resumes must not hold us here.
+                # Progress is what lies beyond the furthest point: a server that always breaks off and
+                # never resumes must not keep us here.
                 failures = failures + 1 if _size(part) <= furthest else 0
                 furthest = max(furthest, _size(part))
                 if failures > transfer.retries:
@@ -168,12 +169,12 @@ def download(url: str, part: Path, transfer: Transfer, *, size: int | None = Non
 
 
 def version_path(part: Path) -> Path:
-    """Where the origin of a part file is kept."""
+    """The file that says where a part file comes from."""
     return part.with_name(part.name + ".json")
 
 
 def discard(part: Path) -> None:
-    """Forget what has come."""
+    """Delete a part file."""
     part.unlink(missing_ok=True)
     version_path(part).unlink(missing_ok=True)
 
@@ -213,9 +214,9 @@ def _attempt(
 def _receive(
     response: requests.Response, address: str, part: Path, known: _Version | None, size: int | None, title: str
 ) -> None:
-    """Append the body to the part if it continues it, else begin the part anew."""
+    """Append the body to the part if it continues it, else start the part over."""
     if response.status_code == 416 and response.headers.get("Content-Range") == f"bytes */{_size(part)}":
-        return  # all of it came before, but nobody had said how long it is
+        return  # it was complete already, but the server had not stated its length
     offset, length = _placed(response, address, part)
     found = _Version.of(address, response, length)
     if offset and (known is None or known.contradicts(found) or offset != _size(part)):
@@ -240,7 +241,7 @@ def _receive(
     with bar, part.open("ab") as stream:
         for chunk in response.iter_content(_CHUNK):
             stream.write(chunk)
-            stream.flush()  # a kill loses nothing that came
+            stream.flush()  # a kill loses nothing that has arrived
             bar.update(len(chunk))
         os.fsync(stream.fileno())
     if length is not None and _size(part) < length:
@@ -248,7 +249,7 @@ def _receive(
 
 
 def _placed(response: requests.Response, address: str, part: Path) -> tuple[int, int | None]:
-    """Where the body belongs in the file, and how long the file is, if the server says."""
+    """Offset of the body in the file, and the length of the file, if the server states it."""
     status, headers = response.status_code, response.headers
     if status == 416:
         discard(part)

@@ -1,4 +1,4 @@
-"""Weight files into their folder: from a bundle, or by download; checked before they get their name."""
+"""Bring weight files into their folder, from a bundle or by download; they are checked before they get their names."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from specmaskfoley.weights.records import Record, WrongFileError, checked, diges
 
 
 def transfer_of(weights: Weights) -> Transfer:
-    """How params.yaml says to download."""
+    """How params.yaml says to download weights."""
     return Transfer(weights.mirror, weights.proxy, weights.retries)
 
 
 def fetch(
     names: Iterable[str], lock: Lock, folder: str | Path, transfer: Transfer, bundle: str | Path | None = None
 ) -> dict[str, Record]:
-    """Make sure that files lie in `folder` and are the right ones; one that is there already costs next to nothing.
+    """Make sure that files are in `folder` and are the right ones; known files are not hashed again.
 
     With a `bundle`, a directory of the same layout, nothing is downloaded: files are linked from there, or copied.
 
     Raises:
-        ValueError: one line for each file that could not be had; the others are there nevertheless.
+        ValueError: one line for each file that could not be fetched; the others are fetched nevertheless.
     """
     records, problems = {}, []
     for name in names:
@@ -46,7 +46,7 @@ def fetch(
 
 
 def describe(records: dict[str, Record], lock: Lock) -> dict[str, dict[str, str | int]]:
-    """What data/weights.json says of fetched files; the same for the same bytes."""
+    """The content of data/weights.json; the same for the same bytes."""
     return {
         name: {
             "file": lock[name].file,
@@ -104,7 +104,7 @@ def _bring(name: str, entry: WeightFile, target: Path, transfer: Transfer, bundl
 
 
 def _link(source: Path, target: Path) -> None:
-    """Gigabytes are copied only where the file system has no links."""
+    """Link a file; copy it only where the file system has no links."""
     with atomic_path(target) as temporary:
         for link in (os.link, os.symlink):
             try:
@@ -115,7 +115,7 @@ def _link(source: Path, target: Path) -> None:
 
 
 def _check_kind(path: Path, entry: WeightFile) -> None:
-    """Only the bytes themselves speak for a file whose checksum nobody states."""
+    """Check the format of a file without a known checksum."""
     if entry.digests or entry.kind == "text":
         return
     from specmaskfoley.weights.reading import check_format  # imports torch: only where needed

@@ -1,4 +1,4 @@
-"""Official weights for the networks: found, checked, read."""
+"""Find, check and read official weights for the networks."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def load_weights(name: str, params: Params) -> tuple[dict[str, Tensor], str]:
 
 
 def find_weights(name: str, params: Params) -> Path:
-    """Where the file of an entry lies, after a check of its checksum (free if the file did not change).
+    """The file of an entry, after a check of its checksum (not computed again if the file did not change).
 
     Raises:
         ValueError: the entry is unknown, or its file is missing or not the right one.
@@ -45,10 +45,10 @@ def find_weights(name: str, params: Params) -> Path:
 
 
 def weights_folder(names: Sequence[str], params: Params) -> Path:
-    """The one folder in which the files of several entries lie, for libraries that read a folder.
+    """The folder that holds the files of several entries, for libraries that read a folder.
 
     Raises:
-        ValueError: as `find_weights`, or the files lie in several folders.
+        ValueError: as `find_weights`, or the files are in several folders.
     """
     folders = {find_weights(name, params).parent for name in names}
     if len(folders) != 1:

@@ -1,4 +1,4 @@
-"""weights.lock.yaml as typed entries: which official weight files there are and what each must be."""
+"""weights.lock.yaml as typed entries: the official weight files, where they come from, and their checksums."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class WeightFile(Settings):
 
     @property
     def address(self) -> str | None:
-        """Where to download it, or None if only people can."""
+        """Where to download it, or None if that takes a person."""
         if self.hub:
             return f"https://huggingface.co/{self.hub.repo}/resolve/{self.hub.revision}/{self.hub.file}"
         return self.url

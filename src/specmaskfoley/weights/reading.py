@@ -1,4 +1,4 @@
-"""Weight files that others made: read without running anything in them, loaded whole or not at all."""
+"""Read weight files from elsewhere without running code in them, and load them completely or not at all."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _HARMLESS = {"collections.OrderedDict", "collections.Counter", "_codecs.encode",
 def read_weights(
     path: str | Path, *, entry: str | None = None, member: str | None = None, allow: Iterable[str] = ()
 ) -> dict[str, Tensor]:
-    """The tensors of a weight file, on the CPU; nothing in the file is run, no class it names is imported.
+    """The tensors of a weight file, on the CPU. No code in the file is run, and no class that it names is imported.
 
     Reads safetensors and both formats of `torch.save`: the zip, which is mapped into memory instead of read, and the
     older stream of pickles. The prefix `module.` of nn.DataParallel is taken off if all names have it.
@@ -54,13 +54,13 @@ def read_weights(
             loaded = _parsed(source, set(allow))
     except _RefusedError as error:
         raise ValueError(f"{where}: {error}") from None
-    except Exception as error:  # damaged bytes make the parsers fail in every way there is
+    except Exception as error:  # damaged bytes make the parsers raise any kind of exception
         raise ValueError(f"{where}: not readable as weights, damaged perhaps ({_reason(error)})") from error
     return _without_wrapper(_state_dict(loaded, entry, where))
 
 
 def check_format(path: str | Path, *, archive: bool = False) -> None:
-    """A quick look at a file's first bytes, for downloads whose checksum nobody states.
+    """Check the first bytes of a download without a known checksum.
 
     Raises:
         ValueError: it is empty, a web page, or otherwise no weight file; or no archive, if it should be one.
@@ -118,11 +118,11 @@ def load_strictly(
 
 
 class _RefusedError(ValueError):
-    """Why a file is not read; the name of the file is added outside."""
+    """Why a file is not read; the caller adds the file's name."""
 
 
 class _StandIn:
-    """Takes the place of a foreign class or function: accepts whatever the file gives it and keeps nothing."""
+    """Replaces a foreign class or function: accepts any arguments and state, and keeps nothing."""
 
     def __new__(cls, *_: Any) -> _StandIn:
         return super().__new__(cls)
@@ -180,7 +180,7 @@ def _parsed(source: Path | io.BytesIO, allow: set[str]) -> Any:
 
 
 def _format(stream: IO[bytes]) -> Format:
-    """What the first bytes say; the stream is at its beginning again afterwards."""
+    """The format by the first bytes; the stream is at its beginning again afterwards."""
     head, size = stream.read(_HEAD), stream.seek(0, io.SEEK_END)
     stream.seek(0)
     if head.startswith(b"PK\x03\x04"):
@@ -211,7 +211,7 @@ def _names_in_zip(stream: IO[bytes]) -> dict[str, str]:
 
 
 def _names_in_pickles(stream: IO[bytes], count: int) -> dict[str, str]:
-    """Every class and function that the next pickles mention, as they spell it: its name; nothing is loaded."""
+    """Every class and function in the next pickles: spelling in the file -> its name today; nothing is loaded."""
     names = {}
     for _ in range(count):
         for opcode, argument, _position in pickletools.genops(stream):
@@ -261,7 +261,7 @@ def _few(names: Iterable[Any]) -> str:
 
 
 def _reason(error: Exception) -> str:
-    """One line: torch wraps what its unpickler says into advice to trust the file."""
+    """One line of the message, without torch's advice to trust the file."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     said = [line for line in lines if "WeightsUnpickler error: " in line or " GLOBAL " in line]
     text = (said or lines)[0].rpartition("WeightsUnpickler error: ")[2]

@@ -1,8 +1,8 @@
-"""Checksums of weight files, remembered beside them so that gigabytes are hashed once.
+"""Checksums of weight files, kept beside them so that gigabytes are hashed once.
 
-The record of `x.pth` is `x.pth.sums.json`: size, modification time and checksums. While size and time are the
-file's, the checksums are taken from there. For a file whose checksum nobody states, the record is also what a later
-copy must equal.
+The record of `x.pth` is `x.pth.sums.json`: size, modification time and checksums. While the file
+has this size and time, the checksums are taken from there. For a file without a checksum in weights.lock.yaml, later
+copies must equal the record.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class WrongFileError(ValueError):
 
 @dataclass(frozen=True)
 class Record:
-    """What is known of a file at one size and modification time."""
+    """Checksums of a file at one size and modification time."""
 
     size: int
     mtime_ns: int
@@ -50,7 +50,7 @@ def record_path(path: Path) -> Path:
 
 
 def recorded(path: Path) -> Record | None:
-    """The record beside a file, be it of this file or of an earlier one.
+    """The record beside a file, which may be of an earlier version of the file.
 
     Raises:
         ValueError: the record is damaged.
@@ -75,7 +75,7 @@ def remember(path: Path, entry: WeightFile, digests: dict[str, str]) -> Record:
     try:
         write_json(record_path(path), asdict(record))
     except OSError:
-        # In a folder that others own the file is hashed every time; only a first fetch must leave its record.
+        # In a read-only folder the file is hashed every time. Only a file without a known checksum needs its record.
         if not entry.digests:
             raise
     return record
@@ -98,7 +98,7 @@ def hashes(path: Path, kinds: Iterable[str]) -> dict[str, str]:
 
 
 def digests_of(path: Path, entry: WeightFile, known: Record | None) -> dict[str, str]:
-    """The checksums of a file, after comparing them with what the lock states or, failing that, with the record.
+    """The checksums of a file, after comparing them with those in the lock file or, if it has none, with the record.
 
     Raises:
         WrongFileError: naming the file, the expected and the found value.
@@ -110,7 +110,7 @@ def digests_of(path: Path, entry: WeightFile, known: Record | None) -> dict[str,
 
 
 def checked(path: Path, entry: WeightFile, *, anew: bool = False) -> Record:
-    """The record of a file that is the right one; hashed only if it changed since, or if `anew`.
+    """The record of a file, after a check that it is the right one; hashed only if it has changed, or if `anew`.
 
     Raises:
         WrongFileError: naming the file, the expected and the found value.
@@ -124,7 +124,7 @@ def checked(path: Path, entry: WeightFile, *, anew: bool = False) -> Record:
 
 
 def state_of(path: Path, entry: WeightFile) -> State:
-    """What is known of a file without hashing it: `present` is there, but not checked yet."""
+    """The state of a file, found without hashing it: `present` is there, but not checked yet."""
     if not path.exists():
         return "missing"
     known = recorded(path)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from specmaskfoley.clips.world.drawing import Canvas, backdrop, tint
-from specmaskfoley.clips.world.scenes import SCENES, Stage, Take
+from specmaskfoley.clips.world.scenes import SCENES, Shot, Stage
 from specmaskfoley.clips.world.synthesis import Wave
 
 LABELS: tuple[str, ...] = tuple(SCENES)
@@ -53,14 +53,14 @@ def render_clip(*, seed: int, split: str, index: int, duration_s: float, fps: in
     height, width = FRAME_SIZES[rng.integers(len(FRAME_SIZES))]
     times = np.arange(round(duration_s * fps)) / fps
     stage = Stage(backdrop(rng, height, width), times, duration_s, round(duration_s * sample_rate), sample_rate)
-    take = SCENES[label](stage, rng)
-    frames = _film(stage, rng, take)
+    shot = SCENES[label](stage, rng)
+    frames = _film(stage, rng, shot)
     return WorldClip(
-        label, frames, fps, _record(rng, take.sound), sample_rate, tuple(float(event) for event in take.events)
+        label, frames, fps, _record(rng, shot.sound), sample_rate, tuple(float(event) for event in shot.events)
     )
 
 
-def _film(stage: Stage, rng: np.random.Generator, take: Take) -> NDArray[np.uint8]:
+def _film(stage: Stage, rng: np.random.Generator, shot: Shot) -> NDArray[np.uint8]:
     """Every frame with sensor noise, flicker, a silent distractor in most clips, and a mirror in half of them."""
     count, height, width = len(stage.times), stage.height, stage.width
     step = -1 if rng.random() < 0.5 else 1
@@ -69,16 +69,16 @@ def _film(stage: Stage, rng: np.random.Generator, take: Take) -> NDArray[np.uint
     grain = rng.uniform(-4, 4, (height + 32, width + 32)) + rng.uniform(-3, 3, (8, 1, 1))
     grain = grain.astype(np.float32)
     tiles, tops, lefts = rng.integers(0, (8, 32, 32), (count, 3)).T
-    image = take.background.copy()
+    image = shot.background.copy()
     canvas = Canvas(image)
-    behind = Canvas(image, np.all(take.background == stage.wall, axis=0).astype(np.float32))
+    behind = Canvas(image, np.all(shot.background == stage.wall, axis=0).astype(np.float32))
     drift = _distractor(stage, rng) if rng.random() < 0.6 else None
     planes = np.empty((count, 3, height, width), np.uint8)
     for i in range(count):
-        image[:] = take.background
+        image[:] = shot.background
         if drift:
             drift(behind, i)
-        take.paint(canvas, i)
+        shot.paint(canvas, i)
         noise = grain[tiles[i], tops[i] : tops[i] + height, lefts[i] : lefts[i] + width]
         np.add(image, noise, out=planes[i], casting="unsafe")
     frames = np.empty((count, height, width, 3), np.uint8)

@@ -49,7 +49,7 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class Take:
+class Shot:
     """What a scene gives: all that stands still, a painter of frame i over it, and the sound at any level.
 
     `background`: (3, H, W); where it equals the stage's wall, things may pass behind the scene.
@@ -61,7 +61,7 @@ class Take:
     events: NDArray[np.float64]
 
 
-Scene = Callable[[Stage, Rng], Take]
+Scene = Callable[[Stage, Rng], Shot]
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def _centre(stage: Stage, rng: Rng, spread: float = 0.12) -> float:
 # --- balls ---------------------------------------------------------------------------------------------
 
 
-def _ball(stage: Stage, rng: Rng, material: str, radius: tuple[float, float], colour: Image, sound: Wave) -> Take:
+def _ball(stage: Stage, rng: Rng, material: str, radius: tuple[float, float], colour: Image, sound: Wave) -> Shot:
     events, speeds, heights = motion.bounces(rng, stage.times, stage.duration_s)
     background, floor = _floor(stage, rng, material, rng.uniform(0.72, 0.8))
     r = radius[0] * stage.size
@@ -136,24 +136,24 @@ def _ball(stage: Stage, rng: Rng, material: str, radius: tuple[float, float], co
             canvas.bar(xs[i], y - ry * 0.9, xs[i], y + ry * 0.9, 0.09 * r, 0.09 * r, dark)
 
     track = synthesis.place([sound], events, (0.15 + 0.85 * speeds) ** 1.5, stage.samples, stage.sample_rate)
-    return Take(background, paint, track, events)
+    return Shot(background, paint, track, events)
 
 
-def ball_on_wood(stage: Stage, rng: Rng) -> Take:
+def ball_on_wood(stage: Stage, rng: Rng) -> Shot:
     r = rng.uniform(0.13, 0.19)
     body = synthesis.struck(250 * (0.16 / r) ** 1.3, synthesis.WOOD, 0.06, stage.sample_rate)
     thump = synthesis.burst(rng, (60, 900), 0.02, stage.sample_rate)
     return _ball(stage, rng, "wood", (r, 0.3), tint(rng, 226, 112, 36), synthesis.add(body, 0.6 * thump))
 
 
-def ball_on_metal(stage: Stage, rng: Rng) -> Take:
+def ball_on_metal(stage: Stage, rng: Rng) -> Shot:
     r = rng.uniform(0.11, 0.16)
     body = synthesis.struck(640 * (0.135 / r) ** 1.6, synthesis.PLATE, 0.2, stage.sample_rate, tilt=0.4)
     clack = synthesis.burst(rng, (2000, 8000), 0.006, stage.sample_rate)
     return _ball(stage, rng, "metal", (r, 0.05), tint(rng, 64, 70, 88), synthesis.add(body, 0.4 * clack))
 
 
-def marble_on_glass(stage: Stage, rng: Rng) -> Take:
+def marble_on_glass(stage: Stage, rng: Rng) -> Shot:
     r = rng.uniform(0.085, 0.12)
     body = synthesis.struck(2300 * (0.1 / r) ** 1.6, synthesis.GLASS, 0.09, stage.sample_rate, tilt=0.5)
     colours = ((40, 70, 220), (30, 160, 60), (200, 40, 150))
@@ -164,7 +164,7 @@ def marble_on_glass(stage: Stage, rng: Rng) -> Take:
 # --- struck things --------------------------------------------------------------------------------------
 
 
-def hammer(stage: Stage, rng: Rng) -> Take:
+def hammer(stage: Stage, rng: Rng) -> Shot:
     s, blows = stage.size, _blows(stage, rng)
     background, floor = _floor(stage, rng, "wood", rng.uniform(0.74, 0.82))
     scale = rng.uniform(0.85, 1.2)
@@ -188,10 +188,10 @@ def hammer(stage: Stage, rng: Rng) -> Take:
 
     ring = synthesis.struck(1500 * scale**-1.6, (1.0, 1.47, 2.09, 2.56, 3.9), 0.1, stage.sample_rate, tilt=0.3)
     thud = synthesis.struck(190 * scale**-1, synthesis.WOOD, 0.03, stage.sample_rate)
-    return Take(background, paint, blows.track(stage, synthesis.add(ring, 0.5 * thud)), blows.events)
+    return Shot(background, paint, blows.track(stage, synthesis.add(ring, 0.5 * thud)), blows.events)
 
 
-def drum(stage: Stage, rng: Rng) -> Take:
+def drum(stage: Stage, rng: Rng) -> Shot:
     s, blows = stage.size, _blows(stage, rng)
     background, _ = _floor(stage, rng, "wood", 0.88)
     r, x = rng.uniform(0.2, 0.33) * s, _centre(stage, rng, 0.05) - 0.06 * s
@@ -215,10 +215,10 @@ def drum(stage: Stage, rng: Rng) -> Take:
 
     body = synthesis.struck(105 * (0.26 * s / r) ** 1.4, synthesis.MEMBRANE, 0.16, stage.sample_rate, tilt=1.2)
     slap = synthesis.burst(rng, (150, 2500), 0.012, stage.sample_rate)
-    return Take(background, paint, blows.track(stage, synthesis.add(body, 0.5 * slap)), blows.events)
+    return Shot(background, paint, blows.track(stage, synthesis.add(body, 0.5 * slap)), blows.events)
 
 
-def door(stage: Stage, rng: Rng) -> Take:
+def door(stage: Stage, rng: Rng) -> Shot:
     s, blows = stage.size, _blows(stage, rng, rest=0.5)
     background = stage.wall.copy()
     half = rng.uniform(0.24, 0.34) * s
@@ -254,10 +254,10 @@ def door(stage: Stage, rng: Rng) -> Take:
 
     body = synthesis.struck(165 * (0.29 * s / half) ** 1.5, synthesis.WOOD, 0.045, stage.sample_rate, tilt=0.5)
     rap = synthesis.burst(rng, (250, 1500), 0.01, stage.sample_rate)
-    return Take(background, paint, blows.track(stage, synthesis.add(body, 0.5 * rap)), blows.events)
+    return Shot(background, paint, blows.track(stage, synthesis.add(body, 0.5 * rap)), blows.events)
 
 
-def bell(stage: Stage, rng: Rng) -> Take:
+def bell(stage: Stage, rng: Rng) -> Shot:
     s, blows = stage.size, _blows(stage, rng, rest=0.45)
     background = stage.wall.copy()
     r, x, top = rng.uniform(0.19, 0.29) * s, _centre(stage, rng, 0.08), 0.14 * stage.height
@@ -289,10 +289,10 @@ def bell(stage: Stage, rng: Rng) -> Take:
 
     tone = synthesis.struck(420 * (0.24 * s / r) ** 1.6, synthesis.BELL, 0.7, stage.sample_rate, tilt=0.3)
     clang = synthesis.burst(rng, (1500, 6000), 0.006, stage.sample_rate)
-    return Take(background, paint, blows.track(stage, synthesis.add(tone, 0.5 * clang)), blows.events)
+    return Shot(background, paint, blows.track(stage, synthesis.add(tone, 0.5 * clang)), blows.events)
 
 
-def footsteps(stage: Stage, rng: Rng) -> Take:
+def footsteps(stage: Stage, rng: Rng) -> Shot:
     s, blows = stage.size, _blows(stage, rng)
     background, floor = _floor(stage, rng, "gravel", rng.uniform(0.74, 0.8))
     x, size = _centre(stage, rng, 0.08), rng.uniform(0.85, 1.2)
@@ -331,10 +331,10 @@ def footsteps(stage: Stage, rng: Rng) -> Take:
                 )
 
     steps = [synthesis.crunch(rng, 2300 * size**-1.5 * rng.uniform(0.9, 1.1), stage.sample_rate) for _ in range(3)]
-    return Take(background, paint, blows.track(stage, *steps), blows.events)
+    return Shot(background, paint, blows.track(stage, *steps), blows.events)
 
 
-def dripping(stage: Stage, rng: Rng) -> Take:
+def dripping(stage: Stage, rng: Rng) -> Shot:
     s = stage.size
     events = motion.strike_times(rng, stage.duration_s)
     background, level = _floor(stage, rng, "water", rng.uniform(0.66, 0.74))
@@ -377,13 +377,13 @@ def dripping(stage: Stage, rng: Rng) -> Take:
         for size in sizes
     ]
     gains = 0.5 + 0.5 * sizes / sizes.max()
-    return Take(background, paint, synthesis.place(sounds, events, gains, stage.samples, stage.sample_rate), events)
+    return Shot(background, paint, synthesis.place(sounds, events, gains, stage.samples, stage.sample_rate), events)
 
 
 # --- continuous sounds ----------------------------------------------------------------------------------
 
 
-def engine(stage: Stage, rng: Rng) -> Take:
+def engine(stage: Stage, rng: Rng) -> Shot:
     s = stage.size
     curve = motion.wander(rng, stage.duration_s, 0.3, 2.6)
     speed = np.interp(stage.seconds, *curve)
@@ -414,10 +414,10 @@ def engine(stage: Stage, rng: Rng) -> Take:
     load = (speed / 2.6).astype(np.float32)
     hiss = synthesis.noise(rng, stage.samples, (300, 2500), stage.sample_rate)
     sound = (0.25 + 0.75 * load) * (dull * (1 - load) + rough * load + 0.25 * load * hiss)
-    return Take(background, paint, np.asarray(sound, np.float32), np.zeros(0))
+    return Shot(background, paint, np.asarray(sound, np.float32), np.zeros(0))
 
 
-def siren(stage: Stage, rng: Rng) -> Take:
+def siren(stage: Stage, rng: Rng) -> Shot:
     s = stage.size
     rate = np.interp(stage.seconds, *motion.wander(rng, stage.duration_s, 0.25, 1.1))
     phase = 2 * np.pi * (np.cumsum(rate) / stage.sample_rate + rng.random())
@@ -442,10 +442,10 @@ def siren(stage: Stage, rng: Rng) -> Take:
 
     low = 560 * (0.18 * s / r) ** 0.7
     wail = synthesis.tone(low * 2.3**rise, [1, 0.5, 0.45, 0.2, 0.15], stage.sample_rate)
-    return Take(background, paint, wail, np.zeros(0))
+    return Shot(background, paint, wail, np.zeros(0))
 
 
-def rain(stage: Stage, rng: Rng) -> Take:
+def rain(stage: Stage, rng: Rng) -> Shot:
     curve = motion.wander(rng, stage.duration_s, 0.0, 1.0)
     density, level = np.interp(stage.times, *curve), np.interp(stage.seconds, *curve).astype(np.float32)
     background, floor = _floor(stage, rng, "water", 0.86)
@@ -467,7 +467,7 @@ def rain(stage: Stage, rng: Rng) -> Take:
     patter = synthesis.noise(rng, stage.samples, (400, 1800), stage.sample_rate)
     sizzle = synthesis.noise(rng, stage.samples, (3000, 9000), stage.sample_rate)
     sound = level * (patter * (1 - 0.5 * level) + sizzle * level)
-    return Take(background, paint, sound, np.zeros(0))
+    return Shot(background, paint, sound, np.zeros(0))
 
 
 SCENES: dict[str, Scene] = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,79 +17,44 @@ from specmaskfoley.storage.files import read_json, write_json
 from specmaskfoley.storage.scratch import scratch
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Order:
-    """One clip to render; all that a worker needs to know."""
-
-    directory: Path
-    seed: int
-    split: str
-    index: int
-    duration_s: float
-    fps: int
-    sample_rate: int
-
-    @property
-    def clip_id(self) -> str:
-        return f"{self.split}-{self.index:05d}"
-
-
 def list_clips(params: Params) -> list[dict[str, Any]]:
-    """Render every clip; a killed run keeps the finished ones for the next."""
-    world = params.world
+    """Render every clip; the run after a killed one keeps the clips that were finished."""
+    world, audio = params.world, params.audio
     counts = {"train": world.train_clips, "val": world.val_clips, "test": world.test_clips}
-    # Not the counts: a larger world keeps the clips of an interrupted smaller one.
-    settings = [params.seed, world.fps, params.audio.duration_s, params.audio.sample_rate]
+    places = [(split, index) for split, count in counts.items() for index in range(count)]
+    same = {"seed": params.seed, "duration_s": audio.duration_s, "fps": world.fps, "sample_rate": audio.sample_rate}
     clips = Path(params.paths.clips)
-    with scratch("clips", kept_key([_render], settings, params)) as work:
-        orders = [
-            _Order(
-                directory=work,
-                seed=params.seed,
-                split=split,
-                index=index,
-                duration_s=params.audio.duration_s,
-                fps=world.fps,
-                sample_rate=params.audio.sample_rate,
-            )
-            for split, count in counts.items()
-            for index in range(count)
-        ]
-        results = parallel_map(_render, orders, workers=params.run.workers, title="rendering")
-        _keep_only(work / "clips", {f"{order.clip_id}.mp4" for order in orders})
+    # The key leaves out the counts: a larger world keeps the clips of an interrupted smaller one.
+    with scratch("clips", kept_key([_render], same, params)) as work:
+        facts = parallel_map(partial(_render, work, same), places, workers=params.run.workers, title="rendering")
+        _keep_only(work / "clips", {f"{_clip_id(*place)}.mp4" for place in places})
         if clips.exists():
             shutil.rmtree(clips)
         clips.parent.mkdir(parents=True, exist_ok=True)
         shutil.move(work / "clips", clips)
-    return [
-        clip_row(
-            order.clip_id,
-            clips / f"{order.clip_id}.mp4",
-            rendered["label"],
-            order.split,
-            "world",
-            events=rendered["events"],
-        )
-        for order, rendered in zip(orders, results, strict=True)
-    ]
+    rows = []
+    for (split, index), found in zip(places, facts, strict=True):
+        clip_id = _clip_id(split, index)
+        path = clips / f"{clip_id}.mp4"
+        rows.append(clip_row(clip_id, path, found["label"], split, "world", events=found["events"]))
+    return rows
 
 
-def _render(order: _Order) -> dict[str, Any]:
-    video = order.directory / "clips" / f"{order.clip_id}.mp4"
-    take_path = order.directory / "takes" / f"{order.clip_id}.json"
-    if not (video.exists() and take_path.exists()):
-        clip = render_clip(
-            seed=order.seed,
-            split=order.split,
-            index=order.index,
-            duration_s=order.duration_s,
-            fps=order.fps,
-            sample_rate=order.sample_rate,
-        )
+def _render(folder: Path, same: dict[str, Any], place: tuple[str, int]) -> dict[str, Any]:
+    """Label and events of one clip, which lies in `folder` afterwards; `same` are `render_clip`'s other arguments."""
+    split, index = place
+    video = folder / "clips" / f"{_clip_id(split, index)}.mp4"
+    facts = folder / "facts" / f"{_clip_id(split, index)}.json"
+    if not (video.exists() and facts.exists()):
+        clip = render_clip(split=split, index=index, **same)
         write_video(video, clip.frames, clip.fps, clip.waveform, clip.sample_rate)
-        write_json(take_path, {"label": clip.label, "events": [float(event) for event in clip.events]})
-    take: dict[str, Any] = read_json(take_path)
-    return take
+        write_json(facts, {"label": clip.label, "events": [float(event) for event in clip.events]})
+    found: dict[str, Any] = read_json(facts)
+    return found
+
+
+def _clip_id(split: str, index: int) -> str:
+    return f"{split}-{index:05d}"
 
 
 def _keep_only(directory: Path, names: set[str]) -> None:
