@@ -13,8 +13,7 @@ from helpers.video_server import FPS, KINDS, VideoServer, kind_of, make_ids, wri
 
 from specmaskfoley.clips import youtube
 from specmaskfoley.clips.listing import list_clips
-from specmaskfoley.clips.youtube import PASSING, THROTTLED, judge, list_clips
-from specmaskfoley.media.clips import View, read_views
+from specmaskfoley.clips.youtube import PASSING, THROTTLED, judge
 from specmaskfoley.media.frames import View, read_views
 from specmaskfoley.media.probe import probe
 from specmaskfoley.media.sound import read_audio
