@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
@@ -87,26 +87,12 @@ def read_media(
     paths: Sequence[str | Path], *, views: Sequence[View] = (), sounds: Sequence[Sound] = (), workers: int = 0
 ) -> MediaBatch:
     """All files at once, in memory; see `stream_media`."""
-    parts = list(stream_media(paths, views=views, sounds=sounds, batch_size=64, workers=workers))
-    return MediaBatch(
-        slice(0, len(paths)),
-        {view: np.concatenate([part.frames[view] for part in parts]) for view in dict.fromkeys(views)},
-        {sound: np.concatenate([part.waves[sound] for part in parts]) for sound in dict.fromkeys(sounds)},
-    )
+    return next(stream_media(paths, views=views, sounds=sounds, batch_size=len(paths), workers=workers))
 
 
 def read_clip(
     path: str | Path, views: tuple[View, ...], sounds: tuple[Sound, ...], start_s: float = 0.0
 ) -> tuple[dict[View, np.ndarray], dict[Sound, np.ndarray]]:
     """Frames and waveforms of one file from `start_s` on; shapes as in `MediaBatch`, without n."""
-    waves = {
-        sound: read_audio(
-            path,
-            sample_rate=sound.sample_rate,
-            num_samples=sound.num_samples,
-            start_s=start_s,
-            resampling=sound.resampling,
-        )
-        for sound in sounds
-    }
+    waves = {sound: read_audio(path, start_s=start_s, **asdict(sound)) for sound in sounds}
     return read_views(path, views, start_s), waves

@@ -61,7 +61,11 @@ class View:
     rule: FrameRule = "on_screen"
 
     def __post_init__(self) -> None:
-        _check(self.size, self.fit, self.rule)
+        for name, value, known in (("fit", self.fit, get_args(ViewFit)), ("rule", self.rule, get_args(FrameRule))):
+            if value not in known:
+                raise ValueError(f"{name}={value!r} must be one of {', '.join(known)}")
+        if self.size < 1:
+            raise ValueError(f"size={self.size} must be positive")
 
     def times(self, start_s: float = 0.0) -> np.ndarray:
         """The times (frames,), in seconds, that the frames are for."""
@@ -91,11 +95,11 @@ def read_frames(
 
     With rules other than "on_screen", the times come from `frame_times`.
     """
-    _check(size, fit, rule)
     times = np.asarray(times, np.float64)
     if times.ndim != 1 or not np.isfinite(times).all():
         raise ValueError(f"times must be finite numbers in one dimension, got shape {times.shape}")
-    return next(_stream(path, [[_Reel(times, size, fit, rule)]]))[0]
+    view = View(1.0, len(times), size, fit, rule)  # its rate is not used
+    return next(_stream(path, [[_Reel(view, times)]]))[0]
 
 
 def read_views(path: PathLike, views: Sequence[View], start_s: float = 0.0) -> dict[View, np.ndarray]:
@@ -117,7 +121,7 @@ def stream_views(path: PathLike, views: Sequence[View], starts_s: Sequence[float
     Each window is yielded as soon as its last frame is decoded; memory holds the windows that are begun.
     """
     # A generator, so that nothing holds on to windows that have been yielded.
-    windows = ([_Reel(view.times(start_s), view.size, view.fit, view.rule) for view in views] for start_s in starts_s)
+    windows = ([_Reel(view, view.times(start_s)) for view in views] for start_s in starts_s)
     for arrays in _stream(path, windows):
         yield dict(zip(views, arrays, strict=True))
 
@@ -140,15 +144,6 @@ def three_crops(frames: np.ndarray, size: int) -> np.ndarray:
     if height > width:
         return np.stack([frames[:, start : start + size] for start in starts])
     return np.stack([frames[:, :, start : start + size] for start in starts])
-
-
-def _check(size: int, fit: str, rule: str) -> None:
-    if fit not in get_args(ViewFit):
-        raise ValueError(f"fit={fit!r} must be one of {', '.join(get_args(ViewFit))}")
-    if rule not in get_args(FrameRule):
-        raise ValueError(f"rule={rule!r} must be one of {', '.join(get_args(FrameRule))}")
-    if size < 1:
-        raise ValueError(f"size={size} must be positive")
 
 
 def _resized_shape(shape: tuple[int, ...], size: int, fit: ViewFit) -> tuple[int, int]:
@@ -236,8 +231,8 @@ class _Picture:
 class _Reel:
     """The frames of one view, filled in while the video is decoded."""
 
-    def __init__(self, times: np.ndarray, size: int, fit: ViewFit, rule: FrameRule) -> None:
-        self._size, self._fit, self._rule = size, fit, rule
+    def __init__(self, view: View, times: np.ndarray) -> None:
+        self._view = view
         self._order = np.argsort(times, kind="stable")
         self.times = times[self._order]
         self._done = 0
@@ -252,11 +247,11 @@ class _Reel:
         """`picture`, presented at `start`, comes after `previous`: fill in the frames that are certain by now."""
         if self._frames is None:
             self._prepare(picture)
-        if self._rule == "timestamp":
+        if self._view.rule == "timestamp":
             self._fill(picture, int(np.searchsorted(self.times, start, side="right")))
         elif previous is None:
             return
-        elif self._rule == "rate_filter":
+        elif self._view.rule == "rate_filter":
             self._fill(previous, int(np.searchsorted(self.times, start, side="right")))
         else:
             self._fill(previous, int(np.searchsorted(self.times + _TIME_TOLERANCE_S, start)))
@@ -269,21 +264,21 @@ class _Reel:
 
     def result(self) -> np.ndarray:
         assert self._frames is not None
-        return three_crops(self._frames, self._size) if self._fit == "three_crops" else self._frames
+        return three_crops(self._frames, self._view.size) if self._view.fit == "three_crops" else self._frames
 
     def _prepare(self, first: _Picture) -> None:
         # The shape is that of the first picture, also where a later one has another.
-        self._shape = _resized_shape(first.shape, self._size, self._fit)
-        height, width = (self._size, self._size) if self._fit == "crop" else self._shape
+        self._shape = _resized_shape(first.shape, self._view.size, self._view.fit)
+        height, width = (self._view.size, self._view.size) if self._view.fit == "crop" else self._shape
         self._frames = np.empty((len(self._order), height, width, 3), np.uint8)
         self._shrink = VideoReformatter()  # one each: it is slow to change its sizes
 
     def _fill(self, picture: _Picture, stop: int) -> None:
         if stop > self._done:
             assert self._frames is not None
-            if self._fit == "stretch":
-                shaped = picture.stretched(self._shrink, self._size)
+            if self._view.fit == "stretch":
+                shaped = picture.stretched(self._shrink, self._view.size)
             else:
-                shaped = _fitted(picture.rgb, self._shape, self._fit)
+                shaped = _fitted(picture.rgb, self._shape, self._view.fit)
             self._frames[self._order[self._done : stop]] = shaped
             self._done = stop

@@ -6,6 +6,7 @@ Samples are float32 at a full scale of 1.
 from __future__ import annotations
 
 import math
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -87,18 +88,6 @@ def read_audio(
 # ---- levels ----
 
 
-class _Level:
-    """The peak of finite samples (0 without any), and whether all are finite."""
-
-    def __init__(self) -> None:
-        self.peak, self.finite = 0.0, True
-
-    def add(self, samples: np.ndarray) -> None:
-        good = np.isfinite(samples)
-        self.finite = self.finite and bool(good.all())
-        self.peak = max(self.peak, float(np.abs(samples[good]).max(initial=0.0)))
-
-
 @dataclass(frozen=True)
 class SoundFacts:
     """What a sound track is; `duration_s` is where it ends, from time zero; `peak` is that of finite samples."""
@@ -110,25 +99,10 @@ class SoundFacts:
 
 
 def examine_sound(path: PathLike, until_s: float) -> SoundFacts:
-    """Decode the sound from 0 s to `until_s` (mean of all channels); a longer sound counts as `until_s` long.
-
-    Raises:
-        MediaError: with state "missing", "corrupt" (also if most of the sound cannot be decoded) or "no_audio".
-    """
-    with open_media(path) as container:
-        stream, rate = _sound_stream(container)
-        tally = Tally(time_zero(container), until_s)
-        last = round(until_s * rate)
-        end, level, found = 0, _Level(), False
-        for position, samples in _mono_from_zero(container, stream, tally):
-            found = True
-            level.add(samples[: max(0, last - position)])
-            end = max(end, min(position + len(samples), last))
-            if position >= last:
-                break
-    _check_any(found)
-    tally.check("packets of the sound")
-    return SoundFacts(end / rate, rate, level.peak, level.finite)
+    """What `examine_track` finds from 0 s to `until_s`; a longer sound counts as `until_s` long."""
+    track = examine_track(path, until_s, until_s)
+    peak = max((window.peak for window in track.windows), default=0.0)
+    return SoundFacts(track.end_s, track.sample_rate, peak, all(window.finite for window in track.windows))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,37 +128,48 @@ class TrackFacts:
     windows: tuple[SoundWindow, ...]
 
 
-def examine_track(path: PathLike, window_s: float) -> TrackFacts:
-    """Decode the whole sound track (mean of all channels), in windows of `window_s`; a picture is not looked at.
+def examine_track(path: PathLike, window_s: float, until_s: float = math.inf) -> TrackFacts:
+    """Decode the sound track (mean of all channels) up to `until_s`, in windows of `window_s`; ignores a picture.
 
     Raises:
-        MediaError: with state "missing", "corrupt" (also if most of the sound cannot be decoded) or "no_audio".
+        MediaError: with state "missing", "corrupt" (also if most of the sound cannot be decoded, or the whole file is
+            examined and is cut off) or "no_audio".
     """
     with open_media(path) as container:
         stream, rate = _sound_stream(container)
-        length = round(window_s * rate)
+        length, last = max(1, round(window_s * rate)), round(min(until_s * rate, sys.maxsize))
         zero = time_zero(container)
-        tally = Tally(zero, math.inf)
-        levels: dict[int, _Level] = {}
-        end = 0
+        tally = Tally(zero, until_s)
+        peaks: dict[int, float] = {}
+        flawed: set[int] = set()
+        end, found = 0, False
         for position, samples in _mono_from_zero(container, stream, tally):
+            found = True
+            if position >= last:
+                end = last
+                break
+            samples = samples[: last - position]
             while len(samples):
                 number = position // length
                 part = samples[: (number + 1) * length - position]
-                levels.setdefault(number, _Level()).add(part)
+                good = np.isfinite(part)
+                if not good.all():
+                    flawed.add(number)
+                peaks[number] = max(peaks.get(number, 0.0), float(np.abs(part[good]).max(initial=0.0)))
                 samples, position = samples[len(part) :], position + len(part)
                 end = max(end, position)
-        _check_any(bool(levels))
+        _check_any(found)
         tally.check("packets of the sound")
-        stream_ends(container, zero)  # refuses a file that is cut off
+        if math.isinf(until_s):
+            stream_ends(container, zero)  # refuses a file that is cut off
         return TrackFacts(
             start_s=stream_start(stream, zero),
             end_s=end / rate,
             sample_rate=rate,
             channels=stream.codec_context.channels,
             windows=tuple(
-                SoundWindow(number=number, peak=level.peak, finite=level.finite)
-                for number, level in sorted(levels.items())
+                SoundWindow(number=number, peak=peak, finite=number not in flawed)
+                for number, peak in sorted(peaks.items())
             ),
         )
 

@@ -29,7 +29,7 @@ from specmaskfoley.settings.generator import (
     Vocoder,
 )
 from specmaskfoley.settings.judges import Evaluate, Judges, MiniJudges, OfficialWeights, PaperJudges
-from specmaskfoley.settings.media import HIFIGAN_RECIPE, SPECVQGAN_RECIPE, Audio, Fit, FrameRule, Video, told
+from specmaskfoley.settings.media import HIFIGAN_RECIPE, SPECVQGAN_RECIPE, Audio, Fit, FrameRule, Video, recipe_text
 from specmaskfoley.settings.params import OFFICIAL_VIEWS, VOCODER_MELS, Params, weights_of
 from specmaskfoley.settings.run import Run, Training
 from specmaskfoley.settings.sampling import GUIDANCE_MODES, Guidance, GuidanceMode, Sample
@@ -85,6 +85,6 @@ __all__ = [
     "Vocoder",
     "Weights",
     "World",
-    "told",
+    "recipe_text",
     "weights_of",
 ]

@@ -13,7 +13,7 @@ HIFIGAN_RECIPE = {**_RECIPE, "fmin": 0.0, "fmax": 8000.0}
 SPECVQGAN_RECIPE = {**_RECIPE, "fmin": 125.0, "fmax": 7600.0}
 
 
-def told(recipe: dict[str, float]) -> str:
+def recipe_text(recipe: dict[str, float]) -> str:
     """A mel recipe for a message."""
     return ", ".join(f"{name} {value:g}" for name, value in recipe.items())
 
@@ -47,7 +47,9 @@ class Audio(Settings):
         if self.token_columns < 1:
             raise ValueError(f"duration_s={self.duration_s} is shorter than one token column")
         if self.mel == "specvqgan" and (found := self.recipe) != SPECVQGAN_RECIPE:
-            raise ValueError(f"mel=specvqgan is defined for {told(SPECVQGAN_RECIPE)}; found {told(found)}")
+            raise ValueError(
+                f"mel=specvqgan is defined for {recipe_text(SPECVQGAN_RECIPE)}; found {recipe_text(found)}"
+            )
         return self
 
     @property

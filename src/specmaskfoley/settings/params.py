@@ -13,13 +13,13 @@ from specmaskfoley.settings.data import Data, Fetch, Paths, Prepare, Weights, Wo
 from specmaskfoley.settings.encoders import Encoders
 from specmaskfoley.settings.generator import Backbone, Codec, Control, TrainCodec, TrainMasked, Vocoder
 from specmaskfoley.settings.judges import Evaluate, Judges
-from specmaskfoley.settings.media import HIFIGAN_RECIPE, SPECVQGAN_RECIPE, Audio, Fit, Video, told
+from specmaskfoley.settings.media import HIFIGAN_RECIPE, SPECVQGAN_RECIPE, Audio, Fit, Video, recipe_text
 from specmaskfoley.settings.run import Run
 from specmaskfoley.settings.sampling import Guidance, Sample
 
 
 class Params(Settings):
-    """Everything the pipeline can be told."""
+    """All settings of the pipeline."""
 
     profile: str
     seed: Annotated[int, Field(ge=0)]
@@ -103,9 +103,9 @@ class Params(Settings):
             mel, recipe = VOCODER_MELS[vocoder.kind]
             if (audio.mel, audio.recipe) != (mel, recipe):
                 raise ValueError(
-                    f"vocoder.kind={vocoder.kind} reads the {mel} mel ({told(recipe)}), but the codec's is the "
-                    f"{audio.mel} mel ({told(audio.recipe)}; audio in params.yaml); choose a vocoder of that mel, or "
-                    "griffin_lim"
+                    f"vocoder.kind={vocoder.kind} reads the {mel} mel ({recipe_text(recipe)}), but the codec's is the "
+                    f"{audio.mel} mel ({recipe_text(audio.recipe)}; audio in params.yaml); choose a vocoder of "
+                    "that mel, or griffin_lim"
                 )
         listener = (self.encoders.prompt.kind, audio.mel)
         if self.train_codec is not None and self.train_codec.perceptual_weight and listener != ("mini", "hifigan"):
