@@ -81,7 +81,7 @@ def test_the_record_holds_every_setting_that_decides_a_sound(foley: Foley, recor
     )
     assert held["history"][1]["sampling"]["mode"] == "no_text_video"
     assert held["settings"]["run"] == {"device": "cpu", "threads": torch.get_num_threads(), "precision": "auto"}
-    assert held["settings"]["sample"] == {"int8": False}
+    assert held["settings"]["int8"] is False
     assert held["settings"]["vocoder"] == foley.params.vocoder.model_dump()
 
 

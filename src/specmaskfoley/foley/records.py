@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import torch
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError, field_validator
 
-from specmaskfoley.foley.export import model_identity, versions
-from specmaskfoley.settings import Params, Sampling, Settings, first_problem
+from specmaskfoley.foley.export import model_identity
+from specmaskfoley.settings import (
+    Audio,
+    Backbone,
+    Codec,
+    Control,
+    Encoders,
+    Params,
+    Positive,
+    Sampling,
+    Settings,
+    Video,
+    Vocoder,
+    first_problem,
+)
 from specmaskfoley.storage.files import sha256
-
-_SECTIONS = ("audio", "video", "encoders", "codec", "backbone", "control", "vocoder")
-"""Whole sections of params.yaml that decide a sound. Those that train the networks do not: the weights are recorded."""
-_SINGLE = {"run": ("device", "threads", "precision"), "sample": ("int8",)}
-"""Single settings of other sections that do; those of the sampling are recorded with every operation."""
 
 
 class FileIdentity(Settings):
@@ -42,55 +49,100 @@ class FileIdentity(Settings):
             )
 
 
-class Video(FileIdentity):
+class VideoIdentity(FileIdentity):
     duration_s: float
 
 
-class Generate(Settings):
-    """An operation: the method of `Foley` of the same name, and its arguments."""
+class Machine(Settings):
+    """The settings of `run` that decide a sound."""
 
-    operation: Literal["generate"] = "generate"
-    text: str
-    sampling: Sampling
+    device: str
+    threads: Positive
+    precision: str
+
+
+class Deciding(Settings):
+    """All settings that decide a sound, besides its sampling: sections of params.yaml, and parts of two others.
+
+    Those that train the networks do not: the weights are recorded.
+    """
+
+    run: Machine
+    int8: bool
+    audio: Audio
+    video: Video
+    encoders: Encoders
+    codec: Codec
+    backbone: Backbone
+    control: Control
+    vocoder: Vocoder
+
+    @classmethod
+    def of(cls, params: Params, device: torch.device) -> Deciding:
+        """What is in use now; `device` is the one that run.device chose."""
+        run = Machine(device=device.type, threads=torch.get_num_threads(), precision=params.run.precision)
+        return cls(run=run, int8=params.sample.int8, **{name: getattr(params, name) for name in cls._sections()})
+
+    def apply(self, params: Params) -> Params:
+        """`params` with these in place of its own."""
+        changes: dict[str, Any] = {name: getattr(self, name) for name in self._sections()}
+        changes["run"] = params.run.model_copy(update=dict(self.run))
+        changes["sample"] = params.sample.model_copy(update={"int8": self.int8})
+        return params.model_copy(update=changes)
+
+    @classmethod
+    def _sections(cls) -> list[str]:
+        return [name for name in cls.model_fields if name not in ("run", "int8")]
 
 
 class Listen(Settings):
+    """An operation: the method of `Foley` of the same name, and its arguments."""
+
     operation: Literal["listen"] = "listen"
     audio: FileIdentity
 
 
-class Regenerate(Settings):
+class _Drawing(Settings):
+    text: str
+    sampling: Sampling
+
+
+class Generate(_Drawing):
+    operation: Literal["generate"] = "generate"
+
+
+class Regenerate(_Drawing):
     operation: Literal["regenerate"] = "regenerate"
     only: tuple[tuple[float, float], ...]
-    text: str
-    sampling: Sampling
 
 
-class ExtendBand(Settings):
+class ExtendBand(_Drawing):
     operation: Literal["extend_band"] = "extend_band"
     hz: float
-    text: str
-    sampling: Sampling
-
-
-Operation = Annotated[Generate | Listen | Regenerate | ExtendBand, Field(discriminator="operation")]
 
 
 class Record(Settings):
     """What decides a sound.
 
     model: file of the pipeline, or name of official weights -> SHA-256.
-    settings: section of params.yaml -> setting -> value.
     history: a sound that was made or read, and then edits.
     """
 
     model_config = ConfigDict(extra="ignore")
 
-    video: Video
+    video: VideoIdentity
     model: dict[str, str]
-    settings: dict[str, dict[str, Any]]
+    settings: Deciding
     versions: dict[str, str]
-    history: tuple[Operation, ...]
+    history: tuple[Annotated[Generate | Listen | Regenerate | ExtendBand, Field(discriminator="operation")], ...]
+
+    @field_validator("history")
+    @classmethod
+    def _check_order(cls, history: tuple[Settings, ...]) -> tuple[Settings, ...]:
+        begins = [isinstance(one, Generate | Listen) for one in history]
+        if not history or begins != [True, *[False] * (len(history) - 1)]:
+            raise ValueError("must begin with generate or listen, and go on with edits")
+        return history
 
     @classmethod
     def read(cls, path: str | Path) -> Record:
@@ -99,39 +151,14 @@ class Record(Settings):
             ValueError: the file is missing, or not the record of a sound.
         """
         try:
-            record = cls.model_validate_json(Path(path).read_text(encoding="utf-8"))
+            return cls.model_validate_json(Path(path).read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise ValueError(f"{path}: no such file") from None
         except ValidationError as error:
             raise ValueError(f"{path}: not the record of a sound: {first_problem(error)}") from None
-        first = [isinstance(one, Generate | Listen) for one in record.history]
-        if first != [True] + [False] * (len(first) - 1):
-            raise ValueError(
-                f"{path}: not the record of a sound: history must begin with generate or listen, then edit"
-            )
-        known = {**dict.fromkeys(_SECTIONS), **_SINGLE}
-        for name in known.keys() ^ record.settings.keys():
-            raise ValueError(f"{path}: not the record of a sound: settings.{name} is missing, or decides nothing")
-        for name, keys in _SINGLE.items():
-            if record.settings[name].keys() != set(keys):
-                raise ValueError(f"{path}: not the record of a sound: settings.{name} must hold {', '.join(keys)}")
-        return record
-
-    def apply(self, params: Params) -> Params:
-        """`params` with the recorded settings in place of its own.
-
-        Raises:
-            ValueError: a recorded value is none, or does not fit.
-        """
-        raw = params.to_dict()
-        raw |= {name: {**(raw[name] if name in _SINGLE else {}), **values} for name, values in self.settings.items()}
-        try:
-            return Params.model_validate_json(json.dumps(raw))
-        except ValidationError as error:
-            raise ValueError(f"the record's settings do not fit this model: {first_problem(error)}") from None
 
     def check_model(self, params: Params) -> None:
-        """Compare the weights that `params` names, after `apply`, with the recorded ones.
+        """Compare the weights that `params` names with the recorded ones.
 
         Raises:
             ValueError: naming the first that is missing or another one.
@@ -144,27 +171,11 @@ class Record(Settings):
                     f"{name} has the SHA-256 {now}, but {was} in the record; name the model that made the sound"
                 )
 
-    def other_versions(self) -> list[str]:
-        """Libraries of which another version is installed than the one that made the sound."""
-        now = versions()
-        return [f"{name} {was}, here {now.get(name)}" for name, was in self.versions.items() if now.get(name) != was]
-
     @property
     def given_audio(self) -> FileIdentity | None:
         """The sound that was edited, unless it is the video's own."""
         first = self.history[0]
         return first.audio if isinstance(first, Listen) and first.audio.sha256 != self.video.sha256 else None
-
-
-def describe(
-    video: Video, model: dict[str, str], params: Params, device: torch.device, first: Generate | Listen
-) -> dict[str, Any]:
-    """A record, as it is written."""
-    whole = params.to_dict()
-    run = {"device": device.type, "threads": torch.get_num_threads(), "precision": params.run.precision}
-    settings = {"run": run, "sample": {"int8": params.sample.int8}, **{name: whole[name] for name in _SECTIONS}}
-    record = Record(video=video, model=model, settings=settings, versions=versions(), history=(first,))
-    return record.model_dump(mode="json")
 
 
 def edited(record: dict[str, Any], step: Regenerate | ExtendBand) -> dict[str, Any]:

@@ -20,17 +20,17 @@ from specmaskfoley import device as runtime
 from specmaskfoley.encoders.features import Features
 from specmaskfoley.foley.choosing import judge
 from specmaskfoley.foley.editing import Span, check_spans, columns_of, extended, find_holes, replaced, rows_above
-from specmaskfoley.foley.export import judges_identity, model_identity
+from specmaskfoley.foley.export import judges_identity, model_identity, versions
 from specmaskfoley.foley.inpainting import Inpainter, Progress, Request, Watch
 from specmaskfoley.foley.records import (
+    Deciding,
     ExtendBand,
     FileIdentity,
     Generate,
     Listen,
     Record,
     Regenerate,
-    Video,
-    describe,
+    VideoIdentity,
     edited,
 )
 from specmaskfoley.foley.rendering import turn_down
@@ -86,7 +86,7 @@ class Foley:
         params, made = Params.load(path), None
         if record is not None:
             made = Record.read(record)
-            params = made.apply(params)
+            params = made.settings.apply(params)
             with contextlib.chdir(path.parent):
                 made.check_model(params)
         if device is not None:
@@ -115,7 +115,7 @@ class Foley:
         tokens = np.full((self.params.audio.token_rows, self._columns(duration_s)), -1)
         request = self._request(text, candidates, sampling, Watch(progress, stop))
         drawn = self._inpainter.draw(video, tokens, np.zeros(tokens.shape, bool), request)
-        identity, takes = Video.of(video, duration_s=duration_s), []
+        identity, takes = VideoIdentity.of(video, duration_s=duration_s), []
         for one in drawn:
             sound = one.sound[: max(1, math.ceil(duration_s * rate))]
             turn_down(sound)
@@ -136,7 +136,7 @@ class Foley:
         waveform = track.waveform[:, 0] if track.waveform.shape[1] == 1 else track.waveform
         waveform = waveform[: max(1, round(duration_s * track.sample_rate))]
         tokens = np.full((self.params.audio.token_rows, self._columns(duration_s)), -1)
-        record = self._record(Video.of(video, duration_s=duration_s), Listen(audio=FileIdentity.of(source)))
+        record = self._record(VideoIdentity.of(video, duration_s=duration_s), Listen(audio=FileIdentity.of(source)))
         return Take(video, waveform, track.sample_rate, 0, tokens, None, record, track.subtype)
 
     def regenerate(
@@ -323,5 +323,7 @@ class Foley:
         with contextlib.chdir(self.home):
             return model_identity(self.params)
 
-    def _record(self, video: Video, first: Generate | Listen) -> dict[str, Any]:
-        return describe(video, self._model, self.params, self.device, first)
+    def _record(self, video: VideoIdentity, first: Generate | Listen) -> dict[str, Any]:
+        settings = Deciding.of(self.params, self.device)
+        record = Record(video=video, model=self._model, settings=settings, versions=versions(), history=(first,))
+        return record.model_dump(mode="json")
