@@ -8,6 +8,7 @@ import hypothesis
 import pytest
 from helpers.golden_rule import ERRORS, Golden
 from helpers.tiny import Project
+from helpers.untrained import write_noise, write_untrained
 
 # A busy machine is no fault of the code: the time limit a test is pytest's.
 hypothesis.settings.register_profile("patient", deadline=None)
@@ -51,6 +52,18 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 @pytest.fixture(scope="session")
 def golden(request: pytest.FixtureRequest) -> Golden:
     return Golden(request.config.getoption("--golden"))
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tiny untrained model."""
+    return write_untrained(tmp_path_factory.mktemp("model") / "model")
+
+
+@pytest.fixture(scope="session")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six seconds, more than three windows of that model, with a sound of its own."""
+    return write_noise(tmp_path_factory.mktemp("videos") / "clip.mp4", 6.0)
 
 
 @pytest.fixture(scope="session")

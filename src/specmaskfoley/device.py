@@ -1,13 +1,14 @@
-"""What every stage starts with: threads, determinism, the device; and errors as one line."""
+"""What every stage starts with: its arguments, threads, determinism, device and precision."""
 
 from __future__ import annotations
 
 import argparse
 import inspect
 import os
-import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
+
+from specmaskfoley.errors import one_line_errors
 
 if TYPE_CHECKING:
     import torch
@@ -16,10 +17,9 @@ if TYPE_CHECKING:
 
 
 def stage_main(main: Callable[..., None]) -> Callable[[], None]:
-    """Turn a user's error (`ValueError`, `OSError`) into one line on stderr and exit code 1.
+    """A stage as a program: an error of the user is one line and exit code 1.
 
-    Any other error is a bug and keeps its traceback; SPECMASKFOLEY_DEBUG=1 keeps all tracebacks. A stage whose `main`
-    has an argument `dry_run` takes the option --dry-run.
+    Where `main` has an argument `dry_run`, there is an option --dry-run.
     """
 
     def run() -> None:
@@ -31,12 +31,8 @@ def stage_main(main: Callable[..., None]) -> Callable[[], None]:
                 help="take a few steps, print what all of them will need, keep nothing",
             )
         arguments = vars(parser.parse_args())
-        try:
+        with one_line_errors(1):
             main(**arguments)
-        except (ValueError, OSError) as error:
-            if os.environ.get("SPECMASKFOLEY_DEBUG"):
-                raise
-            sys.exit(f"error: {error}")
 
     return run
 

@@ -121,7 +121,7 @@ def test_candidates_and_their_scores_are_kept(model: Path, video: Path, tmp_path
     assert result.exit_code == 0, result.output
     assert {path.name for path in tmp_path.glob("*.wav")} == {"clip.wav", "clip.2.wav", "clip.3.wav"}
     best = json.loads((tmp_path / "clip.json").read_text(encoding="utf-8"))
-    assert best["candidates"][0]["seed"] == best["history"][0]["seed"]
+    assert best["candidates"][0]["seed"] == best["history"][0]["sampling"]["seed"]
     assert sorted(one["seed"] for one in best["candidates"]) == [7, 8, 9]
     assert result.stdout.count("overall") == 3
 

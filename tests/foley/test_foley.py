@@ -42,17 +42,15 @@ def test_three_lines(model: Path, video: Path, tmp_path: Path):
     assert not same(foley.generate(video, text="playing drum", seed=1)[0].waveform, take.waveform)
 
 
-def test_the_record_makes_it_again_to_the_bit(model: Path, video: Path, take: Take, foley: Foley, tmp_path: Path):
+def test_the_record_says_what_was_done_with_what(video: Path, take: Take, foley: Foley, tmp_path: Path):
     edited = foley.regenerate(take, only=(1.0, 2.5), text="door", seed=9)[0]
     record = json.loads(edited.save(tmp_path / "a").record.read_text(encoding="utf-8"))
-    again = Foley.load(model)
     first, second = record["history"]
-    chosen = ("text", "seed", "steps", "cfg_scale")
-    made = again.generate(video, **{name: first[name] for name in chosen})[0]
-    made = again.regenerate(made, only=second["only"], **{name: second[name] for name in chosen})[0]
+    made = foley.generate(video, text=first["text"], **first["sampling"])[0]
+    made = foley.regenerate(made, only=second["only"], text=second["text"], **second["sampling"])[0]
     assert same(made.waveform, edited.waveform)
     assert made.record == edited.record
-    for kind in ("video", "model", "versions"):
+    for kind in ("video", "model", "versions", "settings"):
         assert record[kind], kind
     assert {len(digest) for digest in record["model"].values()} == {64}
 
@@ -177,7 +175,18 @@ def test_the_video_is_never_overwritten(foley: Foley, take: Take, tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"candidates": 0}, {"seed": -1}, {"steps": 0}, {"cfg_scale": float("nan")}, {"cfg_scale": -1.0}]
+    "wrong",
+    [
+        {"candidates": 0},
+        {"seed": -1},
+        {"steps": 0},
+        {"scale": float("nan")},
+        {"scale": -1.0},
+        {"mode": "louder"},
+        {"start": 1.5},
+        {"schedule": "random"},
+        {"cfg_scale": 1.0},
+    ],
 )
 def test_wrong_values_are_named(foley: Foley, video: Path, wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):

@@ -63,12 +63,12 @@ class Client:
         raise AssertionError("the server said no more")
 
     def make(self, video: Any, **changed: Any) -> str:
-        wish = {"text": "", "seed": 0, "candidates": 1, "steps": 2, "scale": 1.5, "keep": False, "next": False}
-        return self.ask("make", video, *(wish | changed).values())
+        values = {"text": "", "seed": 0, "candidates": 1, "steps": 2, "scale": 1.5, "keep": False, "next": False}
+        return self.ask("make", video, *(values | changed).values())
 
     def remake(self, take: Any, begin: Any, end: Any, **changed: Any) -> str:
-        wish = {"text": "", "seed": 1, "candidates": 1, "steps": 2, "scale": 1.5, "keep": False, "next": False}
-        return self.ask("remake", take, begin, end, *(wish | changed).values())
+        values = {"text": "", "seed": 1, "candidates": 1, "steps": 2, "scale": 1.5, "keep": False, "next": False}
+        return self.ask("remake", take, begin, end, *(values | changed).values())
 
 
 def as_file(path: str) -> dict[str, Any]:

@@ -346,7 +346,7 @@ def test_requests_as_such(server: Server, watched: Path) -> None:
 
 
 def test_a_crowd(server: Server, watched: Path, good: bytes) -> None:
-    """More jobs than are taken, from as many sessions: the rest is told so, and nobody waits for ever."""
+    """More jobs than fit in the queue, from as many sessions: the rest get an error, and none waits for ever."""
     clients = [server.client() for _ in range(24)]
     video = clients[0].uploaded(good)
     said = [""] * len(clients)
@@ -371,7 +371,7 @@ def test_it_listens_here_alone(server: Server) -> None:
 
 
 def flood(url: str, *, files: int) -> int:
-    """Upload without promising a length, and without an end: how many MB are taken until the line is closed.
+    """Upload without promising a length, and without an end: how many MB are read until the connection is closed.
 
     Args:
         files: MB that go into each file of the form.

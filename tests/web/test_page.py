@@ -94,8 +94,8 @@ def test_upload_generate_play_change_a_part_and_go_back(page: Page, clip: Path) 
     tab.click("#make")
     page.status("Done: 2 takes of 3.00 s")
     assert tab.locator(".take").count() == 2
-    assert tab.locator(".take i, .round i").count() == 0, "what a user writes is no markup"
-    assert "<i>door</i> slam" in tab.inner_text(".round h3")
+    assert tab.locator(".take i, .result i").count() == 0, "what a user writes is no markup"
+    assert "<i>door</i> slam" in tab.inner_text(".result h3")
     assert tab.locator("dl.scores").count() == 2
 
     for medium in range(2):
@@ -139,8 +139,8 @@ def test_upload_generate_play_change_a_part_and_go_back(page: Page, clip: Path) 
     page.shot("part")
     tab.click("#remake")
     tab.wait_for_selector(".history li:nth-child(2)")
-    assert "1.00 to 1.80 s anew" in tab.inner_text(".round h3")
-    assert "from take 2 of no. 1" in tab.inner_text(".round")
+    assert "1.00 to 1.80 s anew" in tab.inner_text(".result h3")
+    assert "from take 2 of no. 1" in tab.inner_text(".result")
     assert tab.locator(".strip .made").count() == 2
     page.shot("anew")
 
@@ -150,9 +150,9 @@ def test_upload_generate_play_change_a_part_and_go_back(page: Page, clip: Path) 
         assert download.value.suggested_filename == f"foley-2-take-1{ending}"
         assert Path(download.value.path()).stat().st_size > 500
 
-    tab.click(".history button[data-round='1']")
+    tab.click(".history button[data-result='1']")
     tab.wait_for_function("document.querySelectorAll('.strip .made').length === 0")
-    assert tab.get_attribute(".history button[data-round='1']", "aria-current") == "true"
+    assert tab.get_attribute(".history button[data-result='1']", "aria-current") == "true"
 
 
 def test_cancel_and_the_line(browser: Any, model: Path, tmp_path: Path) -> None:

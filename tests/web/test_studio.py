@@ -1,4 +1,4 @@
-"""The logic behind the page: the line of jobs, wishes, sessions and their files."""
+"""The logic behind the page: the queue of jobs, choices, sessions and their files."""
 
 from __future__ import annotations
 
@@ -9,28 +9,37 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import wait
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
+from helpers import ROOT
 from helpers.untrained import write_noise
 from matplotlib.image import imread
 
 from specmaskfoley.commands.web import sweep
 from specmaskfoley.foley import Foley, Stopped
+from specmaskfoley.settings import Params
 from specmaskfoley.web import cards
-from specmaskfoley.web.desk import Desk, Job
-from specmaskfoley.web.studio import Limits, Round, Session, Studio, Wish
+from specmaskfoley.web.jobs import Job, JobQueue
+from specmaskfoley.web.studio import Choices, Limits, Result, Session, Studio
 
 WAIT_S = 240
+SAMPLING = Params.load(ROOT / "params.yaml").sampling
+
+
+def choices(text: str = "", candidates: int = 1, **sampling: Any) -> Choices:
+    return Choices(text=text, candidates=candidates, sampling=SAMPLING.changed(**sampling))
 
 
 @pytest.fixture
-def desk() -> Iterator[Desk]:
-    desk = Desk(most=3)
-    yield desk
-    desk.close()
+def queue() -> Iterator[JobQueue]:
+    queue = JobQueue(max_jobs=3)
+    yield queue
+    queue.close()
 
 
 def until_stopped(job: Job) -> None:
@@ -39,7 +48,7 @@ def until_stopped(job: Job) -> None:
     raise Stopped("stopped")
 
 
-def test_jobs_run_one_at_a_time_in_their_order(desk: Desk) -> None:
+def test_jobs_run_one_at_a_time_in_their_order(queue: JobQueue) -> None:
     running, most, order = 0, 0, []
 
     def work(job: Job) -> None:
@@ -50,35 +59,35 @@ def test_jobs_run_one_at_a_time_in_their_order(desk: Desk) -> None:
         order.append(job)
         running -= 1
 
-    jobs = [desk.submit(work) for _ in range(3)]
+    jobs = [queue.submit(work) for _ in range(3)]
     for job in jobs:
         job.future.result(WAIT_S)
     assert most == 1
     assert order == jobs
 
 
-def test_each_job_knows_its_place_and_leaves_when_cancelled(desk: Desk) -> None:
-    first, second, third = (desk.submit(until_stopped) for _ in range(3))
-    assert [desk.before(job) for job in (first, second, third)] == [0, 1, 2]
+def test_each_job_knows_its_place_and_leaves_when_cancelled(queue: JobQueue) -> None:
+    first, second, third = (queue.submit(until_stopped) for _ in range(3))
+    assert [queue.before(job) for job in (first, second, third)] == [0, 1, 2]
     with pytest.raises(ValueError, match="3 jobs are in line"):
-        desk.submit(until_stopped)
+        queue.submit(until_stopped)
     second.cancel()
     with pytest.raises(Stopped):
         second.result()
-    assert desk.before(third) == 1
+    assert queue.before(third) == 1
     first.cancel()
     with pytest.raises(Stopped):
         first.result()
-    assert desk.before(third) == 0
+    assert queue.before(third) == 0
     assert not third.future.done()
 
 
-def test_a_failure_is_told_and_the_next_job_runs(desk: Desk) -> None:
+def test_a_failure_is_told_and_the_next_job_runs(queue: JobQueue) -> None:
     def fail(job: Job) -> None:
         raise ValueError("no")
 
-    job = desk.submit(fail)
-    assert desk.submit(lambda job: 7).future.result(WAIT_S) == 7
+    job = queue.submit(fail)
+    assert queue.submit(lambda job: 7).future.result(WAIT_S) == 7
     with pytest.raises(ValueError, match="no"):
         job.result()
 
@@ -87,7 +96,7 @@ def test_time_left_follows_from_what_is_done() -> None:
     job = Job()
     assert job.left_s is None
     job.started_s = time.monotonic() - 3
-    job.tell(0.25, "")
+    job.report(0.25, "")
     assert job.left_s == pytest.approx(9, abs=0.1)
 
 
@@ -104,18 +113,18 @@ def test_time_left_follows_from_what_is_done() -> None:
         ({"candidates": True}, "Takes"),
         ({"steps": None}, "Steps"),
         ({"steps": 65}, "Steps"),
-        ({"cfg_scale": math.inf}, "Guidance"),
-        ({"cfg_scale": [1]}, "Guidance"),
+        ({"scale": math.inf}, "Guidance"),
+        ({"scale": [1]}, "Guidance"),
         ({"text": "x" * 301}, "text is too long"),
         ({"text": {"a": 1}}, "text"),
     ],
 )
-def test_wishes_beyond_what_is_offered_are_refused(changed: dict, said: str) -> None:
-    fine = {"text": "a  \n door\t", "seed": 3.0, "candidates": 2, "steps": 12, "cfg_scale": 1, "keep": True}
-    wish = Wish.checked(**fine)
-    assert wish == Wish(text="a door", seed=3, candidates=2, steps=12, cfg_scale=1.0, keep_original_audio="mix")
+def test_choices_beyond_what_is_offered_are_refused(changed: dict, said: str) -> None:
+    fine = {"text": "a  \n door\t", "seed": 3.0, "candidates": 2, "steps": 12, "scale": 1, "keep": True}
+    expected = choices("a door", 2, seed=3, steps=12, scale=1.0)
+    assert Choices.checked(SAMPLING, **fine) == replace(expected, keep_original_audio="mix")
     with pytest.raises(ValueError, match=said):
-        Wish.checked(**fine | changed)
+        Choices.checked(SAMPLING, **fine | changed)
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +145,7 @@ def studio(foley: Foley, tmp_path: Path) -> Iterator[Studio]:
     assert not studio.folder.exists()
 
 
-def made(job: Job) -> Round:
+def made(job: Job) -> Result:
     job.future.result(WAIT_S)
     return job.result()
 
@@ -145,45 +154,45 @@ def upload(video: Path, folder: Path, name: str = "an upload") -> str:
     return str(shutil.copy(video, folder / name))
 
 
-def test_a_round_and_a_part_of_it_anew(studio: Studio, video: Path, tmp_path: Path) -> None:
+def test_a_result_and_a_part_of_it_anew(studio: Studio, video: Path, tmp_path: Path) -> None:
     session = studio.session("a")
-    first = made(studio.make(session, upload(video, tmp_path), Wish(candidates=3, steps=2, text="<b>door</b>")))
-    assert sorted(one.take.seed for one in first.made) == [0, 1, 2]
-    scores = [one.take.scores["overall"] for one in first.made]
+    first = made(studio.make(session, upload(video, tmp_path), choices(candidates=3, steps=2, text="<b>door</b>")))
+    assert sorted(one.take.seed for one in first.takes) == [0, 1, 2]
+    scores = [one.take.scores["overall"] for one in first.takes]
     assert scores == sorted(scores, reverse=True)
-    assert len(imread(first.made[0].picture).shape) == 3
-    second = made(studio.remake(session, first.number, 2, 0.5, 1.25, Wish(steps=2, seed=9)))
-    old, rate = soundfile.read(first.made[1].saved.audio)
-    new, _ = soundfile.read(second.made[0].saved.audio)
+    assert len(imread(first.takes[0].picture).shape) == 3
+    second = made(studio.remake(session, first.number, 2, 0.5, 1.25, choices(steps=2, seed=9)))
+    old, rate = soundfile.read(first.takes[1].saved.audio)
+    new, _ = soundfile.read(second.takes[0].saved.audio)
     part = slice(round(0.5 * rate), round(1.25 * rate))
     assert not np.array_equal(old[part], new[part])
     old[part] = new[part] = 0
     np.testing.assert_array_equal(old, new)
-    assert session.rounds == [first, second]
+    assert session.results == [first, second]
     shown = cards.takes(first)
     assert "<b>door" not in shown
     assert "&lt;b&gt;door" in shown
     assert shown.count("<article") == 3
-    assert cards.history(session.rounds, 2).count("<li>") == 2
+    assert cards.history(session.results, 2).count("<li>") == 2
     outside = [path for path in tmp_path.rglob("*") if path.is_file() and session.folder not in path.parents]
     assert outside == [tmp_path / "an upload"]
 
 
 def test_parts_that_are_none_are_refused(studio: Studio, video: Path, tmp_path: Path) -> None:
     session = studio.session("a")
-    wish = Wish(steps=1)
+    chosen = choices(steps=1)
     with pytest.raises(ValueError, match="no longer kept"):
-        studio.remake(session, 1, 1, 0, 1, wish)
-    number = made(studio.make(session, upload(video, tmp_path), wish)).number
+        studio.remake(session, 1, 1, 0, 1, chosen)
+    number = made(studio.make(session, upload(video, tmp_path), chosen)).number
     for begin, end in ((2.0, 1.0), (1.0, 1.0), (3.5, 4.0), (-1.0, 2.0), (math.nan, 1.0), (None, None), ("0", "1")):
         with pytest.raises(ValueError, match=r"part|From|To"):
-            studio.remake(session, number, 1, begin, end, wish)
+            studio.remake(session, number, 1, begin, end, chosen)
     with pytest.raises(ValueError, match="Take must be"):
-        studio.remake(session, number, 2, 0, 1, wish)
-    made(studio.remake(session, number, 1, 2.5, 1e300, wish))  # the end is the video's end
+        studio.remake(session, number, 2, 0, 1, chosen)
+    made(studio.remake(session, number, 1, 2.5, 1e300, chosen))  # the end is the video's end
 
 
-def test_uploads_are_looked_into(studio: Studio, tmp_path: Path) -> None:
+def test_uploads_are_checked(studio: Studio, tmp_path: Path) -> None:
     session = studio.session("a")
     (tmp_path / "text.mp4").write_text("<svg onload=alert(1)>")
     large = tmp_path / "large.mp4"
@@ -204,20 +213,20 @@ def test_uploads_are_looked_into(studio: Studio, tmp_path: Path) -> None:
 
 
 def test_a_session_has_one_job(studio: Studio, video: Path, tmp_path: Path) -> None:
-    block = studio.desk.submit(until_stopped)
+    block = studio.jobs.submit(until_stopped)
     session, path = studio.session("a"), upload(video, tmp_path)
-    waiting = studio.make(session, path, Wish())
-    assert studio.desk.before(waiting) == 1
+    waiting = studio.make(session, path, choices())
+    assert studio.jobs.before(waiting) == 1
     with pytest.raises(ValueError, match="last job"):
-        studio.make(session, path, Wish())
+        studio.make(session, path, choices())
     waiting.cancel()
     block.cancel()
-    made(studio.make(session, path, Wish(steps=1)))
+    made(studio.make(session, path, choices(steps=1)))
 
 
 def test_a_cancelled_job_leaves_nothing(studio: Studio, video: Path, tmp_path: Path) -> None:
     session = studio.session("a")
-    job = studio.make(session, upload(video, tmp_path), Wish(steps=64, candidates=4))
+    job = studio.make(session, upload(video, tmp_path), choices(steps=64, candidates=4))
     deadline = time.monotonic() + WAIT_S
     while not 0 < job.share < 1 and time.monotonic() < deadline:
         time.sleep(0.005)
@@ -225,13 +234,13 @@ def test_a_cancelled_job_leaves_nothing(studio: Studio, video: Path, tmp_path: P
     job.future.exception(WAIT_S)
     with pytest.raises(Stopped):
         job.result()
-    assert session.rounds == []
+    assert session.results == []
     assert [path.name for path in session.folder.iterdir()] == ["video-1"]
 
 
 def test_files_go_with_the_session(studio: Studio, video: Path, tmp_path: Path) -> None:
     session, path = studio.session("a"), upload(video, tmp_path)
-    made(studio.make(session, path, Wish(steps=1)))
+    made(studio.make(session, path, choices(steps=1)))
     assert list(session.folder.iterdir())
     studio.leave("a")
     assert not session.folder.exists()
@@ -242,7 +251,7 @@ def test_files_go_with_the_session(studio: Studio, video: Path, tmp_path: Path) 
 
 def test_a_session_that_is_left_while_it_works_stops_and_goes(studio: Studio, video: Path, tmp_path: Path) -> None:
     session = studio.session("a")
-    job = studio.make(session, upload(video, tmp_path), Wish(steps=64, candidates=4))
+    job = studio.make(session, upload(video, tmp_path), choices(steps=64, candidates=4))
     studio.leave("a")
     wait([job.future], WAIT_S)
     deadline = time.monotonic() + WAIT_S
@@ -261,19 +270,19 @@ def test_unused_sessions_are_forgotten_and_their_number_is_bounded(studio: Studi
     assert len(list(studio.folder.iterdir())) == 64
 
 
-def test_the_oldest_rounds_make_room(
+def test_the_oldest_results_make_room(
     studio: Studio, video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("specmaskfoley.web.studio._MOST_ROUNDS", 2)
+    monkeypatch.setattr("specmaskfoley.web.studio._MOST_RESULTS", 2)
     session, path = studio.session("a"), upload(video, tmp_path)
     for _ in range(3):
-        last = made(studio.make(session, path, Wish(steps=1)))
-    assert [round.number for round in session.rounds] == [2, 3]
+        last = made(studio.make(session, path, choices(steps=1)))
+    assert [one.number for one in session.results] == [2, 3]
     assert not list(session.folder.glob("foley-1-*"))
     assert len(list(session.folder.glob("foley-3-*"))) == 4
-    assert session.round(3) is last
+    assert session.result(3) is last
     with pytest.raises(ValueError, match="no longer kept"):
-        session.round(1)
+        session.result(1)
 
 
 def test_threads_get_one_session_for_one_key(studio: Studio) -> None:

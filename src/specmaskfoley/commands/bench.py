@@ -33,7 +33,7 @@ PARTS = {
     "mux": "sound file and mux",
 }
 GENERATE = ("sample", "vocode")
-"""What the paper's column of inference times is of: from features in memory to a waveform, one clip at a time."""
+"""What the paper's inference times measure: from features in memory to a waveform, one clip at a time."""
 
 
 def bench(
@@ -48,9 +48,9 @@ def bench(
     """Time every part `runs` times, after once to warm up; lines of a table.
 
     Args:
-        videos: taken in turn; none: the first test clips. Only their first window gets sound.
-        trained: False takes new networks of the profile's sizes, and noise for features: what depends on sizes alone
-            can be timed before anything is trained or fetched. Only sampler and vocoder are timed.
+        videos: used in turn; none: the first test clips. Only their first window gets sound.
+        trained: False takes new networks of the profile's sizes and noise in place of features: times depend on sizes
+            alone, and can be measured before anything is trained or fetched. Only sampler and vocoder are timed.
         out: also write the numbers there.
 
     Raises:
@@ -118,7 +118,7 @@ def _noise(params: Params) -> tuple[Tensor, Tensor, Tensor]:
 
 @contextmanager
 def _timed(spent: dict[str, float], part: str, device: torch.device) -> Iterator[None]:
-    """Add the seconds of a block; on CUDA, until the device has done its work."""
+    """Store the seconds that a block takes; on CUDA, until the device has done its work."""
     begin = time.perf_counter()
     yield
     if device.type == "cuda":

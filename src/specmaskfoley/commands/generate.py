@@ -8,8 +8,8 @@ from __future__ import annotations
 import math
 import re
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -24,100 +24,114 @@ _SPAN = re.compile(r"\s*(\d+(?:\.\d*)?)\s*-\s*(\d+(?:\.\d*)?)\s*", re.ASCII)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wishes:
-    """What is to be made of every video; see `specmaskfoley generate --help`."""
+class Options:
+    """What is to be made of every video; see `specmaskfoley generate --help`.
+
+    sampling: settings of `Sampling` that were given.
+    """
 
     text: str = ""
-    seed: int = 0
     candidates: int = 1
-    steps: int | None = None
-    cfg_scale: float | None = None
+    sampling: Mapping[str, Any] = field(default_factory=dict)
     keep_original_audio: Literal["mix", "replace"] = "replace"
     format: Literal["flac", "wav"] = "flac"
     only: tuple[tuple[float, float], ...] = ()
     from_audio: Path | None = None
     extend_band: float | None = None
+    record: Path | None = None
     max_duration_s: float = 14400.0
 
+    def check(self, videos: Sequence[Path]) -> None:
+        """
+        Raises:
+            ValueError: naming options that do not go together.
+        """
+        if self.extend_band is not None and self.only:
+            raise ValueError("--extend-band works on the whole sound; leave out --only, or run the command twice")
+        for option, path in (("--from-audio", self.from_audio), ("--record", self.record)):
+            if path is not None and len(videos) > 1:
+                raise ValueError(f"{option} {path} is of one video; found {len(videos)} videos")
+        scale = self.sampling.get("scale", 0.0)
+        if not math.isfinite(scale):
+            raise ValueError(f"--cfg-scale {scale} is not finite")
+        changes = self.text or self.sampling or self.candidates > 1 or self.only or self.extend_band is not None
+        if self.record is not None and changes:
+            raise ValueError(
+                f"--record {self.record} says how the sound was made; leave out --text, --seed, --candidates, --steps, "
+                "--cfg-scale, --only and --extend-band"
+            )
 
-def generate_all(videos: Sequence[Path], out: Path, wishes: Wishes, source: Path) -> int:
+
+def generate_all(videos: Sequence[Path], out: Path, options: Options, source: Path) -> int:
     """Make and save sounds of all videos; returns how many failed.
 
     Args:
         source: a folder with a model, or a project's params.yaml.
     """
-    if wishes.extend_band is not None and wishes.only:
-        raise ValueError("--extend-band works on the whole sound; leave out --only, or run the command twice")
-    if wishes.from_audio is not None and len(videos) > 1:
-        raise ValueError(f"--from-audio {wishes.from_audio} is the sound of one video; found {len(videos)} videos")
-    if wishes.cfg_scale is not None and not math.isfinite(wishes.cfg_scale):
-        raise ValueError(f"--cfg-scale {wishes.cfg_scale} is no number to go by")
+    options.check(videos)
     from specmaskfoley.clips.looking import check_media, checked, look_into
     from specmaskfoley.foley import Foley
     from specmaskfoley.media.writing import muxed_suffix
 
-    foley = Foley.load(source)
+    foley = Foley.load(source, record=options.record)
     prepare = foley.params.prepare
-    if wishes.from_audio is not None:
+    if options.from_audio is not None:
         try:
-            check_media(wishes.from_audio, prepare)
+            check_media(options.from_audio, prepare)
         except ValueError as error:
-            raise ValueError(f"--from-audio {wishes.from_audio}: {error}") from None
+            raise ValueError(f"--from-audio {options.from_audio}: {error}") from None
     failed = 0
     looks = look_into(videos, prepare)
-    for path, target, look in zip(videos, name_targets(videos, out, wishes.candidates), looks, strict=True):
+    for path, target, look in zip(videos, name_targets(videos, out, options.candidates), looks, strict=True):
         try:
-            if checked(look, wishes.max_duration_s) is None:
+            if checked(look, options.max_duration_s) is None:
                 raise ValueError("there is no video in this file")
             muxed_suffix(path)  # whether the picture can be copied is better known before the work
             with tqdm(total=100, desc=path.name[:40], unit="%", bar_format=_BAR, disable=None) as bar:
-                takes = make(foley, path, wishes, bar)
+                takes = make(foley, path, options, bar)
             saved = [
-                take.save(name, format=wishes.format, keep_original_audio=wishes.keep_original_audio)
+                take.save(name, format=options.format, keep_original_audio=options.keep_original_audio)
                 for name, take in zip(_numbered(target, len(takes)), takes, strict=True)
             ]
         except (ValueError, OSError) as error:
             failed += 1
-            print(f"error: {_shown(path.name)}: {' '.join(str(error).split())}", file=sys.stderr)
+            print(f"error: {_printable(path.name)}: {' '.join(str(error).split())}", file=sys.stderr)
             continue
-        print(f"{_shown(path.name)}: {takes[0].duration_s:.2f} s -> {_shown(str(saved[0].video))}")
+        print(f"{_printable(path.name)}: {takes[0].duration_s:.2f} s -> {_printable(str(saved[0].video))}")
         for number, (take, files) in enumerate(zip(takes, saved, strict=True), start=1):
             if take.scores is not None:
-                told = ", ".join(f"{name} {value:.3f}" for name, value in take.scores.items())
-                print(f"  {number}. seed {take.seed}: {told} -> {_shown(files.audio.name)}")
+                scores = ", ".join(f"{name} {value:.3f}" for name, value in take.scores.items())
+                print(f"  {number}. seed {take.seed}: {scores} -> {_printable(files.audio.name)}")
     return failed
 
 
 _BAR = "{desc}: {percentage:3.0f}% |{bar}| {elapsed}, {remaining} left{postfix}"
 
 
-def make(foley: Foley, video: Path, wishes: Wishes, bar: tqdm) -> list[Take]:
+def make(foley: Foley, video: Path, options: Options, bar: tqdm) -> list[Take]:
     """The takes of one video, the best first."""
 
-    def tell(share: float, message: str) -> None:
+    def progress(share: float, message: str) -> None:
         bar.set_postfix_str(message, refresh=False)
         bar.update(100 * share - bar.n)
 
-    drawn: dict[str, Any] = {
-        "text": wishes.text,
-        "seed": wishes.seed,
-        "candidates": wishes.candidates,
-        "steps": wishes.steps,
-        "cfg_scale": wishes.cfg_scale,
-        "progress": tell,
-    }
-    if wishes.extend_band is not None:
-        return foley.extend_band(foley.listen(video, wishes.from_audio), wishes.extend_band, **drawn)
-    if wishes.only or wishes.from_audio is not None:
-        return foley.regenerate(foley.listen(video, wishes.from_audio), only=wishes.only or None, **drawn)
-    return foley.generate(video, **drawn)
+    if options.record is not None:
+        return [foley.remake(video, options.from_audio, progress=progress)]
+    how: dict[str, Any] = {
+        "text": options.text, "candidates": options.candidates, "progress": progress, **options.sampling,
+    }  # fmt: skip
+    if options.extend_band is not None:
+        return foley.extend_band(foley.listen(video, options.from_audio), options.extend_band, **how)
+    if options.only or options.from_audio is not None:
+        return foley.regenerate(foley.listen(video, options.from_audio), only=options.only or None, **how)
+    return foley.generate(video, **how)
 
 
 def parse_span(text: str) -> tuple[float, float]:
     """`3.2-5.0` as seconds.
 
     Raises:
-        ValueError: it is no such thing.
+        ValueError: it is not such a span.
     """
     found = _SPAN.fullmatch(text)
     if found is None:
@@ -165,10 +179,10 @@ def name_targets(videos: Sequence[Path], out: Path, candidates: int = 1) -> list
 
 
 def _numbered(target: Path, candidates: int) -> list[Path]:
-    """The best gets the plain name."""
+    """Names of the candidates' files; the best gets the plain one."""
     return [target, *(target.with_name(f"{target.name}.{number}") for number in range(2, candidates + 1))]
 
 
-def _shown(name: str) -> str:
-    """One line, whatever the name holds."""
+def _printable(name: str) -> str:
+    """The name in one line, without control characters."""
     return name if name.isprintable() else ascii(name)

@@ -1,4 +1,4 @@
-"""What running the active profile will take: downloads and their licences, what is computed, what is stored."""
+"""What the active profile needs: downloads and their licences, what is computed, what is stored."""
 
 from __future__ import annotations
 
@@ -46,17 +46,17 @@ _NEAR = 0.1
 
 @dataclass(frozen=True)
 class _Clips:
-    """Clips by split, as far as they can be known now; where the numbers come from; how many are to be fetched."""
+    """Clips by split, as far as known; where the numbers come from; how many are to be fetched."""
 
     counts: Mapping[str, int] | None
-    told: str
+    summary: str
     fetched: int = 0
 
 
 def plan(params: Params) -> Iterator[str]:
     """Lines for the terminal."""
     clips = _clips(params)
-    yield f"profile {params.profile}, data.source {params.data.source}: {clips.told}"
+    yield f"profile {params.profile}, data.source {params.data.source}: {clips.summary}"
     if params.data.source in _CLIP_BYTES:
         yield ""
         yield from _fetched(params, clips.fetched)
@@ -185,7 +185,7 @@ def _wanted(params: Params) -> tuple[dict[str, int], bool]:
     """Clips that data.lists, data.limit and data.exclude_shared ask for, by split, and whether that is an estimate."""
     data = params.data
     limits = {split: data.limit_of(split) for split in SPLITS}
-    if data.lists == "mmaudio":  # which plan does not fetch
+    if data.lists == "mmaudio":  # its lists are not fetched for a plan
         share = _parts(params) / _PARTS if data.source == "archive" else 1.0
         there = {split: round(count * share) for split, count in _VGGSOUND.items()}
         wanted = {split: min(limit or there[split], there[split]) for split, limit in limits.items()}

@@ -1,4 +1,4 @@
-"""The console command `specmaskfoley web`: the page, served until it is interrupted."""
+"""The console command `specmaskfoley web`: serve the page until interrupted."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _SWEEP_EVERY_S = 60.0
 def serve(
     source: Path, *, host: str, port: int | None, share: bool, password: str | None = None, limits: Limits
 ) -> None:
-    """Load a model, and serve the page until SIGINT or SIGTERM; all files of it are then removed.
+    """Load a model, and serve the page until SIGINT or SIGTERM; then all its files are removed.
 
     Args:
         source: a folder with a model, or a project's params.yaml.
         port: None: the first free one from 7860 on.
-        password: None: whoever reaches the page may use it.
+        password: None: everyone who reaches the page may use it.
 
     Raises:
         ValueError: the model cannot be loaded, the password is empty, or gradio is not installed.
@@ -36,14 +36,14 @@ def serve(
     if find_spec("gradio") is None:
         raise ValueError("gradio is not installed; run: pip install 'specmaskfoley[web]'")
     if password is not None and not password.strip():
-        raise ValueError("--password is empty; leave it out to let in everyone who reaches the page")
+        raise ValueError("--password is empty; leave it out to let everyone in who reaches the page")
     foley = Foley.load(source)
     with tempfile.TemporaryDirectory(prefix="specmaskfoley-web-") as folder:
         home = Path(folder).resolve()
         studio = Studio(foley, home / "sessions", limits)
-        # Gradio reads it when it is imported: what it keeps lies in this folder, too, and goes with it.
+        # Read when Gradio is imported: its files lie in this folder, too, and are removed with it.
         os.environ["GRADIO_TEMP_DIR"] = str(home / "uploads")
-        # Gradio asks its own server whether it is up, and a proxy could not know.
+        # Gradio asks its own server whether it is up, which must not go through a proxy.
         os.environ["NO_PROXY"] = ",".join(filter(None, [os.environ.get("NO_PROXY"), *_LOCAL]))
         try:
             _serve(studio, home / "uploads", host, port, share, password)
@@ -52,12 +52,12 @@ def serve(
 
 
 def sweep(folder: Path, age_s: float) -> None:
-    """Remove the files in a folder that nobody wrote to for so long: Gradio keeps what a broken upload leaves."""
+    """Remove files that were not written to for `age_s`: Gradio keeps what a broken upload leaves."""
     for path in folder.rglob("*"):
         try:
             if path.is_file() and time.time() - path.stat().st_mtime > age_s:
                 path.unlink()
-        except FileNotFoundError:  # Gradio moved it meanwhile
+        except FileNotFoundError:  # Gradio has moved it in the meantime
             continue
 
 
@@ -71,14 +71,14 @@ def _serve(studio: Studio, uploads: Path, host: str, port: int | None, share: bo
     max_upload = round(studio.limits.megabytes * 1e6)
     guards: list[Any] = [Middleware(Gate, max_upload=max_upload)]
     local = host in _LOCAL and not share
-    if local:  # or a foreign site could lead the browser here under its own name
+    if local:  # otherwise a foreign site could send the browser here under its own name
         guards.insert(0, Middleware(TrustedHostMiddleware, allowed_hosts=list(_LOCAL)))
     login: dict[str, Any] = {}
     if password is not None:
         expected = password.encode()
         login = {
             "auth": lambda _, given: secrets.compare_digest(str(given).encode(), expected),
-            "auth_message": "Any user name, and the password of whoever serves this page.",
+            "auth_message": "Any user name, and the password that this page was started with.",
         }
     page = build(studio)
     ended = threading.Event()
@@ -105,7 +105,7 @@ def _serve(studio: Studio, uploads: Path, host: str, port: int | None, share: bo
             **login,
         )
         if not local and password is None:
-            print("whoever reaches this page may use it; --password lets in only who knows it", flush=True)
+            print("everyone who reaches this page may use it; --password asks for a password", flush=True)
         print(f"{page.share_url or page.local_url} (Ctrl+C ends it)", flush=True)
         while not ended.wait(_SWEEP_EVERY_S):
             sweep(uploads, studio.limits.idle_s)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 import yaml
 
+from specmaskfoley.commands.project import enter
+from specmaskfoley.errors import one_line_errors
 from specmaskfoley.settings import Params
 from specmaskfoley.storage.files import show_size
 from specmaskfoley.weights.lock import Lock, locked, read_lock
@@ -29,23 +28,14 @@ ParamsFile = Annotated[Path, typer.Option("--params", help="Settings; weights.lo
 @app.command("list")
 def show(params_file: ParamsFile = _PARAMS) -> None:
     """All files: what for, how large, under which licence, and whether they are here (hashes nothing)."""
-    with _usage_errors():
-        params, lock = _load(params_file)
-        profiles = _profiles(params_file)
-        rows = [("name", "role", "size", "licence", "commercial use", "state", "profiles")]
-        for name, entry in lock.items():
-            users = [profile for profile, settings in profiles.items() if name in settings.needed_weights()]
-            rows.append(
-                (
-                    name,
-                    entry.role,
-                    show_size(entry.size),
-                    entry.licence,
-                    _COMMERCIAL[entry.commercial],
-                    state_of(Path(params.weights.folder) / entry.file, entry),
-                    ", ".join(users) or "-",
-                )
-            )
+    params, lock = _load(params_file)
+    profiles = _profiles(params_file)
+    rows = [("name", "role", "size", "licence", "commercial use", "state", "profiles")]
+    for name, entry in lock.items():
+        users = [profile for profile, settings in profiles.items() if name in settings.needed_weights()]
+        size, state = show_size(entry.size), state_of(_path(name, params, lock), entry)
+        commercial, used_by = _COMMERCIAL[entry.commercial], ", ".join(users) or "-"
+        rows.append((name, entry.role, size, entry.licence, commercial, state, used_by))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
@@ -55,24 +45,20 @@ def show(params_file: ParamsFile = _PARAMS) -> None:
 def get(names: Names = None, profile: Profile = None, params_file: ParamsFile = _PARAMS) -> None:
     """Download files, or take them from weights.bundle, and check them.
 
-    By default all that the active profile needs. A transfer that was broken off goes on where it stopped.
+    By default all that the active profile needs. A transfer that broke off goes on where it stopped.
     """
     # Not at the top: `generate --help` need not wait for the HTTP library.
     from specmaskfoley.weights.fetching import fetch, restrictions, transfer_of
 
-    with _usage_errors():
-        params, lock = _load(params_file)
-        wanted = _wanted(names, profile, params, params_file, lock)
-        transfer = transfer_of(params.weights)
+    params, lock = _load(params_file)
+    wanted = _wanted(names, profile, params, params_file, lock)
+    transfer = transfer_of(params.weights)
     if not wanted:
         typer.echo(f"profile {profile or params.profile} needs no official weights")
-    try:
+    with one_line_errors(1):
         records = fetch(wanted, lock, params.weights.folder, transfer, params.weights.bundle)
-    except ValueError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from None
     for name, record in records.items():
-        typer.echo(f"{name}: {Path(params.weights.folder) / lock[name].file}, {show_size(record.size)}")
+        typer.echo(f"{name}: {_path(name, params, lock)}, {show_size(record.size)}")
     for line in restrictions(wanted, lock):
         typer.echo(line)
 
@@ -85,15 +71,13 @@ def verify(
     params_file: ParamsFile = _PARAMS,
 ) -> None:
     """Check files against weights.lock.yaml; by default those that are here and those that the active profile needs."""
-    with _usage_errors():
-        params, lock = _load(params_file)
-        folder = Path(params.weights.folder)
-        wanted = _wanted(names, profile, params, params_file, lock)
-        if not names and not profile:
-            wanted += [name for name in lock if name not in wanted and (folder / lock[name].file).exists()]
+    params, lock = _load(params_file)
+    wanted = _wanted(names, profile, params, params_file, lock)
+    if not names and not profile:
+        wanted += [name for name in lock if name not in wanted and _path(name, params, lock).exists()]
     failed = 0
     for name in wanted:
-        path = folder / lock[name].file
+        path = _path(name, params, lock)
         try:
             if not path.exists():
                 raise ValueError(f"{path}: missing; run `specmaskfoley weights fetch {name}`")
@@ -107,21 +91,13 @@ def verify(
         raise typer.Exit(1)
 
 
-@contextmanager
-def _usage_errors() -> Iterator[None]:
-    """A mistake in the arguments or settings ends with one line and exit code 2."""
-    try:
-        yield
-    except (ValueError, OSError) as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2) from None
-
-
 def _load(params_file: Path) -> tuple[Params, Lock]:
-    """Settings and lock; paths in both count from their own directory, which becomes the current one."""
-    params = Params.load(params_file)
-    os.chdir(params_file.resolve().parent)
-    return params, read_lock()
+    """Settings and lock; paths in both count from their folder, which becomes the current one."""
+    return enter(params_file), read_lock()
+
+
+def _path(name: str, params: Params, lock: Lock) -> Path:
+    return Path(params.weights.folder) / lock[name].file
 
 
 def _profiles(params_file: Path) -> dict[str, Params]:

@@ -1,6 +1,6 @@
-"""Which of several takes to keep: the judges of the evaluation look and listen.
+"""Which of several takes is best, by the judges of the evaluation.
 
-They share no weights with the encoders that steered the takes, so that no take is praised for pleasing its maker.
+They share no weights with the encoders that steer the sampling: a take does not score well only because it fits these.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from specmaskfoley.media.frames import stream_views
 from specmaskfoley.media.sound import resample_part
 
 _MOST_WINDOWS = 8
-"""Of a long video so many stretches are judged, evenly spread."""
+"""How many stretches of a long video are judged, evenly spread."""
 
 
 def judge(
@@ -27,9 +27,9 @@ def judge(
 ) -> list[dict[str, float]]:
     """Scores of sounds, each a waveform (samples,) or (samples, channels) and its rate, for one video.
 
-    sync_s: by how much picture and sound are apart, in seconds: the expectation over the classes of the offset
-        classifier, for the most likely class alone makes ties of most candidates.
-    semantic: how much the sound means what is seen: cosine of the audio-video embedder, -1..1.
+    sync_s: seconds between picture and sound: the expected distance over the classes of the offset classifier. The most
+        likely class alone would be the same for most candidates.
+    semantic: how well the sound fits what is seen: cosine of the audio-video embedder, -1..1.
     overall: semantic - sync_s / the largest offset; higher is better.
     """
     count = min(_MOST_WINDOWS, max(1, math.ceil(duration_s / panel.duration_s)))
@@ -55,7 +55,7 @@ def judge(
 
 
 def heard_by(waveform: np.ndarray, rate: int, to: int, start_s: float, count: int) -> np.ndarray:
-    """`count` samples from a moment on at another rate, the mean of the channels."""
+    """`count` samples from `start_s` on at the rate `to`, the mean of the channels."""
     channels = waveform.T if waveform.ndim == 2 else waveform[None]
     parts = [resample_part(channel, rate, to, round(start_s * to), count) for channel in channels]
     return np.asarray(np.mean(parts, axis=0), np.float32)

@@ -1,4 +1,4 @@
-"""Parts of an existing sound made anew, and the rest kept to the bit.
+"""Parts of an existing sound are replaced, and the rest is kept to the bit.
 
 Shape letters: N samples of the sound, C its channels, S samples at the model's rate.
 """
@@ -20,7 +20,7 @@ Span = tuple[float, float]
 """Seconds, from and to."""
 
 _SILENCE = 2.0**-15
-"""What is at most one step of 16 bits is no sound: a hole."""
+"""At most one step of 16 bits: digital silence, and so a hole."""
 _SHORTEST_HOLE_S = 0.1
 _BLOCK = 1 << 19
 _TAPS = 511
@@ -30,7 +30,7 @@ def check_spans(spans: Sequence[Span], duration_s: float) -> list[Span]:
     """Spans in order, joined where they touch, cut at the end of the video.
 
     Raises:
-        ValueError: a span is empty, or begins behind the end.
+        ValueError: a span is empty, or begins after the end.
     """
     joined: list[Span] = []
     for begin, end in sorted(spans):
@@ -66,14 +66,14 @@ def find_holes(waveform: np.ndarray, sample_rate: int, duration_s: float) -> lis
     if duration_s * sample_rate - begin >= 1 and (
         duration_s - begin / sample_rate >= _SHORTEST_HOLE_S or begin == total
     ):
-        # The fade begins before the end, for behind it there is nothing to fade from.
+        # The fade begins before the end: after it there is nothing to fade from.
         lead = FADE_S if begin == total else 0.0
         holes.append((max(0.0, begin / sample_rate - lead), duration_s))
     return holes
 
 
 def columns_of(spans: Sequence[Span], audio: Audio, columns: int) -> np.ndarray:
-    """(columns,) bool: the token columns that lie in a span, at least in part."""
+    """(columns,) bool: the token columns that lie in a span, at least partly."""
     width_s = audio.patch * audio.hop_length / audio.sample_rate
     inside = np.zeros(columns, bool)
     for begin, end in spans:
@@ -92,8 +92,8 @@ def rows_above(hz: float, audio: Audio) -> np.ndarray:
     above = tops > hz
     if not above.any() or above.all():
         raise ValueError(
-            f"extend_band={hz:g}: expected a frequency between {tops[0]:.0f} Hz, below which the model is given "
-            f"what it goes by, and {audio.fmax:g} Hz, above which it makes none"
+            f"extend_band={hz:g}: expected a frequency between {tops[0]:.0f} Hz, below which lies what the "
+            f"model is given, and {audio.fmax:g} Hz, above which it makes none"
         )
     return above
 
@@ -103,7 +103,7 @@ def replaced(
 ) -> np.ndarray:
     """A copy of `base`, (N,) or (N, C), with `new` (S,) inside the spans; all samples outside are those of `base`.
 
-    The cross-fades lie inside the spans. Behind its end the base is silent.
+    The cross-fades lie inside the spans. After its end the base is silent.
     """
     length = max(len(base), round(duration_s * rate))
     result = scratch_array(length, *base.shape[1:])

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
 import platform
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from specmaskfoley.encoders.trained import ROLES, encoder_file
-from specmaskfoley.settings import MiniJudges, Params
+from specmaskfoley.settings import MiniJudges, Params, weights_of
 from specmaskfoley.storage.files import atomic_path, read_json, sha256
 from specmaskfoley.weights.loading import find_weights
 from specmaskfoley.weights.lock import LOCK_FILE, WeightFile, locked, read_lock
@@ -26,27 +26,36 @@ _METRICS = {
 
 
 def trained_files(params: Params) -> dict[str, Path]:
-    """The files that generation needs and the pipeline trained: name in an exported folder -> path."""
-    paths = params.paths
-    files = {f"{role}.safetensors": Path(getattr(paths, role)) for role in ("codec", "backbone", "control")}
-    files |= {
+    """The files that make sounds and the pipeline trained: name in an exported folder -> path."""
+    files = {f"{role}.safetensors": Path(getattr(params.paths, role)) for role in ("codec", "backbone", "control")}
+    return files | {
         f"encoders/{role}.safetensors": encoder_file(params, role)
         for role in ROLES
         if getattr(params.encoders, role).kind == "mini"
     }
-    if isinstance(params.judges, MiniJudges):
-        files["judges.safetensors"] = Path(paths.judges)
-    return files
+
+
+def judge_files(params: Params) -> dict[str, Path]:
+    """The judges that the pipeline trained, likewise."""
+    return {"judges.safetensors": Path(params.paths.judges)} if isinstance(params.judges, MiniJudges) else {}
 
 
 def model_identity(params: Params) -> dict[str, str]:
-    """What the model consists of: file or entry of weights.lock.yaml -> SHA-256, or another checksum of the lock."""
+    """What makes sounds: file or entry of weights.lock.yaml -> SHA-256, or another checksum of the lock."""
+    names = [name for part in (params.encoders, params.codec, params.vocoder) for name in weights_of(part)]
+    return _identity(trained_files(params), names)
+
+
+def judges_identity(params: Params) -> dict[str, str]:
+    """What ranks candidates, likewise."""
+    return _identity(judge_files(params), weights_of(params.judges))
+
+
+def _identity(files: Mapping[str, Path], names: Sequence[str]) -> dict[str, str]:
     identity = {}
-    for name, path in trained_files(params).items():
-        if not path.exists():
-            raise ValueError(f"{path}: no such model; `dvc repro` makes it")
+    for name, path in files.items():
+        _check_exists(path)
         identity[name] = sha256(path)
-    names = params.needed_weights()
     lock = read_lock() if names else {}
     for name in names:
         kind, digest = next(iter(locked(name, lock).digests.items()), ("file", locked(name, lock).file))
@@ -54,13 +63,13 @@ def model_identity(params: Params) -> dict[str, str]:
     return identity
 
 
-def file_identity(path: Path) -> dict[str, str]:
-    """A file's name and SHA-256."""
-    return {"name": path.name, "sha256": sha256(path)}
+def _check_exists(path: Path) -> None:
+    if not path.exists():
+        raise ValueError(f"{path}: no such model; `dvc repro` makes it")
 
 
 def versions() -> dict[str, str]:
-    """Of what decides the samples of a sound, besides the model."""
+    """Of Python and of the libraries that decide the samples of a sound."""
     return {"python": platform.python_version(), **{name: version(name) for name in _SHOWN}}
 
 
@@ -80,20 +89,16 @@ def export_model(params_file: Path, target: Path) -> list[Path]:
     target = target.resolve()
     params = Params.load(params_file)
     raw = yaml.safe_load(params_file.read_text(encoding="utf-8"))
-    home = params_file.resolve().parent
-    before = Path.cwd()
-    os.chdir(home)  # paths in params.yaml count from its own folder
-    try:
-        copies, official = trained_files(params), _official(params)
-        missing = [path for path in copies.values() if not path.exists()]
-        if missing:
-            raise ValueError(f"{missing[0]}: no such model; `dvc repro` makes it")
+    with contextlib.chdir(params_file.resolve().parent):  # paths in params.yaml count from its own folder
+        official = _official(params)
+        copies = trained_files(params) | judge_files(params)
+        for path in copies.values():
+            _check_exists(path)
         folder = Path(params.weights.folder)
         for name in official:
             path = find_weights(name, params)
-            copies[f"weights/{path.relative_to(folder).as_posix()}"] = path
-            if record_path(path).exists():
-                copies[f"weights/{record_path(path).relative_to(folder).as_posix()}"] = record_path(path)
+            for file in filter(Path.exists, (path, record_path(path))):
+                copies[f"weights/{file.relative_to(folder).as_posix()}"] = file
         if official:
             copies[LOCK_FILE] = Path(LOCK_FILE)
         for name, path in copies.items():
@@ -101,8 +106,6 @@ def export_model(params_file: Path, target: Path) -> list[Path]:
             with atomic_path(target / name) as temporary:
                 shutil.copy2(path, temporary)
         scores = _scores(params)
-    finally:
-        os.chdir(before)
     settings = "# The settings that this model was trained with; paths count from this folder.\n" + yaml.safe_dump(
         _settings(raw, params), sort_keys=False, allow_unicode=True
     )

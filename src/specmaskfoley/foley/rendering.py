@@ -1,8 +1,8 @@
 """From windows of tokens to one sound without seams.
 
-Neighbouring windows decode the tokens that they share to slightly different mels, for the codec normalises over its
-window: their mels are cross-faded over all of the shared columns, so that both are vocoded from the same. Their waves
-still differ in phase: they are joined where they differ least, by a short cross-fade.
+Neighbouring windows decode the tokens that they share to slightly different mels, because the codec normalises over its
+window: their mels are cross-faded over all of the shared columns, and both windows are vocoded from the result. The
+waves still differ in phase: they are joined by a short cross-fade where they differ least.
 
 Shape letters: F token rows, T token columns of a window, M mel bands, S samples of a window.
 """
@@ -20,7 +20,7 @@ FADE_S = 0.02
 
 
 class Renderer:
-    """Writes the sound of windows, one after the other, into `sound` (samples,)."""
+    """Decodes windows of tokens, one after the other, into `sound` (samples,)."""
 
     def __init__(self, generator: Generator, sound: np.ndarray) -> None:
         self._tokenizer, self.sound = generator.tokenizer, sound
@@ -28,7 +28,7 @@ class Renderer:
         self._hop, self._patch = audio.hop_length, audio.patch
         self._fade, self._edge = round(FADE_S * audio.sample_rate), audio.n_fft // 2
         self._start, self._end = 0, 0
-        """Of the window that is not vocoded yet, and of the sound that is, in samples."""
+        """In samples: where the window that is not vocoded yet starts, and where the vocoded sound ends."""
         self._mel: Tensor | None = None
         self.seams: list[int] = []
         """In samples: where waves of windows were joined, and where tokens of a later window begin."""
@@ -64,10 +64,10 @@ class Renderer:
         self._end = self._start + len(wave)
 
     def _join(self, old: np.ndarray, new: np.ndarray) -> int:
-        """Fade `new` in where it differs least from what is there; from where on it follows alone."""
-        if len(old) < self._fade + 2 * self._edge:  # the first window, or one behind a gap
+        """Fade `new` in where it differs least from `old`; returns from where on it is alone."""
+        if len(old) < self._fade + 2 * self._edge:  # the first window, or one after a gap
             return 0
-        inner = slice(self._edge, len(old) - self._edge)  # vocoders are unsure at their ends
+        inner = slice(self._edge, len(old) - self._edge)  # vocoders are inaccurate at the ends
         squares = np.concatenate([[0.0], np.cumsum((old[inner] - new[: len(old)][inner]).astype(np.float64) ** 2)])
         at = self._edge + int(np.argmin(squares[self._fade :] - squares[: -self._fade]))
         old[at : at + self._fade] = crossfade(old[at : at + self._fade], new[at : at + self._fade])
@@ -76,7 +76,7 @@ class Renderer:
 
 
 def crossfade(old: np.ndarray, new: np.ndarray) -> np.ndarray:
-    """From `old` to `new`, (samples, ...), at steady power: equal waves fade linearly, unrelated ones by power."""
+    """From `old` to `new`, (samples, ...), at constant power: equal waves fade linearly, unrelated ones by power."""
     up = np.linspace(0.0, 1.0, len(new) + 2, dtype=np.float32)[1:-1].reshape(-1, *(1,) * (new.ndim - 1))
     down = 1 - up
     energy = float(np.sqrt(np.square(old, dtype=np.float64).sum() * np.square(new, dtype=np.float64).sum()))
@@ -86,7 +86,7 @@ def crossfade(old: np.ndarray, new: np.ndarray) -> np.ndarray:
 
 
 def turn_down(sound: np.ndarray) -> None:
-    """Phase reconstruction overshoots now and then; turning all of it down beats clipping it."""
+    """Turn the whole sound down where its peak is above PEAK: phase reconstruction overshoots now and then."""
     peak = float(max(np.max(sound, initial=0.0), -np.min(sound, initial=0.0)))
     if peak > PEAK:
         sound *= PEAK / peak

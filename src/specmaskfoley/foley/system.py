@@ -1,144 +1,127 @@
 """The trained system: video in, sound out.
 
-Shape letters: F token rows, T token columns of a window, N samples.
+Shape letters: F token rows, N samples.
 """
 
 from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from specmaskfoley import device as runtime
 from specmaskfoley.encoders.features import Features
-from specmaskfoley.foley.choosing import heard_by, judge
+from specmaskfoley.foley.choosing import judge
 from specmaskfoley.foley.editing import Span, check_spans, columns_of, extended, find_holes, replaced, rows_above
-from specmaskfoley.foley.export import file_identity, model_identity, versions
-from specmaskfoley.foley.rendering import Renderer, turn_down
+from specmaskfoley.foley.export import judges_identity, model_identity, versions
+from specmaskfoley.foley.inpainting import Inpainter, Progress, Request, Watch
+from specmaskfoley.foley.records import (
+    Deciding,
+    ExtendBand,
+    FileIdentity,
+    Generate,
+    Listen,
+    Record,
+    Regenerate,
+    VideoIdentity,
+    edited,
+)
+from specmaskfoley.foley.rendering import turn_down
 from specmaskfoley.foley.takes import Take
-from specmaskfoley.foley.windows import plan_windows
 from specmaskfoley.judges.panel import Panel
 from specmaskfoley.judges.trained import load_panel
-from specmaskfoley.media.frames import stream_views
 from specmaskfoley.media.probe import probe
-from specmaskfoley.media.sound import read_track, scratch_array
-from specmaskfoley.sampling.generator import Generator, clip_seed
-from specmaskfoley.settings import GuidanceMode, Params
-
-Progress = Callable[[float, str], None]
-"""Told the share of the work that is done, 0..1, and what is being done."""
-
-_OVERLAP_S = 1.2
-"""What a window is given of the one before; at most a third of a window."""
-_SAMPLING = 0.6
-"""The part of a window's time that drawing its tokens takes; the rest goes to its sound."""
-
-
-class Stopped(Exception):  # noqa: N818, nothing went wrong
-    """The caller's `stop` said so; nothing was written."""
-
-
-@dataclass(frozen=True)
-class _How:
-    """How tokens are drawn."""
-
-    text: str
-    seed: int
-    steps: int
-    cfg_scale: float
-    cfg_mode: GuidanceMode
-
-
-@dataclass(frozen=True)
-class _Painted:
-    """Tokens (F, columns), their sound (N,), silent where no window was needed, and where windows meet, in seconds."""
-
-    tokens: np.ndarray
-    sound: np.ndarray
-    seams_s: tuple[float, ...]
+from specmaskfoley.media.sound import read_track
+from specmaskfoley.sampling.generator import Generator
+from specmaskfoley.settings import Params
 
 
 class Foley:
-    """The trained system; see `load`."""
+    """The trained system; see `load`.
 
-    def __init__(self, params: Params, device: torch.device, home: Path) -> None:
+    `generate`, `regenerate` and `extend_band` take the same arguments besides their own:
+
+        text: what is heard; empty: the video alone.
+        candidates: how many are drawn, with the seeds seed, seed + 1, ...; with several, judges rank them.
+        progress: see `Progress`.
+        stop: called often; once it returns True, `Stopped` is raised.
+        sampling: settings of `Sampling`, such as seed=1, steps=8, scale=3.0; by default params.yaml's, and seed=0.
+            Without text the mode is `no_text_video`, unless it is `audio`.
+    """
+
+    def __init__(self, params: Params, device: torch.device, home: Path, record: Record | None = None) -> None:
         """
         Args:
             home: the folder from which the paths in `params` count.
+            record: what `remake` makes; its settings are those of `params`.
         """
-        self.params, self.device, self.home = params, device, home.resolve()
+        self.params, self.device, self.home, self.record = params, device, home.resolve(), record
         with contextlib.chdir(self.home):
             self.features = Features(params, device)
             self.generator = Generator(params, device)
+        self._inpainter = Inpainter(self.features, self.generator)
 
     @classmethod
-    def load(cls, source: str | Path = ".", *, device: str | None = None) -> Foley:
+    def load(cls, source: str | Path = ".", *, device: str | None = None, record: str | Path | None = None) -> Foley:
         """The model of a project (its folder, or its params.yaml) or of an exported folder.
 
         While it loads, the working directory is the model's.
 
         Args:
             device: in place of run.device.
+            record: a JSON file that `Take.save` wrote: its settings take the place of the model's, for `remake`.
 
         Raises:
-            ValueError: naming what is missing or does not fit.
+            ValueError: naming what is missing or does not fit, such as other weights than the record's.
         """
         path = Path(source)
         path = path / "params.yaml" if path.is_dir() else path
-        params = Params.load(path)
+        params, made = Params.load(path), None
+        if record is not None:
+            made = Record.read(record)
+            params = made.settings.apply(params)
+            with contextlib.chdir(path.parent):
+                made.check_model(params)
         if device is not None:
             params = params.model_copy(update={"run": params.run.model_copy(update={"device": device})})
-        return cls(params, runtime.start(params), path.parent)
+        return cls(params, runtime.start(params), path.parent, made)
 
     def generate(
         self,
         video: str | Path,
         *,
         text: str = "",
-        seed: int = 0,
         candidates: int = 1,
-        steps: int | None = None,
-        cfg_scale: float | None = None,
         progress: Progress | None = None,
         stop: Callable[[], bool] | None = None,
+        **sampling: Any,
     ) -> list[Take]:
         """Sounds as long as the video, the best first.
 
-        Args:
-            text: what is heard; empty: the video alone.
-            candidates: how many are drawn, with the seeds seed, seed + 1, ...; with several, judges rank them.
-            steps, cfg_scale: in place of sample.steps and cfg.scale.
-            stop: asked often; once it says True, `Stopped` is raised.
-
         Raises:
+            ValueError: an argument is wrong.
             MediaError: the video cannot be read.
             Stopped: see `stop`.
         """
-        video = Path(video)
+        video, rate = Path(video), self.params.audio.sample_rate
         duration_s = probe(video).duration_s
-        columns = self._columns(duration_s)
-        tokens = np.full((self.params.audio.token_rows, columns), -1)
-        hows, watch = self._hows(text, seed, candidates, steps, cfg_scale), _Watch(progress, stop)
-        made = self._paint(video, tokens, np.zeros(tokens.shape, bool), hows, watch)
-        takes = []
-        for how, new in zip(hows, made, strict=True):
-            sound = new.sound[: max(1, math.ceil(duration_s * self.params.audio.sample_rate))]
+        tokens = np.full((self.params.audio.token_rows, self._columns(duration_s)), -1)
+        request = self._request(text, candidates, sampling, Watch(progress, stop))
+        drawn = self._inpainter.draw(video, tokens, np.zeros(tokens.shape, bool), request)
+        identity, takes = VideoIdentity.of(video, duration_s=duration_s), []
+        for one in drawn:
+            sound = one.sound[: max(1, math.ceil(duration_s * rate))]
             turn_down(sound)
-            record = self._record(video, duration_s, [{"operation": "generate", **vars(how)}])
-            takes.append(
-                Take(
-                    video, sound, self.params.audio.sample_rate, how.seed, new.tokens, None, record, seams_s=new.seams_s
-                )
-            )
-        return self._ranked(takes, watch)
+            record = self._record(identity, Generate(text=text, sampling=one.sampling))
+            takes.append(Take(video, sound, rate, one.sampling.seed, one.tokens, None, record, seams_s=one.seams_s))
+        return self._ranked(takes, request.watch)
 
     def listen(self, video: str | Path, audio: str | Path | None = None) -> Take:
         """An existing sound, to be edited: that of a file, or the video's own.
@@ -153,8 +136,7 @@ class Foley:
         waveform = track.waveform[:, 0] if track.waveform.shape[1] == 1 else track.waveform
         waveform = waveform[: max(1, round(duration_s * track.sample_rate))]
         tokens = np.full((self.params.audio.token_rows, self._columns(duration_s)), -1)
-        history = [{"operation": "listen", "audio": file_identity(source)}]
-        record = self._record(video, duration_s, history)
+        record = self._record(VideoIdentity.of(video, duration_s=duration_s), Listen(audio=FileIdentity.of(source)))
         return Take(video, waveform, track.sample_rate, 0, tokens, None, record, track.subtype)
 
     def regenerate(
@@ -163,12 +145,10 @@ class Foley:
         *,
         only: Span | Sequence[Span] | None = None,
         text: str = "",
-        seed: int = 0,
         candidates: int = 1,
-        steps: int | None = None,
-        cfg_scale: float | None = None,
         progress: Progress | None = None,
         stop: Callable[[], bool] | None = None,
+        **sampling: Any,
     ) -> list[Take]:
         """The take with parts of it made anew, the best first; all samples outside are kept to the bit.
 
@@ -177,7 +157,7 @@ class Foley:
                 is missing at the end.
 
         Raises:
-            ValueError: there is nothing to make.
+            ValueError: an argument is wrong, or there is nothing to make.
             MediaError, Stopped: as `generate`.
         """
         duration_s = probe(take.video).duration_s
@@ -189,16 +169,14 @@ class Foley:
             several = [only] if isinstance(only[0], int | float) else only
             spans = check_spans(several, duration_s)  # type: ignore[arg-type]
         inside = columns_of(spans, self.params.audio, take.tokens.shape[1])
-        known = np.tile(~inside, (len(take.tokens), 1))
-        hows, watch = self._hows(text, seed, candidates, steps, cfg_scale), _Watch(progress, stop)
-        made = self._paint(take.video, take.tokens, known, hows, watch, take)
-        rate, takes = self.params.audio.sample_rate, []
-        for how, new in zip(hows, made, strict=True):
-            waveform = replaced(take.waveform, take.sample_rate, new.sound, rate, spans, duration_s)
-            step = {"operation": "regenerate", "only": [list(span) for span in spans], **vars(how)}
-            record = {**take.record, "history": [*take.record["history"], step]}
-            takes.append(replace(take, waveform=waveform, tokens=new.tokens, seed=how.seed, record=record, scores=None))
-        return self._ranked(takes, watch)
+        request = self._request(text, candidates, sampling, Watch(progress, stop))
+        made_rate = self.params.audio.sample_rate
+
+        def edit(sound: np.ndarray) -> tuple[np.ndarray, int]:
+            return replaced(take.waveform, take.sample_rate, sound, made_rate, spans, duration_s), take.sample_rate
+
+        steps = [Regenerate(only=tuple(spans), text=text, sampling=one) for one in request.samplings]
+        return self._edited(take, np.tile(~inside, (len(take.tokens), 1)), request, steps, edit)
 
     def extend_band(
         self,
@@ -206,135 +184,118 @@ class Foley:
         hz: float,
         *,
         text: str = "",
-        seed: int = 0,
         candidates: int = 1,
-        steps: int | None = None,
-        cfg_scale: float | None = None,
         progress: Progress | None = None,
         stop: Callable[[], bool] | None = None,
+        **sampling: Any,
     ) -> list[Take]:
         """A take of a sound that ends at `hz` with what belongs above added, the best first.
 
         Raises:
-            ValueError: `hz` is not within what the model makes.
+            ValueError: an argument is wrong, such as an `hz` that is not within what the model makes.
             MediaError, Stopped: as `generate`.
         """
         above = rows_above(hz, self.params.audio)
-        known = np.tile(~above[:, None], (1, take.tokens.shape[1]))
-        hows, watch = self._hows(text, seed, candidates, steps, cfg_scale), _Watch(progress, stop)
-        made = self._paint(take.video, take.tokens, known, hows, watch, take)
-        takes = []
-        for how, new in zip(hows, made, strict=True):
-            waveform, rate = extended(take.waveform, take.sample_rate, new.sound, self.params.audio.sample_rate, hz)
-            step = {"operation": "extend_band", "hz": hz, **vars(how)}
-            record = {**take.record, "history": [*take.record["history"], step]}
-            takes.append(
-                replace(
-                    take,
-                    waveform=waveform,
-                    sample_rate=rate,
-                    tokens=new.tokens,
-                    seed=how.seed,
-                    record=record,
-                    scores=None,
-                )
-            )
-        return self._ranked(takes, watch)
+        request = self._request(text, candidates, sampling, Watch(progress, stop))
 
-    def _hows(self, text: str, seed: int, candidates: int, steps: int | None, cfg_scale: float | None) -> list[_How]:
-        if candidates < 1 or seed < 0 or (steps is not None and steps < 1):
-            raise ValueError(
-                f"candidates={candidates} and steps={steps} must be at least 1, and seed={seed} at least 0"
-            )
-        if cfg_scale is not None and not (math.isfinite(cfg_scale) and cfg_scale >= 0):
-            raise ValueError(f"cfg_scale={cfg_scale} must be 0 or more")
-        cfg, sample = self.params.cfg, self.params.sample
-        mode = cfg.mode if text or cfg.mode == "audio" else "no_text_video"
-        scale = cfg.scale if cfg_scale is None else float(cfg_scale)
-        return [_How(text, seed + number, steps or sample.steps, scale, mode) for number in range(candidates)]
+        def edit(sound: np.ndarray) -> tuple[np.ndarray, int]:
+            return extended(take.waveform, take.sample_rate, sound, self.params.audio.sample_rate, hz)
+
+        steps = [ExtendBand(hz=hz, text=text, sampling=one) for one in request.samplings]
+        return self._edited(take, np.tile(~above[:, None], (1, take.tokens.shape[1])), request, steps, edit)
+
+    def remake(
+        self,
+        video: str | Path,
+        audio: str | Path | None = None,
+        *,
+        progress: Progress | None = None,
+        stop: Callable[[], bool] | None = None,
+    ) -> Take:
+        """The sound of the record that the model was loaded with, to the bit on the same kind of processor.
+
+        Args:
+            video, audio: what the record was made of; names and places do not matter. `audio` where an edited sound
+                was a file of its own.
+
+        Raises:
+            ValueError: there is no record, or a file is another one than the record's.
+            MediaError, Stopped: as `generate`.
+        """
+        if self.record is None:
+            raise ValueError("no record to go by; load the model with record=..., the JSON file beside the sound")
+        self.record.video.check(Path(video), "video")
+        if (given := self.record.given_audio) is not None:
+            if audio is None:
+                raise ValueError(f"the record is of an edited sound; give its file, {given.name}")
+            given.check(Path(audio), "sound")
+        take: Take | None = None
+        total = len(self.record.history)
+        for done, step in enumerate(self.record.history):
+
+            def report(share: float, message: str, done: int = done) -> None:
+                if progress is not None:
+                    progress((done + share) / total, message)
+
+            if isinstance(step, Listen):
+                take = self.listen(video, audio if given else None)
+                continue
+            how: dict[str, Any] = {"text": step.text, **dict(step.sampling), "progress": report, "stop": stop}
+            if isinstance(step, Generate):
+                take = self.generate(video, **how)[0]
+                continue
+            assert take is not None  # Record.read has checked that edits come later
+            if isinstance(step, Regenerate):
+                take = self.regenerate(take, only=step.only, **how)[0]
+            else:
+                take = self.extend_band(take, step.hz, **how)[0]
+        assert take is not None
+        return take
+
+    def _request(self, text: str, candidates: int, sampling: Mapping[str, Any], watch: Watch) -> Request:
+        """
+        Raises:
+            ValueError: naming the argument that is wrong.
+        """
+        if candidates < 1:
+            raise ValueError(f"candidates={candidates} must be at least 1")
+        first = self.params.sampling.changed(**{"seed": 0, **sampling})
+        if not text and first.mode != "audio":
+            first = first.changed(mode="no_text_video")
+        return Request(text, [first.changed(seed=first.seed + number) for number in range(candidates)], watch)
 
     def _columns(self, duration_s: float) -> int:
+        """Token columns that a video takes, at least a window of them."""
         audio = self.params.audio
         column_s = audio.patch * audio.hop_length / audio.sample_rate
         return max(audio.token_columns, math.ceil(duration_s / column_s))
 
-    def _paint(
+    def _edited(
         self,
-        video: Path,
-        tokens: np.ndarray,
+        take: Take,
         known: np.ndarray,
-        hows: Sequence[_How],
-        watch: _Watch,
-        given: Take | None = None,
-    ) -> list[_Painted]:
-        """Draw all tokens (F, columns) that are not known, once for each of `hows`.
+        request: Request,
+        steps: Sequence[Regenerate | ExtendBand],
+        edit: Callable[[np.ndarray], tuple[np.ndarray, int]],
+    ) -> list[Take]:
+        """Candidates of an edit, the best first.
 
         Args:
-            given: whose sound is read as tokens, where known ones are -1.
+            known: (F, columns) bool, the tokens that stay.
+            steps: how each candidate is recorded.
+            edit: from what the model made, (N,) at its rate, to the new sound and its rate.
         """
-        audio = self.params.audio
-        width, step = audio.token_columns, audio.patch * audio.hop_length
-        overlap = min(round(_OVERLAP_S * audio.sample_rate / step), width // 3)
-        starts = plan_windows(~known.all(axis=0), width, overlap)
-        tokens = tokens.copy()
-        if given is not None:
-            for start in starts:
-                self._read(tokens[:, start : start + width], given, start * step)
-        grids = [(tokens.copy(), known.copy()) for _ in hows]
-        renderers = [Renderer(self.generator, scratch_array(tokens.shape[1] * step)) for _ in hows]
-        prompt = self.features.text_prompt([hows[0].text]).float()
-        total, done = len(starts) * len(hows), 0
-        watch.tell(0.0, "reading the video")
-        for start, (sync, semantic) in zip(starts, self._watch_video(video, starts), strict=True):
-            window = slice(start, start + width)
-            for number, (how, (grid, fixed), renderer) in enumerate(zip(hows, grids, renderers, strict=True)):
-                what = f"window {starts.index(start) + 1} of {len(starts)}"
-                what += f", candidate {number + 1} of {len(hows)}" if len(hows) > 1 else ""
-                drawn = self.generator.tokens(
-                    prompt=prompt,
-                    sync=sync,
-                    semantic=semantic,
-                    seeds=[clip_seed(how.seed, f"column {start}")],
-                    mode=how.cfg_mode,
-                    known=(
-                        torch.from_numpy(np.maximum(grid[None, :, window], 0)),
-                        torch.from_numpy(fixed[None, :, window].copy()),
-                    ),
-                    steps=how.steps,
-                    scale=how.cfg_scale,
-                    before_step=partial(watch.step, what, how.steps, done, total),
-                )[0]
-                grid[:, window], fixed[:, window] = drawn.cpu().numpy(), True
-                watch.tell((done + _SAMPLING) / total, what)
-                renderer.add(start, drawn)
-                done += 1
-                watch.tell(done / total, what)
-        for renderer in renderers:
-            renderer.finish()
-            watch.tell(1.0, "finishing")
-        return [
-            _Painted(grid, renderer.sound, tuple(seam / audio.sample_rate for seam in renderer.seams))
-            for (grid, _), renderer in zip(grids, renderers, strict=True)
-        ]
-
-    def _watch_video(self, video: Path, starts: Sequence[int]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Sync and semantic features of every window."""
-        audio, features = self.params.audio, self.features
-        views = (features.sync_view, features.semantic_view)
-        seconds = [start * audio.patch * audio.hop_length / audio.sample_rate for start in starts]
-        for frames in stream_views(video, views, seconds):
-            sync, semantic = features.video(*(torch.from_numpy(frames[view])[None] for view in views))
-            yield sync.float(), semantic.float()
-
-    def _read(self, tokens: np.ndarray, take: Take, first: int) -> None:
-        """Fill in the tokens (F, T) that are -1, of the take's sound from a sample of the model's rate on."""
-        if (tokens >= 0).all():
-            return
-        audio = self.params.audio
-        start_s = first / audio.sample_rate
-        heard = heard_by(take.waveform, take.sample_rate, audio.sample_rate, start_s, audio.num_samples)
-        read = self.generator.tokenizer.encode(torch.from_numpy(heard)[None])[0].cpu().numpy()
-        np.copyto(tokens, read, where=tokens < 0)
+        takes = []
+        drawn = self._inpainter.draw(take.video, take.tokens, known, request, take)
+        for one, step in zip(drawn, steps, strict=True):
+            waveform, rate = edit(one.sound)
+            takes.append(
+                replace(
+                    take, waveform=waveform, sample_rate=rate, tokens=one.tokens, seed=one.sampling.seed, scores=None,
+                    record=edited(take.record, step),
+                )
+            )  # fmt: skip
+        return self._ranked(takes, request.watch)
 
     @cached_property
     def judges(self) -> Panel:
@@ -342,53 +303,27 @@ class Foley:
         with contextlib.chdir(self.home):
             return load_panel(self.params, self.device)
 
-    def _ranked(self, takes: list[Take], watch: _Watch) -> list[Take]:
+    def _ranked(self, takes: list[Take], watch: Watch) -> list[Take]:
         """The best first, with the scores of all in every record; a single take is not judged."""
         if len(takes) == 1:
             return takes
-        watch.tell(1.0, "judging the candidates")
+        watch.report(1.0, "judging the candidates")
         sounds = [(take.waveform, take.sample_rate) for take in takes]
         scores = judge(self.judges, takes[0].video, takes[0].duration_s, sounds)
         order = sorted(range(len(takes)), key=lambda index: -scores[index]["overall"])
-        candidates = [{"seed": takes[index].seed, **scores[index]} for index in order]
+        with contextlib.chdir(self.home):
+            judges = judges_identity(self.params)
+        ranking = {"judges": judges, "candidates": [{"seed": takes[index].seed, **scores[index]} for index in order]}
         return [
-            replace(takes[index], scores=scores[index], record={**takes[index].record, "candidates": candidates})
-            for index in order
+            replace(takes[index], scores=scores[index], record={**takes[index].record, **ranking}) for index in order
         ]
 
     @cached_property
     def _model(self) -> dict[str, str]:
-        """What the model consists of: role or name of a file to its SHA-256, or what is known of it."""
         with contextlib.chdir(self.home):
             return model_identity(self.params)
 
-    def _record(self, video: Path, duration_s: float, history: list[dict[str, Any]]) -> dict[str, Any]:
-        return {
-            "video": {**file_identity(video), "duration_s": duration_s},
-            "model": self._model,
-            "device": self.device.type,
-            "threads": torch.get_num_threads(),
-            "versions": versions(),
-            "history": history,
-        }
-
-
-class _Watch:
-    """Tells of progress, and asks whether to go on."""
-
-    def __init__(self, progress: Progress | None, stop: Callable[[], bool] | None) -> None:
-        self._progress, self._stop = progress, stop
-
-    def step(self, message: str, steps: int, done: int, total: int, number: int) -> None:
-        """A step of a window's sampling is about to begin; `done` of `total` windows are made."""
-        self.tell((done + _SAMPLING * number / steps) / total, message)
-
-    def tell(self, share: float, message: str) -> None:
-        """
-        Raises:
-            Stopped: the caller wants no more.
-        """
-        if self._stop is not None and self._stop():
-            raise Stopped("stopped")
-        if self._progress is not None:
-            self._progress(share, message)
+    def _record(self, video: VideoIdentity, first: Generate | Listen) -> dict[str, Any]:
+        settings = Deciding.of(self.params, self.device)
+        record = Record(video=video, model=self._model, settings=settings, versions=versions(), history=(first,))
+        return record.model_dump(mode="json")

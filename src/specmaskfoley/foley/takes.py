@@ -1,4 +1,4 @@
-"""What a model made for a video, and its way onto the disk."""
+"""A sound that was made for a video, and how it is saved."""
 
 from __future__ import annotations
 
@@ -14,9 +14,7 @@ from specmaskfoley.storage.files import write_json
 
 @dataclass(frozen=True)
 class Saved:
-    """What was written: the sound, the video with it (.mp4; .mkv where the picture's codec fits in no .mp4), and how
-    to make it again.
-    """
+    """The files of a take: sound, video with it (.mp4, or .mkv where the picture's codec needs that), and record."""
 
     audio: Path
     video: Path
@@ -27,11 +25,11 @@ class Saved:
 class Take:
     """A sound for a video.
 
-    waveform: float32 (samples,), or (samples, channels) of an edited sound of several; in a scratch file, so that its
-        length is no matter.
-    scores: what the judges say, where there were several candidates; see `choosing`.
-    tokens: int64 (F, columns), -1 where a given sound was never read as tokens; those that the model sees.
-    record: everything that is needed to make it again.
+    waveform: float32 (samples,), or (samples, channels) of an edited sound that has several; in a scratch file, so that
+        a long one takes no memory.
+    tokens: int64 (F, columns), as the model sees the sound; -1 where a given sound was not read as tokens.
+    scores: those of the judges, where there were several candidates; see `choosing`.
+    record: all that is needed to make it again; see `records.Record`.
     seams_s: seconds at which windows of the model met when it was generated.
     """
 
@@ -59,7 +57,7 @@ class Take:
         """Write the sound, the video's own picture with it, and the record, beside `target`, a path without ending.
 
         Args:
-            keep_original_audio: what becomes of the video's own sound, in the video; the sound file is the new one.
+            keep_original_audio: whether the new video has the new sound alone, or mixed with the video's own.
 
         Raises:
             ValueError: a file to be written is the video itself.
@@ -78,5 +76,5 @@ class Take:
 
 
 def _named(target: Path, suffix: str) -> Path:
-    """Not `with_suffix`: a dot in the name is part of the name."""
+    """`with_suffix` would take a dot in the name for the beginning of a suffix."""
     return target.with_name(target.name + suffix)

@@ -1,7 +1,7 @@
 """Which windows of the token grid are sampled one after the other.
 
-The model knows windows of `width` columns. What lies before a window, and behind it, is kept as it is; the rest of the
-window is in-painted, so that the sound goes on over the seam.
+The model samples windows of `width` columns. Columns at the start or end of a window that are drawn already are kept;
+the rest is in-painted, so that the sound goes on over the seam.
 """
 
 from __future__ import annotations

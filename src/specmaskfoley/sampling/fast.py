@@ -25,7 +25,7 @@ from specmaskfoley.sampling.guidance import UNCONDITIONAL, Condition, Pass, alig
 from specmaskfoley.sampling.int8 import quantise, supports_int8
 from specmaskfoley.sampling.noise import draw_noise
 from specmaskfoley.sampling.schedule import mask_counts
-from specmaskfoley.settings import Sample
+from specmaskfoley.settings import Sample, Sampling
 
 _WIDE = 512
 """Width from which bfloat16 pays on a CPU: the mini networks take longer in it, the paper's half as long (measured)."""
@@ -95,7 +95,7 @@ class Sampler:
         condition: Condition,
         *,
         plan: Sequence[Mapping[Pass, float]],
-        settings: Sample,
+        settings: Sample | Sampling,
         seeds: Sequence[int],
         known: tuple[Tensor, Tensor] | None = None,
         before_step: Callable[[int], None] | None = None,

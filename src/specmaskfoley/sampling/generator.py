@@ -17,7 +17,7 @@ from specmaskfoley.codec.tokenizer import Tokenizer
 from specmaskfoley.control.trained import build_control, load_control
 from specmaskfoley.sampling.fast import Sampler
 from specmaskfoley.sampling.guidance import Condition, guidance_plan, needs_video
-from specmaskfoley.settings import GuidanceMode, Params
+from specmaskfoley.settings import Params, Sampling
 
 
 class Generator:
@@ -45,27 +45,24 @@ class Generator:
         sync: Tensor | None = None,
         semantic: Tensor | None = None,
         seeds: Sequence[int],
-        mode: GuidanceMode | None = None,
+        sampling: Sampling | None = None,
         known: tuple[Tensor, Tensor] | None = None,
-        steps: int | None = None,
-        scale: float | None = None,
         before_step: Callable[[int], None] | None = None,
     ) -> Tensor:
         """Sample the tokens of a batch of clips.
 
         Args:
             prompt: (B, P); sync: (B, t, d); semantic: (B, u, d).
-            seeds: one a clip.
+            seeds: one a clip, see `clip_seed`.
+            sampling: None: as params.yaml says. Its own seed is not used.
             known: tokens (B, F, T) and a bool mask (B, F, T) of those to keep as they are.
-            mode, steps, scale: in place of cfg.mode, sample.steps, cfg.scale.
             before_step: see `Sampler.sample`.
 
         Returns:
             (B, F, T) int64.
         """
-        params = self.params
-        mode = mode or params.cfg.mode
-        with_video = needs_video(mode)
+        audio, how = self.params.audio, sampling or self.params.sampling
+        with_video = needs_video(how.mode)
         condition = Condition(
             prompt=prompt.to(self.device),
             sync=sync.to(self.device) if with_video and sync is not None else None,
@@ -73,18 +70,13 @@ class Generator:
         )
         flat = self.sampler.sample(
             condition,
-            plan=guidance_plan(
-                mode,
-                params.sample.steps if steps is None else steps,
-                params.cfg.scale if scale is None else scale,
-                params.cfg.start,
-            ),
-            settings=params.sample,
+            plan=guidance_plan(how.mode, how.steps, how.scale, how.start),
+            settings=how,
             seeds=seeds,
             known=None if known is None else (_flat(known[0], self.device), _flat(known[1], self.device)),
             before_step=before_step,
         )
-        return flat.view(len(seeds), params.audio.token_rows, params.audio.token_columns)
+        return flat.view(len(seeds), audio.token_rows, audio.token_columns)
 
     def decode(self, tokens: Tensor) -> Tensor:
         """(B, F, T) -> waveform (B, S) on the CPU."""

@@ -17,7 +17,7 @@ from specmaskfoley.sampling.generator import Generator, clip_seed
 from specmaskfoley.sampling.guidance import needs_video
 from specmaskfoley.settings import Params
 from specmaskfoley.storage.tables import stream_arrays
-from specmaskfoley.systems import _MODES
+from specmaskfoley.systems import sampling_of
 
 
 @dataclass(frozen=True)
@@ -32,10 +32,10 @@ class Sounds:
 
 def synthesise(generator: Generator, system: str, take: int, params: Params) -> Iterator[Sounds]:
     """Batches of the test split in the order of the shards; take n is drawn with the seed params.seed + n."""
-    mode = _MODES.get(system, params.cfg.mode)
+    sampling = sampling_of(system, take, params)
     true = system == "codec_roundtrip"
-    prompt = "audio_prompt" if mode == "audio" else "text_prompt"
-    columns = ["tokens"] if true else [prompt, *(["sync", "semantic"] if needs_video(mode) else [])]
+    prompt = "audio_prompt" if sampling.mode == "audio" else "text_prompt"
+    columns = ["tokens"] if true else [prompt, *(["sync", "semantic"] if needs_video(sampling.mode) else [])]
     size = params.sample.batch_size
     with tqdm(desc=f"{system}, take {take}", unit="clip") as progress:
         for ids, arrays in stream_arrays(params.paths.tokens if true else params.paths.features, "test", columns):
@@ -50,8 +50,8 @@ def synthesise(generator: Generator, system: str, take: int, params: Params) -> 
                         prompt=given[prompt],
                         sync=given.get("sync"),
                         semantic=given.get("semantic"),
-                        seeds=[clip_seed(params.seed + take, clip_id) for clip_id in ids[rows]],
-                        mode=mode,
+                        seeds=[clip_seed(sampling.seed, clip_id) for clip_id in ids[rows]],
+                        sampling=sampling,
                     ).cpu()
                 waveform = generator.decode(tokens)
                 yield Sounds(ids[rows], tokens, waveform, time.perf_counter() - begin)

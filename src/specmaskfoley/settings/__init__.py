@@ -5,7 +5,7 @@ depends on the scale lives under `profiles.<profile>` and is merged in here, so 
 never asks which profile runs.
 """
 
-from specmaskfoley.settings.base import Finite, Fraction, NonNegative, Positive, PositiveFloat, Settings
+from specmaskfoley.settings.base import Finite, Fraction, NonNegative, Positive, PositiveFloat, Settings, first_problem
 from specmaskfoley.settings.data import Data, Fetch, Paths, Prepare, SplitLimits, Weights, World
 from specmaskfoley.settings.encoders import (
     Clap,
@@ -32,7 +32,7 @@ from specmaskfoley.settings.judges import Evaluate, Judges, MiniJudges, Official
 from specmaskfoley.settings.media import HIFIGAN_RECIPE, SPECVQGAN_RECIPE, Audio, Fit, FrameRule, Video, recipe_text
 from specmaskfoley.settings.params import OFFICIAL_VIEWS, VOCODER_MELS, Params, weights_of
 from specmaskfoley.settings.run import Run, Training
-from specmaskfoley.settings.sampling import GUIDANCE_MODES, Guidance, GuidanceMode, Sample
+from specmaskfoley.settings.sampling import GUIDANCE_MODES, Guidance, GuidanceMode, Sample, Sampling
 
 __all__ = [
     "GUIDANCE_MODES",
@@ -73,6 +73,7 @@ __all__ = [
     "PromptEncoder",
     "Run",
     "Sample",
+    "Sampling",
     "SemanticEncoder",
     "Settings",
     "SplitLimits",
@@ -85,6 +86,7 @@ __all__ = [
     "Vocoder",
     "Weights",
     "World",
+    "first_problem",
     "recipe_text",
     "weights_of",
 ]

@@ -15,7 +15,7 @@ from specmaskfoley.settings.generator import Backbone, Codec, Control, TrainCode
 from specmaskfoley.settings.judges import Evaluate, Judges
 from specmaskfoley.settings.media import HIFIGAN_RECIPE, SPECVQGAN_RECIPE, Audio, Fit, Video, recipe_text
 from specmaskfoley.settings.run import Run
-from specmaskfoley.settings.sampling import Guidance, Sample
+from specmaskfoley.settings.sampling import Guidance, Sample, Sampling
 
 
 class Params(Settings):
@@ -126,6 +126,15 @@ class Params(Settings):
     @property
     def num_semantic_frames(self) -> int:
         return round(self.video.semantic_fps * self.video_duration_s)
+
+    @property
+    def sampling(self) -> Sampling:
+        """How tokens are drawn, by `seed`, `sample` and `cfg`."""
+        sample, cfg = self.sample, self.cfg
+        return Sampling(
+            seed=self.seed, steps=sample.steps, scale=cfg.scale, mode=cfg.mode, start=cfg.start,
+            gumbel_temperature=sample.gumbel_temperature, schedule=sample.schedule,
+        )  # fmt: skip
 
     def needed_weights(self) -> tuple[str, ...]:
         """Names in weights.lock.yaml that the active profile asks for, in the order of the settings."""

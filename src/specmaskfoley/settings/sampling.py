@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
-from specmaskfoley.settings.base import Fraction, NonNegative, Positive, Settings
+from specmaskfoley.settings.base import Fraction, NonNegative, Positive, Settings, first_problem
 
 GUIDANCE_MODES = ("multi", "no_text_video", "no_video", "text", "audio")
 GuidanceMode = Literal["multi", "no_text_video", "no_video", "text", "audio"]
+Schedule = Literal["cosine", "linear"]
 
 
 class Guidance(Settings):
@@ -25,7 +26,34 @@ class Sample(Settings):
 
     steps: Positive
     gumbel_temperature: NonNegative
-    schedule: Literal["cosine", "linear"] = "cosine"
+    schedule: Schedule = "cosine"
     batch_size: Positive
     videos: Annotated[int, Field(ge=0)]
     int8: bool = False
+
+
+class Sampling(Settings):
+    """How the tokens of a sound are drawn, whatever it is drawn for; `Params.sampling` makes it.
+
+    seed, steps, gumbel_temperature, schedule: as `Params.seed` and the fields of `Sample`.
+    scale, mode, start: the fields of `Guidance`.
+    """
+
+    seed: Annotated[int, Field(ge=0)]
+    steps: Positive
+    scale: NonNegative
+    mode: GuidanceMode
+    start: Fraction
+    gumbel_temperature: NonNegative
+    schedule: Schedule
+
+    def changed(self, **values: Any) -> Self:
+        """The same with other values, which are checked.
+
+        Raises:
+            ValueError: naming the setting and its value.
+        """
+        try:
+            return self.model_validate({**dict(self), **values})
+        except ValidationError as error:
+            raise ValueError(f"{first_problem(error)} (of the sampling: {', '.join(dict(self))})") from None

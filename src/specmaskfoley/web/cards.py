@@ -1,4 +1,4 @@
-"""Pieces of the page as HTML; whatever a user wrote is escaped here."""
+"""Parts of the page as HTML; whatever a user wrote is escaped here."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from html import escape
 from pathlib import Path
 from urllib.parse import quote
 
-from specmaskfoley.web.studio import Made, Round
+from specmaskfoley.web.studio import Result, SavedTake
 
 EMPTY = (
     '<div class="empty"><div class="wave" aria-hidden="true">' + "<i></i>" * 24 + "</div>"
@@ -18,30 +18,30 @@ EMPTY = (
 NO_HISTORY = '<p class="quiet">Nothing yet. Every result of this session is listed here, and can be opened again.</p>'
 
 
-def takes(shown: Round) -> str:
-    """The takes of a round, side by side."""
-    cards = "".join(_card(shown, number, made) for number, made in enumerate(shown.made, start=1))
+def takes(result: Result) -> str:
+    """The takes of a result, side by side."""
+    cards = "".join(_card(result, number, one) for number, one in enumerate(result.takes, start=1))
     return (
-        f'<div class="round"><h3>{escape(title(shown))}</h3><p class="quiet">{escape(_facts(shown))}</p></div>'
-        f'<div class="takes" data-count="{len(shown.made)}">{cards}</div>'
+        f'<div class="result"><h3>{escape(title(result))}</h3><p class="quiet">{escape(_facts(result))}</p></div>'
+        f'<div class="takes" data-count="{len(result.takes)}">{cards}</div>'
     )
 
 
-def history(rounds: Sequence[Round], shown: int) -> str:
-    """All rounds, the latest first, as buttons."""
-    if not rounds:
+def history(results: Sequence[Result], shown: int) -> str:
+    """All results, the latest first, as buttons."""
+    if not results:
         return NO_HISTORY
     rows = (
-        f'<li><button type="button" data-round="{round.number}" aria-current="{str(round.number == shown).lower()}">'
-        f'<span class="number">{round.number}</span><span class="what">{escape(title(round))}</span>'
-        f'<span class="quiet">{escape(_facts(round))}</span></button></li>'
-        for round in reversed(rounds)
+        f'<li><button type="button" data-result="{one.number}" aria-current="{str(one.number == shown).lower()}">'
+        f'<span class="number">{one.number}</span><span class="what">{escape(title(one))}</span>'
+        f'<span class="quiet">{escape(_facts(one))}</span></button></li>'
+        for one in reversed(results)
     )
     return f'<ol class="history">{"".join(rows)}</ol>'
 
 
 def status(message: str, *, kind: str = "quiet", share: float | None = None, left_s: float | None = None) -> str:
-    """One line on what goes on.
+    """One line about what is going on.
 
     Args:
         kind: quiet, busy, good or bad.
@@ -61,33 +61,35 @@ def seconds(value: float) -> str:
     return f"{int(value) // 60} min {int(value) % 60} s"
 
 
-def title(round: Round) -> str:
-    text = f"\N{LEFT DOUBLE QUOTATION MARK}{round.wish.text}\N{RIGHT DOUBLE QUOTATION MARK}"
-    text = text if round.wish.text else "Picture alone"
-    if round.only is None:
-        return text
-    return f"{text}, {round.only[0]:.2f} to {round.only[1]:.2f} s anew"
+def title(result: Result) -> str:
+    text = f"\N{LEFT DOUBLE QUOTATION MARK}{result.choices.text}\N{RIGHT DOUBLE QUOTATION MARK}"
+    text = text if result.choices.text else "Picture alone"
+    return f"{text}, {result.edit.begin:.2f} to {result.edit.end:.2f} s anew" if result.edit else text
 
 
-def _facts(round: Round) -> str:
-    takes = "1 take" if len(round.made) == 1 else f"{len(round.made)} takes"
-    origin = f"from take {round.of[1]} of no. {round.of[0]} · " if round.of else ""
-    return f"{origin}{takes} · {round.duration_s:.2f} s · seed {round.wish.seed} · {round.wish.steps} steps"
+def count(takes: Sequence[SavedTake]) -> str:
+    return "1 take" if len(takes) == 1 else f"{len(takes)} takes"
 
 
-def _card(round: Round, number: int, made: Made) -> str:
-    best = '<span class="best">fits best</span>' if number == 1 and len(round.made) > 1 else ""
-    only = ""
-    if round.only is not None:
-        left, width = (100 * part / round.duration_s for part in (round.only[0], round.only[1] - round.only[0]))
-        only = f'<span class="made" style="left:{left:.3f}%;width:{width:.3f}%" title="made anew"></span>'
+def _facts(result: Result) -> str:
+    origin = f"from take {result.edit.take} of no. {result.edit.result} · " if result.edit else ""
+    sampling = result.choices.sampling
+    return f"{origin}{count(result.takes)} · {result.duration_s:.2f} s · seed {sampling.seed} · {sampling.steps} steps"
+
+
+def _card(result: Result, number: int, made: SavedTake) -> str:
+    best = '<span class="best">fits best</span>' if number == 1 and len(result.takes) > 1 else ""
+    edited = ""
+    if result.edit is not None:
+        left, end = (100 * second / result.duration_s for second in (result.edit.begin, result.edit.end))
+        edited = f'<span class="made" style="left:{left:.3f}%;width:{end - left:.3f}%" title="made anew"></span>'
     duration = made.take.duration_s
     return f"""<article class="take" data-take="{number}">
 <header><h4>Take {number}</h4>{best}<span class="seed">seed {made.take.seed}</span></header>
 <video controls playsinline preload="metadata" src="{_url(made.saved.video)}" data-sound="{_url(made.saved.audio)}"
  aria-label="Take {number}"></video>
 <div class="strip" data-duration="{duration:.6f}" title="Click: hear it from here. Drag: choose a part to make anew.">
-<img src="{_url(made.picture)}" alt="Spectrogram of take {number}" draggable="false">{only}<span class="part"></span>
+<img src="{_url(made.picture)}" alt="Spectrogram of take {number}" draggable="false">{edited}<span class="part"></span>
 <span class="cursor"></span></div>
 <div class="axis" aria-hidden="true">{_axis(duration)}</div>
 {_scores(made)}
@@ -99,7 +101,7 @@ def _card(round: Round, number: int, made: Made) -> str:
 </span></footer></article>"""
 
 
-def _scores(made: Made) -> str:
+def _scores(made: SavedTake) -> str:
     scores = made.take.scores
     if scores is None:
         return '<p class="quiet scores">Not judged: scores compare several takes.</p>'

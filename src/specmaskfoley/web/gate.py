@@ -1,4 +1,4 @@
-"""What every request passes first: how large it may be, what the server fetches (nothing) and what the browser may."""
+"""Limits for every request: its size, no web addresses for the server to fetch, and what the browser may load."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from starlette.requests import ClientDisconnect
+from starlette.responses import PlainTextResponse
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -14,11 +15,11 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _MOST_WORDS = 1 << 20
-"""Bytes of a request that is no upload."""
+"""Bytes of a request that is not an upload."""
 _SLACK = 1 << 16
-"""What an upload's form adds to its file."""
+"""Bytes that an upload's form adds to its file."""
 
-# Whatever a page or an upload says, the browser asks this host alone.
+# Whatever a page or an upload contains, the browser asks no other host.
 _POLICY = "; ".join(
     [
         "default-src 'self'",
@@ -68,37 +69,35 @@ class Gate:
 
         async def send_guarded(message: MutableMapping[str, Any]) -> None:
             if message["type"] == "http.response.start":
-                # Answered before its end: on a line that stays open the rest would be taken, were it without end.
+                # Answered before the end of the request: if the connection stayed open, an endless rest would be read.
                 close = [_CLOSE] if unread else []
                 message = {**message, "headers": [*message["headers"], *_HEADERS, *close]}
             await send(message)
 
-        if "/file=http" in path.lower() or "/proxy=" in path:  # the server would fetch it
-            await _refuse(send_guarded, 403, "This server fetches nothing.")
-            return
         most = self._max_upload + _SLACK if path.endswith("/upload") else _MOST_WORDS
+        too_large = PlainTextResponse(f"At most {most} bytes are accepted.", 413)
+        foreign = PlainTextResponse("This server fetches nothing.", 403)
         length = dict(scope["headers"]).get(b"content-length", b"0")
-        if not length.isdigit() or int(length[:16]) > most:
-            await _refuse(send_guarded, 413, f"At most {most} bytes are taken.")
-            return
-        if path.endswith("/upload"):
+        if "/file=http" in path.lower() or "/proxy=" in path:  # the server would fetch it
+            await foreign(scope, receive, send_guarded)
+        elif not length.isdigit() or int(length[:16]) > most:
+            await too_large(scope, receive, send_guarded)
+        elif path.endswith("/upload"):
             try:
                 await self._app(scope, _bounded(receive_watched, most), send_guarded)
             except ClientDisconnect:
-                if unread:  # not the client: `_bounded` had enough
-                    await _refuse(send_guarded, 413, f"At most {most} bytes are taken.")
-            return
-        body = await _body(receive_watched, most)
-        if body is None:
-            await _refuse(send_guarded, 413, f"At most {most} bytes are taken.")
+                if unread:  # `_bounded` ended the upload, not the client
+                    await too_large(scope, receive, send_guarded)
+        elif (body := await _body(receive_watched, most)) is None:
+            await too_large(scope, receive, send_guarded)
         elif _asks_elsewhere(body):
-            await _refuse(send_guarded, 403, "This server fetches nothing.")
+            await foreign(scope, receive, send_guarded)
         else:
             await self._app(scope, _again(body, receive_watched), send_guarded)
 
 
 def _bounded(receive: Receive, most: int) -> Receive:
-    """What is received, and an early end of it where it is more than was promised."""
+    """Receives at most so many bytes, then reports that the client is gone."""
     got = 0
 
     async def bounded() -> MutableMapping[str, Any]:
@@ -134,13 +133,13 @@ def _again(body: bytes, receive: Receive) -> Receive:
 
 
 def _asks_elsewhere(body: bytes) -> bool:
-    """Whether a request names a file by a web address, which Gradio would download, or nests without end."""
+    """Whether a request names a file by a web address, which Gradio would download, or nests too deeply to check."""
     try:
         todo = [json.loads(body)]
     except RecursionError:
         return True
     except ValueError:
-        return False  # no JSON, and so nothing that names a file
+        return False  # not JSON, so it names no file
     while todo:
         item = todo.pop()
         if isinstance(item, dict):
@@ -150,9 +149,3 @@ def _asks_elsewhere(body: bytes) -> bool:
         elif isinstance(item, list):
             todo += item
     return False
-
-
-async def _refuse(send: Send, status: int, reason: str) -> None:
-    headers = [(b"content-type", b"text/plain; charset=utf-8")]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": reason.encode()})

@@ -1,4 +1,4 @@
-"""The page: its layout, and what its controls ask of the studio."""
+"""The page: its layout, and what its controls do."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ import gradio as gr
 
 from specmaskfoley.foley import Stopped
 from specmaskfoley.web import cards
-from specmaskfoley.web.desk import Job
+from specmaskfoley.web.jobs import Job
 from specmaskfoley.web.studio import (
     LONGEST_TEXT,
     MOST_CANDIDATES,
     MOST_SCALE,
     MOST_SEED,
     MOST_STEPS,
-    Round,
+    Choices,
+    Result,
     Session,
     Studio,
-    Wish,
 )
 
 Update = dict[Any, Any]
@@ -34,8 +34,8 @@ Update = dict[Any, Any]
 CSS = files(__package__).joinpath("page.css").read_text(encoding="utf-8")
 _TAKES_JS = files(__package__).joinpath("page.js").read_text(encoding="utf-8")
 _HISTORY_JS = """element.addEventListener("click", (event) => {
-  const chosen = event.target.closest("button[data-round]");
-  if (chosen) trigger("open", { round: Number(chosen.dataset.round) });
+  const chosen = event.target.closest("button[data-result]");
+  if (chosen) trigger("open", { result: Number(chosen.dataset.result) });
 });"""
 _MARK_JS = "(take, begin, end) => { window.foleyMark?.(take, begin ?? 0, end ?? 0); }"
 _HEAD = """<header class="head"><svg viewBox="0 0 32 32" aria-hidden="true"><rect width="32" height="32" rx="8"/>
@@ -89,102 +89,107 @@ class _Page:
 
     def __init__(self, studio: Studio) -> None:
         self.studio = studio
-        limits, defaults = studio.limits, studio.defaults
         gr.HTML(_HEAD, elem_id="head", apply_default_css=False)
         with gr.Row(elem_id="bench"):
             with gr.Column(scale=4, min_width=320, elem_id="controls"):
-                self.video = gr.Video(
-                    label="Video", sources=["upload", "webcam"], height=280, buttons=[], elem_id="video"
-                )
-                self.text = gr.Textbox(
-                    label="Text: what is heard",
-                    info="A few words, as in a sound library. Empty: the picture alone decides.",
-                    placeholder="hammering nail",
-                    max_length=LONGEST_TEXT,
-                    elem_id="text",
-                )
-                self.candidates = gr.Slider(
-                    1, MOST_CANDIDATES, value=2, step=1, label="Takes", elem_id="candidates",
-                    info="Several are judged by how well they fit; the best comes first.",
-                )  # fmt: skip
-                with gr.Accordion("More settings", open=False, elem_id="more"):
-                    self.seed = gr.Slider(
-                        0, MOST_SEED, value=0, step=1, label="Seed", elem_id="seed",
-                        info="Another seed, another sound; the same one again, the same sound.",
-                    )  # fmt: skip
-                    self.steps = gr.Slider(
-                        1, MOST_STEPS, value=defaults.steps, step=1, label="Steps", elem_id="steps",
-                        info="Passes in which a sound takes shape; more take longer.",
-                    )  # fmt: skip
-                    self.scale = gr.Slider(
-                        0, MOST_SCALE, value=defaults.cfg_scale, step=0.1, label="Guidance", elem_id="scale",
-                        info="How strictly picture and text are followed.",
-                    )  # fmt: skip
-                    self.keep = gr.Checkbox(
-                        label="Keep the video's own sound", info="Mixed under the new one, in the video.",
-                        elem_id="keep",
-                    )  # fmt: skip
-                    self.next = gr.Checkbox(
-                        True, label="Another seed after every result", info="So that the same button makes new sounds.",
-                        elem_id="next",
-                    )  # fmt: skip
-                with gr.Row(elem_id="go"):
-                    self.make = gr.Button("Make sound", variant="primary", scale=3, min_width=120, elem_id="make")
-                    self.cancel = gr.Button("Cancel", interactive=False, scale=1, min_width=80, elem_id="cancel")
-                self.status = gr.HTML(cards.status(_READY), elem_id="status", apply_default_css=False)
-                gr.HTML(
-                    f'<p class="quiet">Up to {limits.minutes:g} min and {limits.megabytes:g} MB. Video and sounds are '
-                    "removed when you close the page.</p>",
-                    apply_default_css=False,
-                )
+                self._controls()
             with gr.Column(scale=9, min_width=340, elem_id="results"):
-                self.takes = gr.HTML(cards.EMPTY, js_on_load=_TAKES_JS, elem_id="takes", apply_default_css=False)
-                with gr.Column(visible=False, elem_id="part") as self.part:
-                    gr.HTML(
-                        "<h3>Change a part</h3><p class='quiet'>Drag over a spectrogram, or type seconds. The rest of "
-                        "the take stays as it is, to the sample.</p>",
-                        elem_id="parthead", apply_default_css=False,
-                    )  # fmt: skip
-                    with gr.Row(elem_id="range"):
-                        self.take = gr.Number(1, label="Take", precision=0, minimum=1, min_width=70, elem_id="take")
-                        self.begin = gr.Number(None, label="From (s)", minimum=0, min_width=90, step=0.05,
-                                               elem_id="begin")  # fmt: skip
-                        self.end = gr.Number(None, label="To (s)", minimum=0, min_width=90, step=0.05, elem_id="end")
-                        self.remake = gr.Button("Make this part anew", min_width=170, elem_id="remake")
-                gr.HTML("<h3>History</h3>", elem_id="historyhead", apply_default_css=False)
-                self.history = gr.HTML(
-                    cards.NO_HISTORY, js_on_load=_HISTORY_JS, elem_id="history", apply_default_css=False
-                )
+                self._results()
         self._wire()
 
+    def _controls(self) -> None:
+        limits = self.studio.limits
+        self.video = gr.Video(label="Video", sources=["upload", "webcam"], height=280, buttons=[], elem_id="video")
+        self.text = gr.Textbox(
+            label="Text: what is heard",
+            info="A few words, as in a sound library. Empty: the picture alone decides.",
+            placeholder="hammering nail",
+            max_length=LONGEST_TEXT,
+            elem_id="text",
+        )
+        self.candidates = gr.Slider(
+            1, MOST_CANDIDATES, value=2, step=1, label="Takes", elem_id="candidates",
+            info="Several are judged by how well they fit; the best comes first.",
+        )  # fmt: skip
+        with gr.Accordion("More settings", open=False, elem_id="more"):
+            self._settings()
+        with gr.Row(elem_id="go"):
+            self.make = gr.Button("Make sound", variant="primary", scale=3, min_width=120, elem_id="make")
+            self.cancel = gr.Button("Cancel", interactive=False, scale=1, min_width=80, elem_id="cancel")
+        self.status = gr.HTML(cards.status(_READY), elem_id="status", apply_default_css=False)
+        gr.HTML(
+            f'<p class="quiet">Up to {limits.minutes:g} min and {limits.megabytes:g} MB. Video and sounds are removed '
+            "when you close the page.</p>",
+            apply_default_css=False,
+        )
+
+    def _settings(self) -> None:
+        defaults = self.studio.defaults
+        self.seed = gr.Slider(
+            0, MOST_SEED, value=0, step=1, label="Seed", elem_id="seed",
+            info="Another seed gives another sound; the same seed gives the same sound.",
+        )  # fmt: skip
+        self.steps = gr.Slider(
+            1, MOST_STEPS, value=defaults.steps, step=1, label="Steps", elem_id="steps",
+            info="Passes in which a sound takes shape; more take longer.",
+        )  # fmt: skip
+        self.scale = gr.Slider(
+            0, MOST_SCALE, value=defaults.scale, step=0.1, label="Guidance", elem_id="scale",
+            info="How strictly picture and text are followed.",
+        )  # fmt: skip
+        self.keep = gr.Checkbox(
+            label="Keep the video's own sound", info="Mixed under the new one, in the video.", elem_id="keep"
+        )
+        self.next = gr.Checkbox(
+            True, label="Another seed after every result", info="So that the same button makes new sounds.",
+            elem_id="next",
+        )  # fmt: skip
+
+    def _results(self) -> None:
+        self.takes = gr.HTML(cards.EMPTY, js_on_load=_TAKES_JS, elem_id="takes", apply_default_css=False)
+        with gr.Column(visible=False, elem_id="part") as self.part:
+            gr.HTML(
+                "<h3>Change a part</h3><p class='quiet'>Drag over a spectrogram, or type seconds. The rest of the take "
+                "stays as it is, to the sample.</p>",
+                elem_id="parthead",
+                apply_default_css=False,
+            )
+            with gr.Row(elem_id="range"):
+                self.take = gr.Number(1, label="Take", precision=0, minimum=1, min_width=70, elem_id="take")
+                self.begin, self.end = (
+                    gr.Number(None, label=f"{label} (s)", minimum=0, min_width=90, step=0.05, elem_id=name)
+                    for name, label in (("begin", "From"), ("end", "To"))
+                )
+                self.remake = gr.Button("Make this part anew", min_width=170, elem_id="remake")
+        gr.HTML("<h3>History</h3>", elem_id="historyhead", apply_default_css=False)
+        self.history = gr.HTML(cards.NO_HISTORY, js_on_load=_HISTORY_JS, elem_id="history", apply_default_css=False)
+
     def _wire(self) -> None:
-        wish = [self.text, self.seed, self.candidates, self.steps, self.scale, self.keep, self.next]
-        spot = [self.take, self.begin, self.end]
-        shown = [self.takes, self.part, *spot, self.history]
+        choices = [self.text, self.seed, self.candidates, self.steps, self.scale, self.keep]
+        span = [self.take, self.begin, self.end]
+        shown = [self.takes, self.part, *span, self.history]
         running = [self.status, self.seed, self.make, self.remake, self.cancel, *shown]
-        # The studio has a line of its own, in which every job knows its place: Gradio's must not hold jobs back.
+        # The studio has a queue of its own, in which every job knows its place: Gradio's must not hold jobs back.
         free: dict[str, Any] = {
             "concurrency_limit": None, "show_progress": "hidden", "api_visibility": "undocumented",
         }  # fmt: skip
-        gr.on(
-            [self.make.click, self.text.submit], self._make, [self.video, *wish], running, api_name="make", **free
-        )  # fmt: skip
-        self.remake.click(self._remake, [*spot, *wish], running, api_name="remake", **free)
+        make = [self.make.click, self.text.submit]
+        gr.on(make, self._make, [self.video, *choices, self.next], running, api_name="make", **free)
+        self.remake.click(self._remake, [*span, *choices, self.next], running, api_name="remake", **free)
         self.cancel.click(self._cancel, None, self.status, queue=False, api_name="cancel", **free)
-        gr.on(
-            [self.video.upload, self.video.stop_recording], self._look, self.video, [self.video, self.status],
-            api_name="look", **free,
-        )  # fmt: skip
-        self.takes.choose(self._choose, None, spot, queue=False, api_name="choose", **free)
+        chosen = [self.video.upload, self.video.stop_recording]
+        gr.on(chosen, self._check, self.video, [self.video, self.status], api_name="look", **free)
+        self.takes.choose(self._choose, None, span, queue=False, api_name="choose", **free)
         self.history.open(self._open, None, [*shown, self.status], queue=False, api_name="open", **free)
-        gr.on([one.change for one in spot], None, spot, None, js=_MARK_JS)
+        gr.on([one.change for one in span], None, span, None, js=_MARK_JS)
 
     async def _make(
         self, video: Any, text: Any, seed: Any, candidates: Any, steps: Any, scale: Any, keep: Any, another: Any,
         request: gr.Request,
     ) -> AsyncIterator[Update]:  # fmt: skip
         def begin(session: Session) -> Job:
-            return self.studio.make(session, video, Wish.checked(text, seed, candidates, steps, scale, keep))
+            choices = Choices.checked(self.studio.defaults, text, seed, candidates, steps, scale, keep)
+            return self.studio.make(session, video, choices)
 
         async for update in self._follow(request, begin, another):
             yield update
@@ -194,8 +199,8 @@ class _Page:
         keep: Any, another: Any, request: gr.Request,
     ) -> AsyncIterator[Update]:  # fmt: skip
         def begin(session: Session) -> Job:
-            wish = Wish.checked(text, seed, candidates, steps, scale, keep)
-            return self.studio.remake(session, session.shown, take, first, last, wish)
+            choices = Choices.checked(self.studio.defaults, text, seed, candidates, steps, scale, keep)
+            return self.studio.remake(session, session.shown, take, first, last, choices)
 
         async for update in self._follow(request, begin, another):
             yield update
@@ -203,52 +208,65 @@ class _Page:
     async def _follow(
         self, request: gr.Request, begin: Callable[[Session], Job], another: bool
     ) -> AsyncIterator[Update]:
-        """Start a job, and tell how it goes until it ends; it is stopped where nobody follows any more."""
+        """Start a job, and show its progress until it ends; it is cancelled when the page is gone."""
         session = self.studio.session(str(request.session_hash))
         try:
             job = begin(session)
         except (ValueError, OSError) as error:
-            yield {self.status: cards.status(_told(error), kind="bad")}
+            yield self._failed(error)
             return
         try:
             yield self._buttons(busy=True)
             while not job.future.done():
-                yield {self.status: self._going(job)}
+                yield {self.status: self._progress(job)}
                 await asyncio.sleep(_POLL_S)
             yield self._buttons(busy=False) | self._ended(session, job, another)
         finally:
             job.cancel()
 
     def _ended(self, session: Session, job: Job, another: bool) -> Update:
+        """
+        Args:
+            another: whether the seed is moved on, for other sounds at the next press of the button.
+        """
         try:
-            made: Round = job.result()
+            result: Result = job.result()
         except Stopped:
             return {self.status: cards.status("Cancelled. Nothing was changed.")}
         except (ValueError, OSError) as error:
-            return {self.status: cards.status(_told(error), kind="bad")}
+            return self._failed(error)
         except Exception:  # the page must say so, and go on
             logging.getLogger(__name__).exception("a job failed")
-            return {self.status: cards.status("This failed. The terminal of the server says why.", kind="bad")}
-        many = f"{len(made.made)} takes" if len(made.made) > 1 else "1 take"
-        done = cards.status(f"Done: {many} of {made.duration_s:.2f} s.", kind="good")
-        seed: Update = {self.seed: (made.wish.seed + len(made.made)) % (MOST_SEED + 1)} if another else {}
-        return self._shown(session, made) | {self.status: done} | seed
+            return {self.status: cards.status("This failed. The server's terminal says why.", kind="bad")}
+        done = cards.status(f"Done: {cards.count(result.takes)} of {result.duration_s:.2f} s.", kind="good")
+        following = (result.choices.sampling.seed + len(result.takes)) % (MOST_SEED + 1)
+        seed: Update = {self.seed: following} if another else {}
+        return self._show(session, result) | {self.status: done} | seed
 
-    def _going(self, job: Job) -> str:
+    def _failed(self, error: Exception) -> Update:
+        """One sentence, without paths of this machine."""
+        if isinstance(error, OSError):
+            text = f"A file could not be read or written: {error.strerror or type(error).__name__}."
+        else:
+            text = str(error)
+            text = text if text.endswith(".") else f"{text[:1].upper()}{text[1:]}."
+        return {self.status: cards.status(text, kind="bad")}
+
+    def _progress(self, job: Job) -> str:
         if job.started_s is None:
-            before = self.studio.desk.before(job)
+            before = self.studio.jobs.before(job)
             jobs = "1 job comes" if before == 1 else f"{before} jobs come"
             return cards.status(f"In line: {jobs} before yours", kind="busy")
         message = job.message[:1].upper() + job.message[1:] or "Starting"
         return cards.status(message, kind="busy", share=job.share, left_s=job.left_s)
 
-    def _shown(self, session: Session, round: Round) -> Update:
-        session.shown = round.number
+    def _show(self, session: Session, result: Result) -> Update:
+        session.shown = result.number
         return {
-            self.takes: cards.takes(round),
-            self.history: cards.history(session.rounds, round.number),
+            self.takes: cards.takes(result),
+            self.history: cards.history(session.results, result.number),
             self.part: gr.update(visible=True),
-            self.take: gr.update(value=1, maximum=len(round.made)),
+            self.take: gr.update(value=1, maximum=len(result.takes)),
             self.begin: None,
             self.end: None,
         }
@@ -267,12 +285,12 @@ class _Page:
         job.cancel()
         return cards.status("Stopping", kind="busy")
 
-    async def _look(self, video: str | None, request: gr.Request) -> Update:
+    async def _check(self, video: str | None, request: gr.Request) -> Update:
         session = self.studio.session(str(request.session_hash))
         try:
             info = (await asyncio.to_thread(self.studio.accept, session, video)).info
         except (ValueError, OSError) as error:
-            return {self.video: None, self.status: cards.status(_told(error), kind="bad")}
+            return {self.video: None} | self._failed(error)
         sound = "with sound" if info.audio_rate else "silent"
         facts = f"{info.duration_s:.2f} s, {info.width} x {info.height}, {info.fps:.4g} fps, {sound}"
         return {self.status: cards.status(f"Video: {facts}.")}
@@ -285,9 +303,9 @@ class _Page:
     def _open(self, event: gr.EventData, request: gr.Request) -> Update:
         session = self.studio.session(str(request.session_hash))
         try:
-            return self._shown(session, session.round(event._data.get("round")))
+            return self._show(session, session.result(event._data.get("result")))
         except ValueError as error:
-            return {self.status: cards.status(_told(error), kind="bad")}
+            return self._failed(error)
 
 
 def build(studio: Studio) -> gr.Blocks:
@@ -304,11 +322,3 @@ def build(studio: Studio) -> gr.Blocks:
 
 def _finite(value: Any) -> float | None:
     return float(value) if isinstance(value, int | float) and abs(value) < 1e6 else None
-
-
-def _told(error: Exception) -> str:
-    """One sentence without paths of this machine."""
-    if isinstance(error, OSError):
-        return f"A file could not be read or written: {error.strerror or type(error).__name__}."
-    text = str(error)
-    return text if text.endswith(".") else f"{text[:1].upper()}{text[1:]}."

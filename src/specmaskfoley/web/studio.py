@@ -1,7 +1,7 @@
-"""What the page does, without the page: uploads are looked into, sounds are made, sessions are kept and forgotten.
+"""What the page does, apart from its looks: uploads are checked, sounds are made, sessions are kept and removed.
 
-All files lie in one folder with a folder of its own for each session. Their names are made here; what a user calls a
-file is never part of a path.
+All files lie in one folder, with a folder for each session. Their names are made here; what a user calls a file is
+never part of a path.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from specmaskfoley.foley import Foley, Saved, Take
 from specmaskfoley.foley.choosing import heard_by
 from specmaskfoley.media.probe import MediaInfo
 from specmaskfoley.report.pictures import spectrogram_strip
-from specmaskfoley.settings import Prepare
-from specmaskfoley.web.desk import Desk, Job
+from specmaskfoley.settings import Prepare, Sampling
+from specmaskfoley.web.jobs import Job, JobQueue
 
 MOST_CANDIDATES = 4
 MOST_STEPS = 64
@@ -34,14 +34,14 @@ MOST_SCALE = 10.0
 MOST_SEED = 9999
 LONGEST_TEXT = 300
 _MOST_PIXELS = 8192 * 4320
-_MOST_ROUNDS = 12
+_MOST_RESULTS = 12
 _MOST_SESSIONS = 64
 _PICTURE_COLUMNS = 1200
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What is taken, and for how long it is kept once nobody uses it."""
+    """What the page accepts, and how long an unused session is kept."""
 
     minutes: float = 3.0
     megabytes: float = 200.0
@@ -49,32 +49,42 @@ class Limits:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wish:
-    """What is to be made; the page is not the only one who can ask, so all of it is checked."""
+class Choices:
+    """What a user chose on the page."""
 
     text: str = ""
-    seed: int = 0
     candidates: int = 1
-    steps: int = 12
-    cfg_scale: float = 1.5
+    sampling: Sampling
     keep_original_audio: Literal["mix", "replace"] = "replace"
 
     @classmethod
-    def checked(cls, text: Any, seed: Any, candidates: Any, steps: Any, cfg_scale: Any, keep: Any) -> Wish:
-        """
+    def checked(
+        cls, defaults: Sampling, text: Any, seed: Any, candidates: Any, steps: Any, scale: Any, keep: Any
+    ) -> Choices:
+        """The values of the page's controls; others than the page can send any, so all are checked.
+
         Raises:
-            ValueError: something is no number, or beyond what the page offers.
+            ValueError: one is of a wrong type, or beyond what the page offers.
         """
         if not isinstance(text, str | None) or len(text or "") > LONGEST_TEXT:
-            raise ValueError(f"The text is too long: at most {LONGEST_TEXT} letters are taken.")
+            raise ValueError(f"The text is too long: it may have {LONGEST_TEXT} letters.")
         return cls(
             text=" ".join((text or "").split()),
-            seed=_whole("Seed", seed, 0, MOST_SEED),
             candidates=_whole("Takes", candidates, 1, MOST_CANDIDATES),
-            steps=_whole("Steps", steps, 1, MOST_STEPS),
-            cfg_scale=_number("Guidance", cfg_scale, 0.0, MOST_SCALE),
+            sampling=defaults.changed(
+                seed=_whole("Seed", seed, 0, MOST_SEED),
+                steps=_whole("Steps", steps, 1, MOST_STEPS),
+                scale=_number("Guidance", scale, 0.0, MOST_SCALE),
+            ),
             keep_original_audio="mix" if keep is True else "replace",
         )
+
+    def arguments(self, job: Job) -> dict[str, Any]:
+        """For the methods of `Foley`."""
+        return {
+            "text": self.text, "candidates": self.candidates, "progress": job.report, "stop": job.stopped,
+            **dict(self.sampling),
+        }  # fmt: skip
 
 
 def _number(name: str, value: Any, low: float, high: float) -> float:
@@ -92,43 +102,56 @@ def _whole(name: str, value: Any, low: int, high: int) -> int:
 
 @dataclass(frozen=True)
 class Upload:
-    """A video that was looked into, under a name of ours."""
+    """A video that was accepted, under a name of ours."""
 
     path: Path
     info: MediaInfo
 
 
 @dataclass(frozen=True)
-class Made:
-    """A take and its files."""
+class SavedTake:
+    """A take, its files, and a picture of its spectrogram."""
 
     take: Take
     saved: Saved
     picture: Path
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        return self.saved.audio, self.saved.video, self.saved.record, self.picture
+
 
 @dataclass(frozen=True)
-class Round:
-    """What one job made; `only` are the seconds that were made anew of take `of` (from 1) of an earlier round."""
+class Edit:
+    """Seconds `begin` to `end` of a take (counted from 1) of an earlier result were made anew."""
+
+    result: int
+    take: int
+    begin: float
+    end: float
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one job made, the best take first."""
 
     number: int
-    made: list[Made]
-    wish: Wish
-    only: tuple[float, float] | None = None
-    of: tuple[int, int] | None = None
+    takes: list[SavedTake]
+    choices: Choices
+    edit: Edit | None = None
 
     @property
     def duration_s(self) -> float:
-        return self.made[0].take.duration_s
+        return self.takes[0].take.duration_s
 
 
 @dataclass
 class Session:
-    """One open page; `shown` is the number of the round that its takes are of."""
+    """One open page; `shown` is the number of the result on it, `count` of the latest one."""
 
     folder: Path
     used_s: float
-    rounds: list[Round] = field(default_factory=list)
+    results: list[Result] = field(default_factory=list)
     uploads: dict[str, Upload] = field(default_factory=dict)
     job: Job | None = None
     count: int = 0
@@ -139,22 +162,22 @@ class Session:
         return self.job is not None and not self.job.future.done()
 
     def idle(self, now_s: float) -> float:
-        """Seconds since anything was asked or worked on."""
+        """Seconds since the session was last used."""
         return 0.0 if self.busy else now_s - self.used_s
 
-    def round(self, number: Any) -> Round:
+    def result(self, number: Any) -> Result:
         """
         Raises:
-            ValueError: there is no such round, or no more.
+            ValueError: there is no such result, or it is no longer kept.
         """
-        found = next((round for round in self.rounds if round.number == number), None)
+        found = next((result for result in self.results if result.number == number), None)
         if found is None:
             raise ValueError("This sound is no longer kept. Make a new one.")
         return found
 
 
 class Studio:
-    """The model, the line before it, and the open sessions.
+    """The model, the queue of jobs before it, and the open sessions.
 
     Args:
         folder: for the files of sessions; removed with `close`.
@@ -162,18 +185,19 @@ class Studio:
 
     def __init__(self, foley: Foley, folder: Path, limits: Limits) -> None:
         self.foley, self.folder, self.limits = foley, folder, limits
-        self.desk = Desk()
+        self.jobs = JobQueue()
         self._sessions: dict[str, Session] = {}
         self._lock = threading.Lock()
-        self._looking = threading.Lock()
+        self._checking = threading.Lock()
 
     @property
-    def defaults(self) -> Wish:
-        params = self.foley.params
-        return Wish(steps=min(params.sample.steps, MOST_STEPS), cfg_scale=min(params.cfg.scale, MOST_SCALE))
+    def defaults(self) -> Sampling:
+        """params.yaml's, within what the page offers."""
+        default = self.foley.params.sampling
+        return default.changed(seed=0, steps=min(default.steps, MOST_STEPS), scale=min(default.scale, MOST_SCALE))
 
     def session(self, key: str) -> Session:
-        """The session of a page; a new one where there is none. Sessions that nobody uses are forgotten."""
+        """The session of a page, which is made where there is none. Unused sessions are removed."""
         now = time.monotonic()
         with self._lock:
             stale = [
@@ -189,23 +213,23 @@ class Studio:
             found = self._sessions[key]
             found.used_s = now
         for old in gone:
-            _forget(old)
+            _remove(old)
         return found
 
     def leave(self, key: str) -> None:
-        """The page was closed: its job is stopped and its files are removed."""
+        """The page was closed: cancel its job and remove its files."""
         with self._lock:
             old = self._sessions.pop(key, None)
         if old is not None:
-            _forget(old)
+            _remove(old)
 
     def close(self) -> None:
         """Stop all jobs and remove all files."""
-        self.desk.close()
+        self.jobs.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def accept(self, session: Session, path: str | None) -> Upload:
-        """Look into an uploaded file and take it over; the same file again is the same upload.
+        """Check an uploaded file, and link it into the session's folder; the same file again is the same upload.
 
         Raises:
             ValueError: it cannot be used; the message says why.
@@ -218,33 +242,35 @@ class Studio:
             raise ValueError("This video is no longer kept. Choose it again.")
         size = os.path.getsize(path)
         if size > self.limits.megabytes * 1e6:
-            raise ValueError(f"This file has {size / 1e6:.0f} MB; at most {self.limits.megabytes:g} MB are taken here.")
-        with self._looking:  # one at a time: it may take a core and gigabytes
+            raise ValueError(
+                f"This file has {size / 1e6:.0f} MB; at most {self.limits.megabytes:g} MB are accepted here."
+            )
+        with self._checking:  # one at a time: it may take a core and gigabytes
             info = look(Path(path), self.foley.params.prepare, self.limits.minutes)
         target = session.folder / f"video-{len(session.uploads) + 1}"
         _link(Path(path), target)
         session.uploads[path] = Upload(target, info)
         return session.uploads[path]
 
-    def make(self, session: Session, path: str | None, wish: Wish) -> Job:
-        """New sounds for an uploaded video; the job's result is a Round."""
+    def make(self, session: Session, path: str | None, choices: Choices) -> Job:
+        """New sounds for an uploaded video; the job returns a Result."""
 
-        def work(job: Job) -> Round:
-            job.tell(0.0, "looking at the video")
+        def work(job: Job) -> Result:
+            job.report(0.0, "checking the video")
             upload = self.accept(session, path)
-            takes = self.foley.generate(upload.path, **_drawn(wish, job))
-            return self._keep(session, job, takes, wish)
+            takes = self.foley.generate(upload.path, **choices.arguments(job))
+            return self._keep(session, job, takes, choices)
 
         return self._submit(session, work)
 
-    def remake(self, session: Session, number: Any, take: Any, begin: Any, end: Any, wish: Wish) -> Job:
-        """Seconds `begin` to `end` anew of a take (counted from 1) of a round; the job's result is a Round.
+    def remake(self, session: Session, number: Any, take: Any, begin: Any, end: Any, choices: Choices) -> Job:
+        """Make seconds `begin` to `end` of a take (counted from 1) of a result anew; the job returns a Result.
 
         Raises:
             ValueError: there is no such take, or no such seconds.
         """
-        old = session.round(number)
-        chosen = _whole("Take", take, 1, len(old.made))
+        old = session.result(number)
+        chosen = _whole("Take", take, 1, len(old.takes))
         first, last = (_number(name, at, 0.0, math.inf) for name, at in (("From", begin), ("To", end)))
         last = min(last, old.duration_s)
         if last - first < 0.05:
@@ -252,50 +278,43 @@ class Studio:
                 f"Choose a part within 0 and {old.duration_s:.2f} s, at least 0.05 s long: drag over a spectrogram."
             )
 
-        def work(job: Job) -> Round:
-            given = old.made[chosen - 1].take
-            takes = self.foley.regenerate(given, only=(first, last), **_drawn(wish, job))
-            return self._keep(session, job, takes, wish, (first, last), (old.number, chosen))
+        def work(job: Job) -> Result:
+            given = old.takes[chosen - 1].take
+            takes = self.foley.regenerate(given, only=(first, last), **choices.arguments(job))
+            return self._keep(session, job, takes, choices, Edit(old.number, chosen, first, last))
 
         return self._submit(session, work)
 
-    def _submit(self, session: Session, work: Callable[[Job], Round]) -> Job:
+    def _submit(self, session: Session, work: Callable[[Job], Result]) -> Job:
         with self._lock:
             if session.busy:
-                raise ValueError("Your last job is still at work; cancel it, or wait for its end.")
-            session.job = self.desk.submit(work)
+                raise ValueError("Your last job is still running; cancel it, or wait for its end.")
+            session.job = self.jobs.submit(work)
         return session.job
 
     def _keep(
-        self,
-        session: Session,
-        job: Job,
-        takes: Sequence[Take],
-        wish: Wish,
-        only: tuple[float, float] | None = None,
-        of: tuple[int, int] | None = None,
-    ) -> Round:
-        """Write what was made; the oldest rounds make room."""
-        job.tell(1.0, "writing the files")
+        self, session: Session, job: Job, takes: Sequence[Take], choices: Choices, edit: Edit | None = None
+    ) -> Result:
+        """Write what was made, and remove the oldest results beyond _MOST_RESULTS."""
+        job.report(1.0, "writing the files")
         session.count += 1
-        made = []
+        kept = []
         for index, take in enumerate(takes, start=1):
             name = session.folder / f"foley-{session.count}-take-{index}"
-            saved = take.save(name, keep_original_audio=wish.keep_original_audio)
+            saved = take.save(name, keep_original_audio=choices.keep_original_audio)
             picture = name.with_name(f"{name.name}.png")
             spectrogram_strip(picture, self._mel(take))
-            made.append(Made(take, saved, picture))
-        session.rounds.append(Round(session.count, made, wish, only, of))
-        for old in session.rounds[:-_MOST_ROUNDS]:
-            for item in old.made:
-                for file in (item.saved.audio, item.saved.video, item.saved.record, item.picture):
-                    file.unlink(missing_ok=True)
-        del session.rounds[:-_MOST_ROUNDS]
-        return session.rounds[-1]
+            kept.append(SavedTake(take, saved, picture))
+        session.results.append(Result(session.count, kept, choices, edit))
+        for old in session.results[:-_MOST_RESULTS]:
+            for file in [file for one in old.takes for file in one.files]:
+                file.unlink(missing_ok=True)
+        del session.results[:-_MOST_RESULTS]
+        return session.results[-1]
 
     @torch.inference_mode()
     def _mel(self, take: Take) -> np.ndarray:
-        """(M, columns) of a whole sound, some columns a window of the model, so that length is no matter."""
+        """(M, columns) of a whole sound; a window of the model gets fewer columns in a longer one."""
         audio, tokenizer = self.foley.params.audio, self.foley.generator.tokenizer
         windows = math.ceil(take.duration_s * audio.sample_rate / audio.num_samples)
         each = max(1, _PICTURE_COLUMNS // windows)
@@ -312,7 +331,7 @@ class Studio:
 
 
 def look(path: Path, prepare: Prepare, minutes: float) -> MediaInfo:
-    """Whether a file is a video that is taken here, by what is in it; its name says nothing.
+    """Check by its content, whatever its name, that a file is a video that the page accepts.
 
     Raises:
         ValueError: it is not; the message says why.
@@ -321,25 +340,13 @@ def look(path: Path, prepare: Prepare, minutes: float) -> MediaInfo:
         info = check_media(path, prepare, minutes * 60, whole=True)
     except ValueError as error:
         reason = str(error)
-        told = reason if reason.startswith(("is ", "cannot ")) else f"cannot be used: {reason}"
-        raise ValueError(f"This file {told}.") from None
+        reason = reason if reason.startswith(("is ", "cannot ")) else f"cannot be used: {reason}"
+        raise ValueError(f"This file {reason}.") from None
     if info is None:
         raise ValueError("There is only sound in this file. Choose a video.")
     if info.width * info.height > _MOST_PIXELS:
-        raise ValueError(f"This picture is too large: {info.width} x {info.height}; at most 8192 x 4320 is taken.")
+        raise ValueError(f"This picture is too large: {info.width} x {info.height}; at most 8192 x 4320 is accepted.")
     return info
-
-
-def _drawn(wish: Wish, job: Job) -> dict[str, Any]:
-    return {
-        "text": wish.text,
-        "seed": wish.seed,
-        "candidates": wish.candidates,
-        "steps": wish.steps,
-        "cfg_scale": wish.cfg_scale,
-        "progress": job.tell,
-        "stop": job.stopped,
-    }
 
 
 def _link(source: Path, target: Path) -> None:
@@ -350,7 +357,7 @@ def _link(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def _forget(session: Session) -> None:
+def _remove(session: Session) -> None:
     if session.job is not None:
         session.job.cancel()
         # The job may be writing: its folder goes when it has ended, at the latest with `close`.

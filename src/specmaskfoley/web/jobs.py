@@ -1,4 +1,4 @@
-"""One job at a time on the device; the others wait in a line that everyone can see, and may leave it."""
+"""One job runs at a time; the others wait in a queue in which each knows its place, and may be cancelled."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from specmaskfoley.foley import Stopped
 
 
 class Job:
-    """Work that waits or runs. `tell` and `stopped` are what the work is given: see `foley.Progress`."""
+    """Work that waits or runs. It calls `report` with its progress, and ends when `stopped` returns True."""
 
     def __init__(self) -> None:
         self._stop = threading.Event()
@@ -20,29 +20,29 @@ class Job:
         self.started_s: float | None = None
         self.share, self.message = 0.0, ""
 
-    def tell(self, share: float, message: str) -> None:
+    def report(self, share: float, message: str) -> None:
         self.share, self.message = share, message
 
     def stopped(self) -> bool:
         return self._stop.is_set()
 
     def cancel(self) -> None:
-        """At once where the job waits; at its next step where it runs."""
+        """A job that waits is dropped at once; one that runs ends at its next step."""
         self._stop.set()
         self.future.cancel()
 
     @property
     def left_s(self) -> float | None:
-        """Seconds until the end, if it goes on as it did; None: too early to say."""
+        """Estimated seconds until the end; None: too early to say."""
         if self.started_s is None or self.share < 0.05:
             return None
         return (time.monotonic() - self.started_s) * (1 - self.share) / self.share
 
     def result(self) -> Any:
-        """What the work returned, once it is done.
+        """What the work returned; waits for its end.
 
         Raises:
-            Stopped: it was cancelled; else what the work raised.
+            Stopped: it was cancelled; otherwise what the work raised.
         """
         try:
             return self.future.result()
@@ -50,41 +50,41 @@ class Job:
             raise Stopped("stopped") from None
 
 
-class Desk:
-    """The line of jobs.
+class JobQueue:
+    """Jobs in the order in which they came.
 
     Args:
-        most: jobs that may wait or run at once.
+        max_jobs: how many may wait or run at once.
     """
 
-    def __init__(self, most: int = 16) -> None:
-        self._most = most
+    def __init__(self, max_jobs: int = 16) -> None:
+        self._max_jobs = max_jobs
         self._lock = threading.Lock()
         self._jobs: list[Job] = []
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="foley")
 
     def submit(self, work: Callable[[Job], Any]) -> Job:
-        """Put work in line.
+        """Add work at the end.
 
         Raises:
-            ValueError: the line is full.
+            ValueError: the queue is full.
         """
         job = Job()
         with self._lock:
-            if len(self._jobs) >= self._most:
-                raise ValueError(f"{len(self._jobs)} jobs are in line already, and no more are taken; try again later")
+            if len(self._jobs) >= self._max_jobs:
+                raise ValueError(f"{len(self._jobs)} jobs are in line already, which is the most; try again later")
             self._jobs.append(job)
             job.future = self._worker.submit(self._run, work, job)
-        job.future.add_done_callback(lambda _: self._leave(job))
+        job.future.add_done_callback(lambda _: self._remove(job))
         return job
 
     def before(self, job: Job) -> int:
-        """How many jobs come first."""
+        """How many jobs come before this one."""
         with self._lock:
             return self._jobs.index(job) if job in self._jobs else 0
 
     def close(self) -> None:
-        """Stop everything, and wait until it has."""
+        """Cancel all jobs, and wait for the end of the one that runs."""
         with self._lock:
             jobs = list(self._jobs)
         for job in jobs:
@@ -95,6 +95,6 @@ class Desk:
         job.started_s = time.monotonic()
         return work(job)
 
-    def _leave(self, job: Job) -> None:
+    def _remove(self, job: Job) -> None:
         with self._lock:
             self._jobs.remove(job)

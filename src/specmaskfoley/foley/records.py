@@ -1,0 +1,183 @@
+"""The record of a sound, `clip.json`: all that decides its samples, and how it is read to make them again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import torch
+from pydantic import ConfigDict, Field, ValidationError, field_validator
+
+from specmaskfoley.foley.export import model_identity
+from specmaskfoley.settings import (
+    Audio,
+    Backbone,
+    Codec,
+    Control,
+    Encoders,
+    Params,
+    Positive,
+    Sampling,
+    Settings,
+    Video,
+    Vocoder,
+    first_problem,
+)
+from specmaskfoley.storage.files import sha256
+
+
+class FileIdentity(Settings):
+    """A file by its content; the name is for people."""
+
+    name: str
+    sha256: str
+
+    @classmethod
+    def of(cls, path: Path, **more: Any) -> Self:
+        return cls(name=path.name, sha256=sha256(path), **more)
+
+    def check(self, path: Path, role: str) -> None:
+        """
+        Raises:
+            ValueError: the file is another one.
+        """
+        found = sha256(path)
+        if found != self.sha256:
+            raise ValueError(
+                f"{path}: not the {role} of the record, which is {self.name} with SHA-256 {self.sha256[:12]}; found "
+                f"{found[:12]}"
+            )
+
+
+class VideoIdentity(FileIdentity):
+    duration_s: float
+
+
+class Machine(Settings):
+    """The settings of `run` that decide a sound."""
+
+    device: str
+    threads: Positive
+    precision: str
+
+
+class Deciding(Settings):
+    """All settings that decide a sound, besides its sampling: sections of params.yaml, and parts of two others.
+
+    Those that train the networks do not: the weights are recorded.
+    """
+
+    run: Machine
+    int8: bool
+    audio: Audio
+    video: Video
+    encoders: Encoders
+    codec: Codec
+    backbone: Backbone
+    control: Control
+    vocoder: Vocoder
+
+    @classmethod
+    def of(cls, params: Params, device: torch.device) -> Deciding:
+        """What is in use now; `device` is the one that run.device chose."""
+        run = Machine(device=device.type, threads=torch.get_num_threads(), precision=params.run.precision)
+        return cls(run=run, int8=params.sample.int8, **{name: getattr(params, name) for name in cls._sections()})
+
+    def apply(self, params: Params) -> Params:
+        """`params` with these in place of its own."""
+        changes: dict[str, Any] = {name: getattr(self, name) for name in self._sections()}
+        changes["run"] = params.run.model_copy(update=dict(self.run))
+        changes["sample"] = params.sample.model_copy(update={"int8": self.int8})
+        return params.model_copy(update=changes)
+
+    @classmethod
+    def _sections(cls) -> list[str]:
+        return [name for name in cls.model_fields if name not in ("run", "int8")]
+
+
+class Listen(Settings):
+    """An operation: the method of `Foley` of the same name, and its arguments."""
+
+    operation: Literal["listen"] = "listen"
+    audio: FileIdentity
+
+
+class _Drawing(Settings):
+    text: str
+    sampling: Sampling
+
+
+class Generate(_Drawing):
+    operation: Literal["generate"] = "generate"
+
+
+class Regenerate(_Drawing):
+    operation: Literal["regenerate"] = "regenerate"
+    only: tuple[tuple[float, float], ...]
+
+
+class ExtendBand(_Drawing):
+    operation: Literal["extend_band"] = "extend_band"
+    hz: float
+
+
+class Record(Settings):
+    """What decides a sound.
+
+    model: file of the pipeline, or name of official weights -> SHA-256.
+    history: a sound that was made or read, and then edits.
+    """
+
+    model_config = ConfigDict(extra="ignore")
+
+    video: VideoIdentity
+    model: dict[str, str]
+    settings: Deciding
+    versions: dict[str, str]
+    history: tuple[Annotated[Generate | Listen | Regenerate | ExtendBand, Field(discriminator="operation")], ...]
+
+    @field_validator("history")
+    @classmethod
+    def _check_order(cls, history: tuple[Settings, ...]) -> tuple[Settings, ...]:
+        begins = [isinstance(one, Generate | Listen) for one in history]
+        if not history or begins != [True, *[False] * (len(history) - 1)]:
+            raise ValueError("must begin with generate or listen, and go on with edits")
+        return history
+
+    @classmethod
+    def read(cls, path: str | Path) -> Record:
+        """
+        Raises:
+            ValueError: the file is missing, or not the record of a sound.
+        """
+        try:
+            return cls.model_validate_json(Path(path).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise ValueError(f"{path}: no such file") from None
+        except ValidationError as error:
+            raise ValueError(f"{path}: not the record of a sound: {first_problem(error)}") from None
+
+    def check_model(self, params: Params) -> None:
+        """Compare the weights that `params` names with the recorded ones.
+
+        Raises:
+            ValueError: naming the first that is missing or another one.
+        """
+        found = model_identity(params)
+        for name in self.model | found:
+            if self.model.get(name) != found.get(name):
+                was, now = (model.get(name, "none")[:12] for model in (self.model, found))
+                raise ValueError(
+                    f"{name} has the SHA-256 {now}, but {was} in the record; name the model that made the sound"
+                )
+
+    @property
+    def given_audio(self) -> FileIdentity | None:
+        """The sound that was edited, unless it is the video's own."""
+        first = self.history[0]
+        return first.audio if isinstance(first, Listen) and first.audio.sha256 != self.video.sha256 else None
+
+
+def edited(record: dict[str, Any], step: Regenerate | ExtendBand) -> dict[str, Any]:
+    """The record of a sound after an edit."""
+    return {**record, "history": [*record["history"], step.model_dump(mode="json")]}

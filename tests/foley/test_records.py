@@ -1,0 +1,267 @@
+"""A sound made again from its record alone."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+import yaml
+from helpers.untrained import write_noise
+from safetensors.torch import load_file, save_file
+from typer.testing import CliRunner, Result
+
+from specmaskfoley.commands.main import app
+from specmaskfoley.foley import Foley, Take
+from specmaskfoley.settings import Sampling
+
+
+def changed(model: Path, target: Path, change: Callable[[dict[str, Any]], None]) -> Path:
+    """The model with other defaults, elsewhere."""
+    folder = Path(shutil.copytree(model, target))
+    raw = yaml.safe_load((folder / "params.yaml").read_text(encoding="utf-8"))
+    raw["paths"] = {name: Path(path).name for name, path in raw["paths"].items()}
+    change(raw)
+    (folder / "params.yaml").write_text(yaml.safe_dump(raw, sort_keys=False), encoding="utf-8")
+    return folder
+
+
+def other_defaults(raw: dict[str, Any]) -> None:
+    raw["cfg"] = {"scale": 3.0, "mode": "no_video", "start": 0.4}
+    raw["sample"] |= {"steps": 7, "gumbel_temperature": 2.0, "schedule": "linear"}
+    raw["run"] |= {"precision": "bfloat16", "threads": 2}
+    raw["profiles"]["mini"]["vocoder"] |= {"iterations": 5, "momentum": 0.5}
+    raw["profiles"]["mini"]["video"]["frame_rule"] = "timestamp"
+
+
+@pytest.fixture(scope="module")
+def now(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The model after its project's defaults were changed."""
+    return changed(model, tmp_path_factory.mktemp("now") / "model", other_defaults)
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_noise(tmp_path_factory.mktemp("videos") / "clip.mp4", 3.0)
+
+
+@pytest.fixture(scope="module")
+def take(foley: Foley, video: Path) -> Take:
+    """Made, a part of it made anew, and its band extended."""
+    made = foley.generate(video, text="playing drum", seed=3, start=0.3, gumbel_temperature=4.5, schedule="linear")[0]
+    made = foley.regenerate(made, only=(1.0, 1.5), seed=9, steps=4)[0]
+    return foley.extend_band(made, 3000.0, text="door", scale=2.0)[0]
+
+
+@pytest.fixture(scope="module")
+def record(take: Take, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return take.save(tmp_path_factory.mktemp("results") / "clip").record
+
+
+@pytest.fixture(autouse=True)
+def threads():
+    """Other defaults mean other threads, for which the other tests did not ask."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def test_the_record_holds_every_setting_that_decides_a_sound(foley: Foley, record: Path):
+    held = json.loads(record.read_text(encoding="utf-8"))
+    for step in held["history"]:
+        assert set(step["sampling"]) == set(Sampling.model_fields), step
+    assert held["history"][0]["sampling"] == dict(
+        seed=3, steps=3, scale=1.5, mode="multi", start=0.3, gumbel_temperature=4.5, schedule="linear"
+    )
+    assert held["history"][1]["sampling"]["mode"] == "no_text_video"
+    assert held["settings"]["run"] == {"device": "cpu", "threads": torch.get_num_threads(), "precision": "auto"}
+    assert held["settings"]["int8"] is False
+    assert held["settings"]["vocoder"] == foley.params.vocoder.model_dump()
+
+
+def test_whatever_the_defaults_are_now_it_is_the_same_sound_to_the_bit(
+    foley: Foley, now: Path, record: Path, take: Take, video: Path, tmp_path: Path
+):
+    loaded = Foley.load(now, record=record)
+    assert loaded.generator.sampler.dtype == torch.float32  # bfloat16 draws the same tokens with networks so small
+    for section in ("audio", "video", "encoders", "codec", "backbone", "control", "vocoder"):
+        assert getattr(loaded.params, section) == getattr(foley.params, section)
+    again = loaded.remake(video)
+    np.testing.assert_array_equal(again.waveform, take.waveform)
+    np.testing.assert_array_equal(again.tokens, take.tokens)
+    assert again.record == take.record
+    by_defaults = Foley.load(now).generate(video, text="playing drum", seed=3)[0]
+    assert not np.array_equal(by_defaults.waveform[:1000], again.waveform[:1000])
+    for path in (record, again.save(tmp_path / "clip").record):
+        assert soundfile.info(path.with_suffix(".flac")).frames == len(take.waveform)
+    assert (tmp_path / "clip.flac").read_bytes() == record.with_suffix(".flac").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("section", "setting", "value"),
+    [
+        ("vocoder", "iterations", 5),
+        ("vocoder", "momentum", 0.1),
+        ("cfg", "start", 1.0),
+        ("sample", "gumbel_temperature", 1.0),
+        ("sample", "schedule", "linear"),
+    ],
+)
+def test_each_of_these_defaults_matters_and_is_overruled(
+    model: Path, foley: Foley, video: Path, tmp_path: Path, section: str, setting: str, value: Any
+):
+    def change(raw: dict[str, Any]) -> None:
+        (raw if section in raw else raw["profiles"]["mini"])[section][setting] = value
+
+    taken = foley.generate(video, text="playing drum", steps=6)[0]
+    saved = taken.save(tmp_path / "clip").record
+    folder = changed(model, tmp_path / "model", change)
+    assert not np.array_equal(
+        Foley.load(folder).generate(video, text="playing drum", steps=6)[0].waveform, taken.waveform
+    )
+    np.testing.assert_array_equal(Foley.load(folder, record=saved).remake(video).waveform, taken.waveform)
+
+
+def test_an_edited_file_is_asked_for(foley: Foley, model: Path, video: Path, tmp_path: Path):
+    for name, seconds in (("given", 1.0), ("other", 1.5)):
+        soundfile.write(tmp_path / f"{name}.wav", np.full(round(16000 * seconds), 0.1), 16000)
+    made = foley.regenerate(foley.listen(video, tmp_path / "given.wav"))[0]
+    saved = made.save(tmp_path / "clip").record
+    again = Foley.load(model, record=saved)
+    np.testing.assert_array_equal(again.remake(video, tmp_path / "given.wav").waveform, made.waveform)
+    with pytest.raises(ValueError, match=r"give its file, given\.wav"):
+        again.remake(video)
+    with pytest.raises(ValueError, match=r"other\.wav: not the sound of the record, which is given\.wav"):
+        again.remake(video, tmp_path / "other.wav")
+
+
+def test_a_candidate_is_made_again_without_the_others(foley: Foley, model: Path, video: Path, tmp_path: Path):
+    takes = foley.generate(video, candidates=3)
+    again = Foley.load(model, record=takes[2].save(tmp_path / "clip.3").record).remake(video)
+    np.testing.assert_array_equal(again.waveform, takes[2].waveform)
+    assert set(takes[2].record) - set(again.record) == {"judges", "candidates"}
+
+
+def test_other_weights_are_named(model: Path, record: Path, tmp_path: Path):
+    folder = changed(model, tmp_path / "model", lambda raw: None)
+    control = next(folder.glob("control*"))
+    weights = load_file(control)
+    first = next(iter(weights))
+    save_file(weights | {first: weights[first] + 1}, control)
+    with pytest.raises(ValueError, match=r"control\.safetensors has the SHA-256 .* name the model that made"):
+        Foley.load(folder, record=record)
+    control.unlink()
+    with pytest.raises(ValueError, match="no such model"):
+        Foley.load(folder, record=record)
+
+
+def test_judges_may_be_others(model: Path, record: Path, tmp_path: Path):
+    folder = changed(model, tmp_path / "model", lambda raw: None)
+    next(folder.glob("judges*")).unlink()
+    assert Foley.load(folder, record=record).record is not None
+
+
+def test_another_video_is_refused(model: Path, record: Path, tmp_path: Path):
+    other = write_noise(tmp_path / "other.mp4", 1.0)
+    with pytest.raises(ValueError, match=r"other\.mp4: not the video of the record, which is clip\.mp4"):
+        Foley.load(model, record=record).remake(other)
+    with pytest.raises(ValueError, match="no record"):
+        Foley.load(model).remake(other)
+
+
+def damage(name: str, held: dict[str, Any]) -> Any:
+    step = held["history"][0]
+    match name:
+        case "list":
+            return [held]
+        case "settings":
+            del held["settings"]
+        case "vocoder":
+            del held["settings"]["vocoder"]
+        case "paths":
+            held["settings"]["paths"] = {"codec": "/etc/passwd"}
+        case "launch":
+            held["settings"]["run"]["launch"] = "touch pwned"
+        case "operation":
+            step["operation"] = "load"
+        case "steps":
+            step["sampling"]["steps"] = 0
+        case "start":
+            del step["sampling"]["start"]
+        case "text":
+            step["text"] = 3
+        case "first":
+            held["history"] = held["history"][1:]
+        case "empty":
+            held["history"] = []
+        case "unknown value":
+            held["settings"]["vocoder"]["kind"] = "tape"
+    return held
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("list", "should be an object"),
+        ("settings", "settings is missing"),
+        ("vocoder", r"settings\.vocoder"),
+        ("paths", r"settings\.paths"),
+        ("launch", r"settings\.run"),
+        ("operation", "history.0"),
+        ("steps", r"sampling\.steps=0"),
+        ("start", r"sampling\.start is missing"),
+        ("text", "text=3"),
+        ("first", "must begin with generate or listen"),
+        ("empty", "must begin with generate or listen"),
+        ("unknown value", "vocoder"),
+    ],
+)
+def test_a_damaged_record_is_one_line(model: Path, record: Path, tmp_path: Path, name: str, message: str):
+    broken = tmp_path / "clip.json"
+    broken.write_text(json.dumps(damage(name, json.loads(record.read_text(encoding="utf-8")))), encoding="utf-8")
+    with pytest.raises(ValueError, match=message) as caught:
+        Foley.load(model, record=broken)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(("content", "message"), [(None, "no such file"), ("{", "Invalid JSON"), ("{}", "video is")])
+def test_no_record_is_one_line(model: Path, tmp_path: Path, content: str | None, message: str):
+    if content is not None:
+        (tmp_path / "clip.json").write_text(content)
+    with pytest.raises(ValueError, match=message):
+        Foley.load(model, record=tmp_path / "clip.json")
+
+
+def again(now: Path, *arguments: object) -> Result:
+    return CliRunner().invoke(app, ["generate", "--model", str(now), *map(str, arguments)])
+
+
+def test_the_command_makes_it_again(now: Path, record: Path, video: Path, tmp_path: Path):
+    result = again(now, video, "--record", record, "--out", tmp_path)
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "clip.flac").read_bytes() == record.with_suffix(".flac").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--seed", "1"], "leave out --text, --seed"),
+        (["--only", "1-2"], "leave out --text"),
+        (["other.mp4"], "found 2 videos"),
+    ],
+)
+def test_options_that_the_record_answers_are_refused(
+    now: Path, record: Path, video: Path, tmp_path: Path, arguments: list[str], message: str, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    Path("other.mp4").touch()
+    result = again(now, video, *arguments, "--record", record, "--out", "out")
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert len(result.stderr.splitlines()) == 1
