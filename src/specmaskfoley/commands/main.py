@@ -270,9 +270,9 @@ def report(
     The page opens from disk, without a network.
     """
     try:
-        from specmaskfoley.report.report import compare  # imports torch, which takes seconds
+        from specmaskfoley.commands import report as command  # imports matplotlib, which takes seconds
 
-        typer.echo(f"report: {compare(params_file, out, experiments=experiments == 'all')}")
+        typer.echo(f"report: {command.report(params_file, out, experiments=experiments == 'all')}")
     except (ValueError, OSError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from None

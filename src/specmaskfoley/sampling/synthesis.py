@@ -17,7 +17,7 @@ from specmaskfoley.sampling.generator import Generator, clip_seed
 from specmaskfoley.sampling.guidance import needs_video
 from specmaskfoley.settings import Params
 from specmaskfoley.storage.tables import stream_arrays
-from specmaskfoley.systems import _MODES
+from specmaskfoley.systems import SYSTEMS
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,8 @@ class Sounds:
 
 def synthesise(generator: Generator, system: str, take: int, params: Params) -> Iterator[Sounds]:
     """Batches of the test split in the order of the shards; take n is drawn with the seed params.seed + n."""
-    mode = _MODES.get(system, params.cfg.mode)
-    true = system == "codec_roundtrip"
+    mode = SYSTEMS[system].mode or params.cfg.mode
+    true = SYSTEMS[system].source == "decoded"
     prompt = "audio_prompt" if mode == "audio" else "text_prompt"
     columns = ["tokens"] if true else [prompt, *(["sync", "semantic"] if needs_video(mode) else [])]
     size = params.sample.batch_size
