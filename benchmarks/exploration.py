@@ -23,7 +23,7 @@ from torch import Tensor
 
 from specmaskfoley.device import start
 from specmaskfoley.evaluation.agreement import Found
-from specmaskfoley.evaluation.compare import Entries, compare
+from specmaskfoley.evaluation.comparison import ComparedFiles, compare_systems
 from specmaskfoley.evaluation.judging import judging
 from specmaskfoley.judges.trained import load_panel
 from specmaskfoley.media.writing import write_audio
@@ -169,7 +169,7 @@ def score(
     """Metric -> mean and standard deviation over takes."""
     rows = ready_clips(params.paths.usable, split)
     videos = Found({row.clip_id: Path(row.path) for row in rows}, {})
-    entries = Entries(
+    entries = ComparedFiles(
         reference=videos,
         videos=videos,
         systems={name: takes},
@@ -178,7 +178,7 @@ def score(
         events_until_s=params.audio.token_duration_s,
     )
     with judging(load_panel(params, device), params) as judge:
-        comparison = compare(judge, entries, params.evaluate, params.seed)
+        comparison = compare_systems(judge, entries, params.evaluate, params.seed)
     mean, spread = comparison.scores()[name], comparison.intervals(2, params.seed)[name]
     return {metric: [mean[metric], spread[metric]["sd"] or 0.0] for metric in METRICS}
 

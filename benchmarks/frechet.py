@@ -33,7 +33,7 @@ def measure(rounds: int) -> Result:
     import scipy
     from scipy import linalg
 
-    from specmaskfoley.evaluation.metrics.frechet import _moments, frechet_distance
+    from specmaskfoley.metrics.frechet import _moments, frechet_distance
 
     def features(seed: int, n: int, d: int) -> np.ndarray:
         x = np.random.default_rng(seed).standard_normal((n, d), dtype=np.float32)

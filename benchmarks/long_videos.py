@@ -22,9 +22,9 @@ import numpy as np
 from scipy import ndimage
 
 from specmaskfoley.clips.world import render_clip
-from specmaskfoley.evaluation.metrics.onsets import HOP_S, detect_onsets, onset_f1, onset_strength
 from specmaskfoley.foley import Foley, Take
 from specmaskfoley.media.writing import write_video
+from specmaskfoley.metrics.onsets import HOP_S, detect_onsets, onset_f1, onset_strength
 
 NEAR_S = 0.025
 """A seam's flux is the largest this close to it; elsewhere, too."""

@@ -7,19 +7,20 @@ import torch
 
 from specmaskfoley import tracking
 from specmaskfoley.device import stage_main, start
-from specmaskfoley.evaluation.compare import compare
+from specmaskfoley.evaluation.comparison import compare_systems
 from specmaskfoley.evaluation.judging import judging
-from specmaskfoley.evaluation.loading import load_entries, subsets
+from specmaskfoley.evaluation.loading import load_compared_files, subsets
 from specmaskfoley.judges.trained import load_panel
 from specmaskfoley.media.clips import model_sound, read_media
 from specmaskfoley.media.mel import MelSpectrogram
 from specmaskfoley.report import pictures
+from specmaskfoley.report.results import SCORES_SCHEMA
 from specmaskfoley.settings import Params
 from specmaskfoley.storage.files import write_json
-from specmaskfoley.storage.tables import SCORES_SCHEMA, ready_clips, write_table
-from specmaskfoley.systems import take_folder
+from specmaskfoley.storage.tables import ready_clips, write_table
+from specmaskfoley.systems import OURS, TRUE, label_of, take_folder
 
-SHOWN = {"specmaskfoley": "SpecMaskFoley", "backbone_text": "backbone, text"}
+DRAWN = (OURS, "backbone_text")
 
 
 def main(params_file: str = "params.yaml") -> None:
@@ -30,7 +31,7 @@ def main(params_file: str = "params.yaml") -> None:
         tracking.stage_run("evaluate", params) as log,
         judging(load_panel(params, device), params) as judge,
     ):
-        comparison = compare(judge, load_entries(params), params.evaluate, params.seed)
+        comparison = compare_systems(judge, load_compared_files(params), params.evaluate, params.seed)
         scores = comparison.scores()
         write_json(metrics / "evaluate.json", scores)
         write_json(metrics / "intervals.json", comparison.intervals(params.evaluate.resamples, params.seed))
@@ -48,11 +49,11 @@ def draw(params: Params, clips: tuple[str, ...]) -> None:
     sound, mel = model_sound(params), MelSpectrogram(params.audio)
     scored = [row for row in ready_clips(params.paths.usable, "test") if row.clip_id in set(clips)]
     for row in scored[: params.evaluate.pictures]:
-        files = [row.path, *(take_folder(params, name, 0) / f"{row.clip_id}.flac" for name in SHOWN)]
+        files = [row.path, *(take_folder(params, name, 0) / f"{row.clip_id}.flac" for name in DRAWN)]
         waves = read_media(files, sounds=(sound,)).waves[sound]
         pictures.spectrogram_pair(
             Path(params.paths.metrics) / "pictures" / f"{row.clip_id}.png",
-            dict(zip(("ground truth", *SHOWN.values()), mel(torch.from_numpy(waves)).numpy(), strict=True)),
+            dict(zip(map(label_of, (TRUE, *DRAWN)), mel(torch.from_numpy(waves)).numpy(), strict=True)),
             row.events or (),
             params.audio.token_duration_s,
             f"{row.label} ({row.clip_id})",

@@ -6,8 +6,8 @@ import own_code  # noqa: F401
 
 from specmaskfoley import tracking
 from specmaskfoley.device import stage_main
-from specmaskfoley.report import report as reporting
-from specmaskfoley.report.tables import read_evaluation
+from specmaskfoley.report.report import write_all
+from specmaskfoley.report.results import read_evaluation
 from specmaskfoley.settings import Params
 
 
@@ -16,7 +16,7 @@ def main(params_file: str = "params.yaml") -> None:
     metrics = Path(params.paths.metrics)
     with tracking.stage_run("report", params) as log:
         evaluation = read_evaluation(lambda name: (metrics / name).read_text(encoding="utf-8"), str(metrics))
-        page = reporting.write(params, metrics, evaluation)
+        page = write_all(params, metrics, evaluation)
         for name in ("report.html", "table.md", "evaluate.json", "intervals.json", "clips.json"):
             log.artifact(metrics / name)
         for name in ("pictures", "figures"):

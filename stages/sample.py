@@ -14,7 +14,7 @@ from specmaskfoley.sampling.synthesis import Overlap, Sounds, synthesise
 from specmaskfoley.settings import Params
 from specmaskfoley.storage.files import write_json
 from specmaskfoley.storage.tables import ShardWriter, ready_clips
-from specmaskfoley.systems import SYSTEMS, take_folder, takes_of
+from specmaskfoley.systems import GENERATED, OURS, take_folder, takes_of
 
 
 def main(params_file: str = "params.yaml") -> None:
@@ -25,12 +25,12 @@ def main(params_file: str = "params.yaml") -> None:
     folder, audio = Path(params.paths.samples), params.audio
     fields = {"tokens": ("int16", (audio.token_rows, audio.token_columns))}
     seconds: dict[str, float] = {}
-    for system in SYSTEMS:
+    for system in GENERATED:
         takes = takes_of(system, params)
         spent = 0.0
         for take in takes:
             out = take_folder(params, system, take)
-            videos = shown if system == "specmaskfoley" and take == 0 else {}
+            videos = shown if system == OURS and take == 0 else {}
             with (
                 ShardWriter(out.with_name("tokens"), system, fields, params.prepare.shard_rows) as shards,
                 Overlap() as later,

@@ -113,7 +113,8 @@ def test_the_control_network(copy):
 
 
 def test_a_metric(copy):
-    for path in sorted((copy.root / "src/specmaskfoley/evaluation/metrics").glob("[a-z]*.py")):
+    files = set((copy.root / "src/specmaskfoley/metrics").glob("[a-z]*.py"))
+    for path in sorted(files - {copy.root / "src/specmaskfoley/metrics/judged.py"}):
         file = str(path.relative_to(copy.root))
         changed = copy.edit(file, "np.asarray(", "0 + np.asarray(")
         assert changed, file

@@ -18,11 +18,12 @@ from helpers import ROOT
 from helpers.browser import BROWSER, FLAGS
 from matplotlib.image import imread
 
+from specmaskfoley.commands.report import report
 from specmaskfoley.media.writing import write_audio, write_video
 from specmaskfoley.report import pictures
-from specmaskfoley.report import report as reporting
-from specmaskfoley.storage.tables import SCORES_SCHEMA, USABLE_SCHEMA, write_table
-from specmaskfoley.systems import SYSTEMS
+from specmaskfoley.report.results import SCORES_SCHEMA
+from specmaskfoley.storage.tables import USABLE_SCHEMA, write_table
+from specmaskfoley.systems import GENERATED
 
 METRICS = ("fd", "fad", "kl", "isc", "ib", "desync", "onset_f1")
 BEST = dict(zip(METRICS, (60.0, 1.4, 0.6, 6.0, 0.5, 0.46, 0.87), strict=True))
@@ -127,7 +128,7 @@ def add_media(root: Path) -> None:
         clip = f"clip_{number:02d}"
         tone = 0.3 * np.sin(2 * np.pi * 220 * (number + 1) * time) * np.exp(-3 * (time % 0.5))
         samples = root / "data" / "samples"
-        for folder in ("ground_truth", *(f"take-0/{name}" for name in SYSTEMS)):
+        for folder in ("ground_truth", *(f"take-0/{name}" for name in GENERATED)):
             (samples / folder).mkdir(parents=True, exist_ok=True)
             write_audio(samples / folder / f"{clip}.flac", tone + 0.01 * rng.normal(size=len(time)), rate)
         frames = np.zeros((50, 64, 64, 3), np.uint8)
@@ -141,7 +142,7 @@ def add_media(root: Path) -> None:
             {"clip_id": clip, "path": f"{clip}.mp4", "label": label, "split": "test", "source": "world",
              "state": "ready", "reason": ""}
         )  # fmt: skip
-        for system in ("ground_truth", *SYSTEMS):
+        for system in ("ground_truth", *GENERATED):
             timing = {"onset_f1": 0.8} if number else {}
             scored.append(
                 {"system": system, "clip_id": clip, "label": label, "kl": 0.5, "ib": 0.4, "desync": 0.3, **timing}
@@ -158,7 +159,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("showcase")
     here = Path.cwd()
     try:
-        return reporting.compare(build(root / "project"), root / "comparison")
+        return report(build(root / "project"), root / "comparison")
     finally:
         os.chdir(here)
 

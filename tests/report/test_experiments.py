@@ -16,9 +16,9 @@ from helpers import ROOT
 from typer.testing import CliRunner
 
 from specmaskfoley.commands.main import app
-from specmaskfoley.report import report as reporting
 from specmaskfoley.report.experiments import Experiment, other_experiments, sweep, workspace
-from specmaskfoley.report.tables import Evaluation, OtherSystems, ScoredClips
+from specmaskfoley.report.report import Company, write_all
+from specmaskfoley.report.results import Evaluation, OtherSystems, ScoredClips
 from specmaskfoley.settings import Params
 
 SETTINGS = {
@@ -302,7 +302,7 @@ def test_the_stage_shows_this_experiment_alone(tmp_path: Path, monkeypatch: pyte
     evaluation = workspace(file).evaluation
     pages = []
     for _ in range(2):
-        page = reporting.write(Params.load(file), Path("metrics"), evaluation)
+        page = write_all(Params.load(file), Path("metrics"), evaluation)
         pages.append((page.read_bytes(), (tmp_path / "metrics" / "table.md").read_bytes()))
     assert pages[0] == pages[1]
 
@@ -319,7 +319,7 @@ def test_other_systems_join_the_table_on_the_same_terms_only(tmp_path: Path, mon
         "official": same.model_copy(update={"profile": "vggsound", "judges": "paper"}),
         "published": same.model_copy(update={"as_published": True, "clips": None}),
     }
-    reporting.write(params, tmp_path / "out", evaluation, reporting.Company(systems=systems))
+    write_all(params, tmp_path / "out", evaluation, Company(systems=systems))
     parts = (tmp_path / "out" / "table.md").read_text().split("### ")[1:]
     assert [part.splitlines()[0] for part in parts] == [
         "Scores",
@@ -344,8 +344,8 @@ def test_experiments_by_other_judges_do_not_compete(tmp_path: Path, monkeypatch:
         )
         for steps, seed, fad, judges in ((16, 0, 0.9, "j"), (4, 0, 2.0, "j"), (12, 1, 0.1, "k"))
     ]
-    company = reporting.Company(this=this, experiments=others, without={"loud": "failed"})
-    page = reporting.write(params, tmp_path / "out", this.evaluation, company)
+    company = Company(this=this, experiments=others, without={"loud": "failed"})
+    page = write_all(params, tmp_path / "out", this.evaluation, company)
     text = (tmp_path / "out" / "table.md").read_text()
     rows = [line.split(" | ")[:2] for line in text.split("### Experiments")[1].splitlines() if line.startswith("| ")]
     assert rows[2:6] == [
@@ -357,5 +357,5 @@ def test_experiments_by_other_judges_do_not_compete(tmp_path: Path, monkeypatch:
     assert "Experiments without scores: 1, named in the page." in text
     assert (tmp_path / "out" / "figures" / "steps.png").exists()
     assert "in experiments that differ in nothing else" in page.read_text()
-    reporting.write(params, tmp_path / "out", this.evaluation, reporting.Company(this=this))
+    write_all(params, tmp_path / "out", this.evaluation, Company(this=this))
     assert not (tmp_path / "out" / "figures" / "steps.png").exists()  # it has nothing to show any more

@@ -13,20 +13,17 @@ import pytest
 
 from specmaskfoley.report import page as report
 from specmaskfoley.report import pictures
-from specmaskfoley.report import tables as score_tables
 from specmaskfoley.report.page import ReportClip, ReportContext
 from specmaskfoley.report.pictures import Measured, Point
 from specmaskfoley.report.published import SOURCES, TABLE_1
+from specmaskfoley.report.results import Interval, ScoredClips, read_evaluation, read_other_systems
 from specmaskfoley.report.tables import (
-    Interval,
-    ScoredClips,
-    Table,
-    markdown_table,
-    read_evaluation,
-    read_other_systems,
+    ScoreTable,
+    class_table,
+    markdown_scores,
+    published_table,
     score_table,
     system_entries,
-    to_html,
     to_markdown,
 )
 
@@ -77,8 +74,8 @@ def media(tmp_path: Path) -> dict[str, Path]:
     return paths
 
 
-def table(scores: dict[str, dict[str, float | None]], **options: Any) -> Table:
-    return score_table("Scores", system_entries(scores, {}), **options)
+def table(scores: dict[str, dict[str, float | None]], **options: Any) -> ScoreTable:
+    return score_table("Scores", system_entries(scores), **options)
 
 
 def context(media: dict[str, Path], **changes: Any) -> ReportContext:
@@ -103,6 +100,11 @@ def write(path: Path, what: ReportContext, **options: Any) -> tuple[str, Page]:
     return text, Page(text)
 
 
+def to_html(path: Path, table: ScoreTable) -> str:
+    report.write_report(path / "table.html", ReportContext(title="", profile="", seed=0, tables=[table]))
+    return (path / "table.html").read_text(encoding="utf-8")
+
+
 def test_the_report_stands_alone(tmp_path: Path, media: dict[str, Path]) -> None:
     text, page = write(tmp_path, context(media))
     links = [v for _, attributes in page.elements for k, v in attributes.items() if k in ("src", "href", "poster")]
@@ -123,7 +125,7 @@ def test_the_report_is_accessible_and_says_what_was_run(tmp_path: Path, media: d
         assert words in page.text
 
 
-def marked(table: Table) -> dict[str, list[str]]:
+def marked(table: ScoreTable) -> dict[str, list[str]]:
     """Line -> its marked numbers: best in **, second best in <u>."""
     lines = to_markdown(table).splitlines()
     rows = [line for line in lines if line.startswith("| ")][2:]
@@ -133,14 +135,14 @@ def marked(table: Table) -> dict[str, list[str]]:
     }
 
 
-def test_the_best_generated_system_is_marked_and_references_never_are() -> None:
+def test_the_best_generated_system_is_marked_and_references_never_are(tmp_path: Path) -> None:
     assert marked(table(SCORES)) == {
         "ground truth": [],
         "codec round trip": [],
         "SpecMaskFoley": ["**0.310**"],  # a tie in IB; alone in onset F1, which is no contest
         "backbone, text": ["**6.50**", "**0.310**"],
     }
-    html = to_html(table(SCORES))
+    html = to_html(tmp_path, table(SCORES))
     assert re.findall(r'class="best"><strong>(.*?)</strong>', html) == ["0.310", "6.50", "0.310"]
     assert html.count('<tr class="reference">') == 2
 
@@ -156,7 +158,7 @@ def test_second_best_is_marked_among_three_as_printed() -> None:
 
 def test_a_column_is_there_for_what_some_system_has() -> None:
     found = table(SCORES | {"other": {"surprise": 0.123456}})
-    assert found.columns == ["FD ↓", "IB ↑", "Onset F1 ↑", "sampling (s) ↓", "surprise"]
+    assert found.headings == ["FD ↓", "IB ↑", "Onset F1 ↑", "sampling (s) ↓", "surprise"]
     assert found.lines[-1].cells[-1].text == "0.1235"
     assert found.lines[3].cells[2].text == "n/a"
     assert set(found.legend) == {"ground truth", "codec round trip", "SpecMaskFoley", "backbone, text",
@@ -164,38 +166,41 @@ def test_a_column_is_there_for_what_some_system_has() -> None:
 
 
 def test_one_n_stands_beside_the_table_and_several_in_it() -> None:
-    assert table(SCORES).notes == ["N = 96 clips."]
-    assert table(SCORES, clips=CLIPS).notes == [
-        "N = 96 clips, 96.0 % of those wanted; list 0123456789abcdef; 5 s each; 3 takes; 1 not scored."
-    ]
+    assert table(SCORES).notes[0] == "N = 96 clips."
+    assert (
+        table(SCORES, clips=CLIPS).notes[0]
+        == "N = 96 clips, 96.0 % of those wanted; list 0123456789abcdef; 5 s each; 3 takes; 1 not scored."
+    )
     several = table(SCORES | {"other": {"fd": 1.0, "clips": 12}})
-    assert "clips" in several.columns
-    assert several.notes == []
+    assert "clips" in several.headings
+    assert not any("N =" in note for note in several.notes)
 
 
-def test_intervals_and_deviations_stand_beside_the_scores() -> None:
+def test_intervals_and_deviations_stand_beside_the_scores(tmp_path: Path) -> None:
     wide = {"fd": Interval(low=6.0, high=9.5, sd=0.25), "clips": Interval(low=1, high=2)}
     entries = system_entries(SCORES, {"specmaskfoley": wide, "backbone_text": {"fd": Interval(low=6.0, high=7.0)}})
     found = score_table("Scores", entries, CLIPS)
     assert "| 7.12 ± 0.25<br><sub>[6.00, 9.50]</sub> |" in to_markdown(found)
     assert "| **6.50**<br><sub>[6.00, 7.00]</sub> |" in to_markdown(found)
-    html = to_html(found)
+    html = to_html(tmp_path, found)
     assert 'title="95 % interval [6.00, 9.50]"' in html
     assert '<span class="sd">± 0.25</span>' in html
     assert "deviation over takes" in html
     alone = score_table("Scores", system_entries(SCORES, {"backbone_text": {"fd": Interval(low=6, high=7)}}))
-    assert "±" not in to_html(alone)
+    assert "±" not in to_html(tmp_path, alone)
 
 
-def test_the_published_table_prints_as_published() -> None:
-    found = score_tables.published_table("Published", TABLE_1)
+def test_the_published_table_prints_as_published(tmp_path: Path) -> None:
+    found = published_table("Published", TABLE_1)
     rows = {line.title: [cell.text for cell in line.cells] for line in found.lines}
     assert rows["SpecMaskFoley"] == ["109", "1.03", "1.76", "26.4", "0.65", "0.47", "300 M", "SpecMaskFoley, Table 1"]
     assert rows["VATT"][-3:] == ["n/a", "n/a", "MMAudio, Table 1"]
     assert marked(found)["MMAudio-L-44.1kHz"] == ["**60.60**", "**1.40**", "<u>33.22</u>", "**0.442**"]
-    assert all(name in to_html(found) and where in to_html(found) for name, where in SOURCES.items())
+    assert all(
+        name in to_html(tmp_path, found) and where in to_html(tmp_path, found) for name, where in SOURCES.items()
+    )
     assert {row.source for row in TABLE_1} == set(SOURCES)
-    assert "not measured here" in to_html(found)
+    assert "not measured here" in to_html(tmp_path, found)
 
 
 def test_classes_are_means_of_their_clips() -> None:
@@ -204,8 +209,8 @@ def test_classes_are_means_of_their_clips() -> None:
         {"label": "bell", "kl": 0.5, "onset_f1": 0.25},
         {"label": "dog", "kl": 2.0, "onset_f1": 0.75},
     ]
-    found = score_tables.class_table("Classes", rows, ["kl", "onset_f1"])
-    assert found.columns == ["clips", "KL ↓", "Onset F1 ↑"]
+    found = class_table("Classes", rows)
+    assert found.headings == ["clips", "KL ↓", "Onset F1 ↑"]
     assert [(line.title, [cell.text for cell in line.cells]) for line in found.lines] == [
         ("bell", ["1", "0.500", "0.250"]),
         ("dog", ["2", "1.500", "0.750"]),
@@ -283,7 +288,7 @@ def test_a_report_without_clips_and_curves(tmp_path: Path, media: dict[str, Path
 
 
 def test_the_markdown_file_has_the_open_tables(tmp_path: Path, media: dict[str, Path]) -> None:
-    folded = score_tables.class_table("Classes", [{"label": "dog", "kl": 1.0}], ["kl"])
+    folded = class_table("Classes", [{"label": "dog", "kl": 1.0}])
     shown = context(media, tables=[table(SCORES), folded], left_out={"Clips not scored": {"a": "silent", "b": "gone"}})
     report.write_markdown(tmp_path / "table.md", shown)
     lines = (tmp_path / "table.md").read_text(encoding="utf-8").splitlines()
@@ -296,12 +301,12 @@ def test_the_markdown_file_has_the_open_tables(tmp_path: Path, media: dict[str, 
 
 
 def test_odd_names_do_not_break_a_markdown_table() -> None:
-    lines = markdown_table({"a|b *c* <d>\n": {"fd": 1.0}}).splitlines()
+    lines = markdown_scores({"a|b *c* <d>\n": {"fd": 1.0}}).splitlines()
     assert lines[2] == r"| a\|b \*c\* &lt;d> | 1.00 |"
 
 
 def test_a_folded_table_and_a_list_are_closed_at_first(tmp_path: Path, media: dict[str, Path]) -> None:
-    folded = score_tables.class_table("Classes", [{"label": "dog", "kl": 1.0}], ["kl"])
+    folded = class_table("Classes", [{"label": "dog", "kl": 1.0}])
     text, page = write(tmp_path, context(media, tables=[folded], left_out={"Clips not scored": {"a": "silent"}}))
     assert "<details><summary>Classes</summary>" in text
     assert "<details><summary>Clips not scored (1)</summary>" in text

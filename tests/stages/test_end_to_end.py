@@ -22,12 +22,13 @@ from helpers.tiny import COUNTS, STAGES, Project, shrink
 from specmaskfoley.clips.ledger import ready_hash
 from specmaskfoley.media.probe import probe
 from specmaskfoley.media.writing import write_video
+from specmaskfoley.report.results import SCORES_SCHEMA
 from specmaskfoley.settings import Params
-from specmaskfoley.storage.tables import LEDGER_SCHEMA, SCORES_SCHEMA, SPLITS, read_arrays, read_table
-from specmaskfoley.systems import SYSTEMS
+from specmaskfoley.storage.tables import LEDGER_SCHEMA, SPLITS, read_arrays, read_table
+from specmaskfoley.systems import GENERATED
 
 KEPT = {"prepare", "features", "tokens", "judged"}
-SCORED = {"ground_truth", "shuffled", *SYSTEMS}
+SCORED = {"ground_truth", "shuffled", *GENERATED}
 SCORES = {"fd", "fad", "kl", "ib", "desync", "isc", "onset_f1", "onset_clips", "clips", "coverage"}
 
 
@@ -123,7 +124,7 @@ def test_shards_hold_what_the_settings_say(project, params):
 def test_every_system_has_a_sound_for_every_test_clip(project, params):
     test = [f"test-{index:05d}" for index in range(COUNTS["test"])]
     samples = project.path("data", "samples")
-    takes = {system: range(1 if system == "codec_roundtrip" else 2) for system in SYSTEMS}
+    takes = {system: range(1 if system == "codec_roundtrip" else 2) for system in GENERATED}
     for system, numbers in takes.items():
         drawn = []
         for take in numbers:
@@ -175,7 +176,7 @@ def test_all_systems_are_scored_on_all_test_clips(project):
     found = scores(project)
     assert set(found) == SCORED
     for system, row in found.items():
-        timed = {"sample_time_s"} if system in SYSTEMS else set()
+        timed = {"sample_time_s"} if system in GENERATED else set()
         assert set(row) == SCORES | timed, system
         assert row["clips"] == COUNTS["test"]
         assert 0 < row["onset_clips"] <= COUNTS["test"]
@@ -184,7 +185,7 @@ def test_all_systems_are_scored_on_all_test_clips(project):
         assert -1 <= row["ib"] <= 1
     assert found["ground_truth"]["fd"] == pytest.approx(0, abs=1e-6)
     assert found["ground_truth"]["kl"] == pytest.approx(0, abs=1e-9)
-    assert all(found[system]["sample_time_s"] > 0 for system in SYSTEMS)
+    assert all(found[system]["sample_time_s"] > 0 for system in GENERATED)
 
 
 @pytest.mark.slow
@@ -198,7 +199,7 @@ def test_scores_say_what_they_are_of(project):
     for system, row in intervals.items():
         for name, interval in row.items():
             assert interval["low"] <= found[system][name] <= interval["high"], (system, name)
-        assert (row["kl"]["sd"] is None) == (system not in SYSTEMS or system == "codec_roundtrip")
+        assert (row["kl"]["sd"] is None) == (system not in GENERATED or system == "codec_roundtrip")
     rows = read_table(project.path("data", "evaluation", "clips.parquet"), SCORES_SCHEMA)
     assert Counter(row["system"] for row in rows) == dict.fromkeys(SCORED, COUNTS["test"])
     mine = [row["desync"] for row in rows if row["system"] == "specmaskfoley"]

@@ -20,10 +20,11 @@ from helpers.golden_rule import Golden
 from helpers.official_files import write_lock, write_official
 from helpers.tiny import Project
 
-from specmaskfoley.evaluation.judging import Listened, judging
-from specmaskfoley.evaluation.scoring import scores, sounds_of
+from specmaskfoley.evaluation.judging import judging
+from specmaskfoley.evaluation.scoring import judged_take
 from specmaskfoley.judges.panel import Panel
 from specmaskfoley.judges.trained import load_panel
+from specmaskfoley.metrics.judged import Listened, Partners
 from specmaskfoley.settings import Params
 from specmaskfoley.storage.tables import SPLITS, read_arrays
 
@@ -155,8 +156,12 @@ def test_the_papers_judges_have_their_shapes(judged: Judged) -> None:
 
 def test_the_papers_judges_hear_who_plays_what(judged: Judged) -> None:
     panel, heard, swapped, seen = judged
-    own = scores([sounds_of(heard, heard, seen, heard.offsets[0], panel.grid)])
-    other = scores([sounds_of(swapped, heard, seen, swapped.offsets[0], panel.grid)])
+    own, other = (
+        judged_take(
+            sounds, heard, Partners(logits=heard.logits, seen=seen, offsets=sounds.offsets[0], grid=panel.grid)
+        ).scores
+        for sounds in (heard, swapped)
+    )
     assert own["kl"] == pytest.approx(0, abs=1e-9)
     assert other["kl"] > 1e-3
     # The same sounds in another order: nothing that compares sets may change, everything that compares pairs does.

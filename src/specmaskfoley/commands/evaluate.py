@@ -9,12 +9,13 @@ from typing import Any
 
 from specmaskfoley.device import start
 from specmaskfoley.evaluation.agreement import SOUND_SUFFIXES, VIDEO_SUFFIXES, Found, find_files
-from specmaskfoley.evaluation.compare import TRUE, Entries, compare, compare_as_published
+from specmaskfoley.evaluation.comparison import ComparedFiles, compare_systems, score_as_published
 from specmaskfoley.evaluation.judging import judging
 from specmaskfoley.judges.trained import load_panel
-from specmaskfoley.report.tables import markdown_table
+from specmaskfoley.report.tables import markdown_scores
 from specmaskfoley.settings import Params
 from specmaskfoley.storage.files import write_json
+from specmaskfoley.systems import TRUE
 
 _NAMED = 20
 
@@ -38,19 +39,19 @@ def evaluate(
         ValueError, OSError: naming the folder, file or setting and what to do.
     """
     params = settings(params_file, profile, duration_s, min_coverage)
-    entries = find_entries(generated, reference, videos, pattern, params)
+    files = find_compared_files(generated, reference, videos, pattern, params)
     out = None if out is None else out.resolve()
     os.chdir(params_file.resolve().parent)  # paths in params.yaml count from its own directory
     with judging(load_panel(params, start(params)), params) as judge:
         if as_published:
-            scores = compare_as_published(judge, entries)
-            lines = [markdown_table(scores), f"as av-benchmark computes them, at {judge.panel.duration_s:g} s"]
+            scores = score_as_published(judge, files)
+            lines = [markdown_scores(scores), f"as av-benchmark computes them, at {judge.panel.duration_s:g} s"]
             result: dict[str, Any] = {"systems": scores, "as_published": True}
         else:
-            comparison = compare(judge, entries, params.evaluate, params.seed)
+            comparison = compare_systems(judge, files, params.evaluate, params.seed)
             scores, clips = comparison.scores(), comparison.summary()
             lines = [
-                markdown_table(scores),
+                markdown_scores(scores),
                 f"{clips['clips']} clips of {clips['duration_s']:g} s, {clips['coverage']:.1%} of the reference, "
                 f"list {clips['hash']}",
                 *_named("not scored", clips["excluded"]),
@@ -86,10 +87,10 @@ def settings(params_file: Path, profile: str | None, duration_s: float | None, m
     return Params.model_validate(raw)
 
 
-def find_entries(
+def find_compared_files(
     generated: Sequence[str], reference: Path, videos: Path | None, pattern: str, params: Params
-) -> Entries:
-    """The files of all folders, by clip; NAME=DIR given again is another take of NAME.
+) -> ComparedFiles:
+    """The files of all folders, by clip; a NAME=DIR that is given again is another take of NAME.
 
     Raises:
         ValueError: a folder is missing or holds no sounds, or a name is taken.
@@ -109,7 +110,7 @@ def find_entries(
         systems.setdefault(name, []).append(
             find_files(folder, (*SOUND_SUFFIXES, *VIDEO_SUFFIXES), pattern, known=clips)
         )
-    return Entries(
+    return ComparedFiles(
         reference=true,
         videos=shown,
         systems=systems,

@@ -265,9 +265,9 @@ def report(
 
     The page opens from disk, without a network.
     """
-    from specmaskfoley.report.report import compare
+    from specmaskfoley.commands import report as command  # imports matplotlib, which takes seconds
 
-    typer.echo(f"report: {compare(params_file, out, experiments=experiments == 'all')}")
+    typer.echo(f"report: {command.report(params_file, out, experiments=experiments == 'all')}")
 
 
 @app.command()

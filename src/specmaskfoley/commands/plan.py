@@ -21,7 +21,7 @@ from specmaskfoley.encoders.synchformer import SynchformerEncoder
 from specmaskfoley.settings import Params, Synchformer
 from specmaskfoley.storage.files import show_size
 from specmaskfoley.storage.tables import LISTED, SPLITS
-from specmaskfoley.systems import SYSTEMS, takes_of
+from specmaskfoley.systems import GENERATED, takes_of
 from specmaskfoley.weights.lock import WeightFile, locked, read_lock
 
 _HALF, _SINGLE, _TOKEN = 2, 4, 2
@@ -141,10 +141,10 @@ def _stored(params: Params, clips: Mapping[str, int] | None) -> Iterator[str]:
     )
     if clips is not None:
         total = sum(clips.values())
-        takes = sum(len(takes_of(system, params)) for system in SYSTEMS)
+        takes = sum(len(takes_of(system, params)) for system in GENERATED)
         flac = clips["test"] * takes * audio.num_samples * _SAMPLE_BYTES
         yield f"  {total} clips: features {show_size(total * features)}, tokens {show_size(total * tokens)}"
-        yield f"  {clips['test']} test clips in {takes} takes by {len(SYSTEMS)} systems: {show_size(flac)} of FLAC"
+        yield f"  {clips['test']} test clips in {takes} takes by {len(GENERATED)} systems: {show_size(flac)} of FLAC"
     with torch.device("meta"):
         backbone = build_backbone(params)
         networks = {"codec": Codec(params.codec), "backbone": backbone, "control": build_control(backbone, params)}

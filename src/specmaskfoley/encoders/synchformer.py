@@ -21,7 +21,7 @@ import torch.nn.functional as F
 import torchaudio
 from torch import Tensor, nn
 
-from specmaskfoley.judges.offsets import offset_grid
+from specmaskfoley.encoders.offsets import offset_grid
 from specmaskfoley.weights.official import OfficialNetwork
 
 WIDTH, HEADS, HIDDEN = 768, 12, 3072

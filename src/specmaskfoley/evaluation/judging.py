@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -20,12 +19,13 @@ import torch
 
 from specmaskfoley.device import half_dtype, pick_device, worker_count
 from specmaskfoley.evaluation.agreement import sound_facts
-from specmaskfoley.evaluation.metrics.onsets import detect_onsets
 from specmaskfoley.judges.panel import Panel
 from specmaskfoley.lineage import kept_key
 from specmaskfoley.media import clips
 from specmaskfoley.media.clips import model_sound, stream_media
 from specmaskfoley.media.sound import SoundFacts
+from specmaskfoley.metrics.judged import OF_SOUND, Listened
+from specmaskfoley.metrics.onsets import detect_onsets
 from specmaskfoley.processes.isolation import IsolatedPool, Lost
 from specmaskfoley.settings import MiniJudges, Params
 from specmaskfoley.storage.files import sha256
@@ -34,36 +34,9 @@ from specmaskfoley.storage.store import Store
 from specmaskfoley.weights.loading import find_weights
 from specmaskfoley.weights.records import recorded
 
-_OF_SOUND = ("logits", "embedding", "stretches", "joint")
 _KEPT_AT_ONCE = 64  # facts of files: every write to the disk costs milliseconds
 LONGER_S = 1.0
 """Sounds are examined up to this much beyond what the judges hear."""
-
-
-@dataclass(frozen=True)
-class Listened:
-    """What the judges make of the sounds of n clips."""
-
-    logits: np.ndarray
-    """(n, C) of the tagger: KL and the inception score."""
-    embedding: np.ndarray
-    """(n, D) of the tagger: FD."""
-    stretches: np.ndarray
-    """(n, k, D) of the audio embedder: FAD."""
-    joint: np.ndarray
-    """(n, D) of the audio-video embedder: IB score."""
-    onsets: tuple[np.ndarray, ...]
-    """n arrays of times in seconds."""
-    offsets: tuple[np.ndarray, ...]
-    """An array (n, w, O) of offset logits for each list of videos that they were held against: DeSync."""
-
-    def at(self, rows: np.ndarray) -> Listened:
-        """The same of some sounds, in an order."""
-        return Listened(
-            **{name: getattr(self, name)[rows] for name in _OF_SOUND},
-            onsets=tuple(self.onsets[row] for row in rows),
-            offsets=tuple(array[rows] for array in self.offsets),
-        )
 
 
 class Judging:
@@ -142,7 +115,7 @@ class Judging:
         for batch in self._stream([sounds[index] for index in todo], title or "listening", sounds=wanted):
             indices = todo[batch.rows]
             result = self.panel.hear({sound: self._whole(batch.waves[sound]) for sound in self.panel.sounds})
-            rows = _rows({name: getattr(result, name) for name in _OF_SOUND})[: len(indices)]
+            rows = _rows({name: getattr(result, name) for name in OF_SOUND})[: len(indices)]
             for row, wave in zip(rows, batch.waves[self._sound], strict=True):
                 row["onsets"] = detect_onsets(wave, self._sound.sample_rate)
             kept: dict[str, Mapping[str, np.ndarray]] = {
@@ -154,7 +127,7 @@ class Judging:
             self._store.put(kept)
         found = [self._store[name] for name in heard]
         return Listened(
-            **{name: np.stack([row[name] for row in found]) for name in _OF_SOUND},
+            **{name: np.stack([row[name] for row in found]) for name in OF_SOUND},
             onsets=tuple(row["onsets"] for row in found),
             offsets=tuple(np.stack([self._store[name]["logits"] for name in names]) for names in pairs),
         )

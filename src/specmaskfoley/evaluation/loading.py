@@ -5,33 +5,33 @@ from __future__ import annotations
 from pathlib import Path
 
 from specmaskfoley.evaluation.agreement import Found
-from specmaskfoley.evaluation.compare import Entries
+from specmaskfoley.evaluation.comparison import ComparedFiles
 from specmaskfoley.evaluation.subsets import vggsounder_clips
 from specmaskfoley.settings import Params
 from specmaskfoley.storage.files import read_json
 from specmaskfoley.storage.tables import LedgerRow, ready_clips
-from specmaskfoley.systems import SYSTEMS, take_folder, takes_of
+from specmaskfoley.systems import GENERATED, OURS, take_folder, takes_of
 
 
-def load_entries(params: Params) -> Entries:
+def load_compared_files(params: Params) -> ComparedFiles:
     """The test split's videos and the sounds of all systems, in all their takes."""
     rows = ready_clips(params.paths.usable, "test")
     videos = Found({row.clip_id: Path(row.path) for row in rows}, {})
-    systems = {system: [_take(params, system, take, rows) for take in takes_of(system, params)] for system in SYSTEMS}
-    return Entries(
+    systems = {system: [_take(params, system, take, rows) for take in takes_of(system, params)] for system in GENERATED}
+    return ComparedFiles(
         reference=videos,
         videos=videos,
         systems=systems,
-        shortest_s=0.0,  # the ledger has found them long enough
+        shortest_s=0.0,  # stage prepare has found them long enough
         events={row.clip_id: row.events for row in rows},
         events_until_s=params.audio.token_duration_s,
         seconds_per_clip=read_json(Path(params.paths.samples) / "sample_time_s.json"),
-        shuffled="specmaskfoley",
+        shuffled=OURS,
     )
 
 
 def subsets(params: Params) -> dict[str, frozenset[str]]:
-    """Parts of the test split that are scored on their own: of VGGSound, what VGGSounder's annotators vouch for."""
+    """Parts of the test split that are scored on their own: of VGGSound, the clips that suit video to audio."""
     if params.data.lists != "mmaudio":
         return {}
     labels = {row.clip_id: row.label for row in ready_clips(params.paths.usable, "test")}

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from scipy.special import softmax
 
-from specmaskfoley.evaluation.metrics.ib import ib_per_clip
 from specmaskfoley.judges.panel import Panel
 from specmaskfoley.media.frames import stream_views
 from specmaskfoley.media.sound import resample_part
+from specmaskfoley.metrics.ib import ib_per_clip
 
 _MOST_WINDOWS = 8
 """How many stretches of a long video are judged, evenly spread."""

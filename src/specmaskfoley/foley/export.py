@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from specmaskfoley.encoders.trained import ROLES, encoder_file
+from specmaskfoley.report.tables import markdown_scores
 from specmaskfoley.settings import MiniJudges, Params, weights_of
 from specmaskfoley.storage.files import atomic_path, read_json, sha256
 from specmaskfoley.weights.loading import find_weights
@@ -20,9 +21,6 @@ from specmaskfoley.weights.lock import LOCK_FILE, WeightFile, locked, read_lock
 from specmaskfoley.weights.records import record_path
 
 _SHOWN = ("specmaskfoley", "torch", "torchaudio", "av", "numpy")
-_METRICS = {
-    "fd": "FD ↓", "fad": "FAD ↓", "kl": "KL ↓", "ib": "IB ↑", "desync": "DeSync (s) ↓", "onset_f1": "Onset F1 ↑",
-}  # fmt: skip
 
 
 def trained_files(params: Params) -> dict[str, Path]:
@@ -143,10 +141,7 @@ def _card(params: Params, official: dict[str, WeightFile], scores: dict[str, dic
     yield from ("", "## Training data", "", _data(params), "", "## Metrics", "")
     if scores:
         yield f"On the test split, by the judges of the profile ({params.judges.kind}); to be compared with each other."
-        yield from ("", "| system | " + " | ".join(_METRICS.values()) + " | clips |", "| --- |" + " ---: |" * 7)
-        for system, values in scores.items():
-            cells = [f"{values[name]:.3g}" if values.get(name) is not None else "-" for name in _METRICS]
-            yield f"| {system} | {' | '.join(cells)} | {values.get('clips', '-')} |"
+        yield from ("", markdown_scores(scores))
     else:
         yield "Not evaluated."
     yield from ("", "## Licences", "")

@@ -11,8 +11,8 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from specmaskfoley.encoders.offsets import offset_grid
 from specmaskfoley.judges.mini import AudioEmbedder, AudioVideoEmbedder, OffsetClassifier, Tagger
-from specmaskfoley.judges.offsets import offset_grid
 from specmaskfoley.judges.panel import Heard, Panel, Seen, to_numpy
 from specmaskfoley.media.clips import model_sound, semantic_view, sync_view
 from specmaskfoley.media.frames import View

@@ -17,7 +17,8 @@ from typing import Any
 
 import yaml
 
-from specmaskfoley.report.tables import OURS, Evaluation, read_evaluation
+from specmaskfoley.report.results import Evaluation, read_evaluation
+from specmaskfoley.systems import OURS
 from specmaskfoley.tracking import flatten
 
 PARAMS = "params.yaml"

@@ -20,7 +20,9 @@ from matplotlib.patheffects import withStroke
 from matplotlib.text import Annotation, Text
 from matplotlib.transforms import Bbox
 
+from specmaskfoley.metrics import COLUMNS, Column
 from specmaskfoley.storage.files import atomic_path
+from specmaskfoley.systems import OURS, SYSTEMS
 
 WIDTH_IN = 8.0
 DPI = 100
@@ -155,7 +157,7 @@ def quality_and_sync(path: str | Path, points: Sequence[Point], title: str) -> N
             zorder=3,
             clip_on=False,  # a score of 0 lies on the axis
         )
-    _frame(axis, "FAD (lower is better)", "DeSync, seconds (lower is better)")
+    _frame(axis, *(_axis_label(COLUMNS[name]) for name in ("fad", "desync")))
     for set_limits, scores in ((axis.set_xlim, [p.fad for p in points]), (axis.set_ylim, [p.desync for p in points])):
         ends = [end for score in scores for end in (score.value, score.low, score.high) if end is not None]
         room = 0.15 * ((max(ends) - min(ends)) or max(ends) or 1.0)
@@ -199,6 +201,10 @@ def _frame(axis: Axes, x_label: str, y_label: str) -> None:
     axis.spines[["top", "right"]].set_visible(False)
 
 
+def _axis_label(column: Column) -> str:
+    return f"{column.title} ({column.unit + ', ' if column.unit else ''}{column.better} is better)"
+
+
 def _interval(axis: Axes, score: Measured, at: float, colour: str, *, across: bool) -> None:
     if score.low is not None and score.high is not None:
         line = axis.hlines if across else axis.vlines
@@ -239,7 +245,7 @@ def _label(axis: Axes, points: Sequence[Point], renderer: RendererAgg) -> None:
 
 def _rank(point: Point) -> int:
     """Our own name comes first, then what is measured."""
-    if point.label.startswith("SpecMaskFoley"):
+    if point.label.startswith(SYSTEMS[OURS].label):
         return 0
     return 2 if point.published else 1
 

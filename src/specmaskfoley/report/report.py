@@ -2,44 +2,31 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from specmaskfoley.metrics import COLUMNS
 from specmaskfoley.report import pictures
-from specmaskfoley.report import tables as score_tables
-from specmaskfoley.report.experiments import Experiment, other_experiments, sweep, workspace
+from specmaskfoley.report.experiments import Experiment, sweep
 from specmaskfoley.report.page import ReportClip, ReportContext, write_markdown, write_report
 from specmaskfoley.report.pictures import Measured, Point
 from specmaskfoley.report.published import TABLE_1
-from specmaskfoley.report.tables import (
-    OURS,
-    REFERENCES,
-    SYSTEMS,
-    Entry,
-    Evaluation,
-    Interval,
-    OtherSystems,
-    Row,
-    ScoredClips,
-    Table,
-    read_other_systems,
-    score_table,
-    system_entries,
-)
+from specmaskfoley.report.results import SCORES_SCHEMA, Evaluation, Interval, OtherSystems, ScoredClips, Scores
+from specmaskfoley.report.tables import Entry, ScoreTable, class_table, published_table, score_table, system_entries
 from specmaskfoley.settings import Params
 from specmaskfoley.storage.curves import read_curves
-from specmaskfoley.storage.tables import SCORES_SCHEMA, read_table, ready_clips
-from specmaskfoley.systems import SYSTEMS as GENERATED
-from specmaskfoley.systems import take_folder
+from specmaskfoley.storage.tables import read_table, ready_clips
+from specmaskfoley.systems import GENERATED, OURS, SYSTEMS, TRUE, take_folder
 
 JUDGES = {
     "mini": "The judges were trained by this pipeline on the training split, apart from the generator's encoders.",
     "paper": "The judges are official networks: PaSST (FD, KL), VGGish (FAD), ImageBind (IB), Synchformer (DeSync).",
 }
+SHOWN_SETTINGS = (
+    "cfg.scale", "cfg.mode", "cfg.start", "sample.steps", "sample.gumbel_temperature", "evaluate.seeds", "data.source",
+)  # fmt: skip
 SWEPT = "sample.steps"
-_THIS, _REFERENCE, _SYSTEMS, _EXPERIMENTS = "this experiment", "reference", "other systems", "other experiments"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,34 +45,19 @@ class Company:
     without: Mapping[str, str] = field(default_factory=dict)
 
 
-def compare(params_file: Path, out: Path, *, experiments: bool = True) -> Path:
-    """The console command `specmaskfoley report`: write report.html, table.md and the figures into `out`.
-
-    Returns:
-        the page.
-
-    Raises:
-        ValueError, OSError: naming the setting or file and what to do.
-    """
-    params, params_file, out = Params.load(params_file), params_file.resolve(), out.resolve()
-    os.chdir(params_file.parent)  # paths in params.yaml count from its own directory
-    this = workspace(params_file)
-    others, without = other_experiments(params_file.parent, this) if experiments else ([], {})
-    files = sorted((Path(params.paths.metrics) / "systems").glob("*.json"))
-    systems = {path.stem: read_other_systems(path) for path in files}
-    company = Company(this=this, experiments=others, systems=systems, without=without)
-    return write(params, out, this.evaluation, company)
-
-
-def write(params: Params, out: Path, evaluation: Evaluation, company: Company | None = None) -> Path:
+def write_all(params: Params, out: Path, evaluation: Evaluation, company: Company | None = None) -> Path:
     """Draw the figures and training curves, then write `out`/report.html and `out`/table.md.
 
     Returns:
         the page.
     """
     company = company or Company()
+    notes = [JUDGES[params.judges.kind]]
+    if company.this is not None and company.this.changed:
+        changed = ", ".join(company.this.changed)
+        notes.append(f"These scores are of other settings than params.yaml now has ({changed}): run dvc repro.")
     context = ReportContext(
-        title="SpecMaskFoley",
+        title=SYSTEMS[OURS].label,
         profile=params.profile,
         seed=params.seed,
         settings=_settings(params, company.this),
@@ -93,7 +65,7 @@ def write(params: Params, out: Path, evaluation: Evaluation, company: Company | 
         figures=_figures(params, out / "figures", evaluation, company),
         curves=_curves(Path(params.paths.metrics) / "curves", out / "curve_pictures"),
         clips=_clips(params),
-        notes=[JUDGES[params.judges.kind], *_outdated(company.this)],
+        notes=notes,
         left_out=_left_out(evaluation, company),
     )
     write_markdown(out / "table.md", context)
@@ -105,22 +77,8 @@ def write(params: Params, out: Path, evaluation: Evaluation, company: Company | 
 
 
 def _settings(params: Params, this: Experiment | None) -> dict[str, object]:
-    settings: dict[str, object] = {
-        "cfg.scale": params.cfg.scale,
-        "cfg.mode": params.cfg.mode,
-        "cfg.start": params.cfg.start,
-        "sample.steps": params.sample.steps,
-        "sample.gumbel_temperature": params.sample.gumbel_temperature,
-        "evaluate.seeds": params.evaluate.seeds,
-        "data.source": params.data.source,
-    }
+    settings = {name: getattr(getattr(params, name.split(".")[0]), name.split(".")[1]) for name in SHOWN_SETTINGS}
     return settings | ({"commit": this.baseline[:7]} if this is not None and this.baseline else {})
-
-
-def _outdated(this: Experiment | None) -> list[str]:
-    if this is None or not this.changed:
-        return []
-    return [f"These scores are of other settings than params.yaml now has ({', '.join(this.changed)}): run dvc repro."]
 
 
 def _curves(curves: Path, out: Path) -> list[tuple[str, Path]]:
@@ -137,70 +95,64 @@ def _clips(params: Params) -> list[ReportClip]:
     """The test clips that have a picture."""
     metrics, samples = Path(params.paths.metrics), Path(params.paths.samples)
     drawn = {path.stem: path for path in (metrics / "pictures").glob("*.png")}
-    if not drawn:
-        return []
+    folders = {TRUE: samples / TRUE} | {name: take_folder(params, name, 0) for name in GENERATED}
     shown = []
-    for row in ready_clips(params.paths.usable, "test"):
-        if row.clip_id in drawn:
-            folders = {"ground_truth": samples / "ground_truth"} | {n: take_folder(params, n, 0) for n in GENERATED}
-            sounds = {SYSTEMS[name][0]: folder / f"{row.clip_id}.flac" for name, folder in folders.items()}
-            video = samples / "videos" / f"{row.clip_id}.mp4"
-            clip = ReportClip(
-                clip_id=row.clip_id,
-                label=row.label,
-                picture=drawn[row.clip_id],
-                # The true sounds and the videos of the first clips only are kept.
-                sounds={name: path for name, path in sounds.items() if path.exists()},
-                video=video if video.exists() else None,
-            )
-            shown.append(clip)
+    for row in ready_clips(params.paths.usable, "test") if drawn else []:
+        if row.clip_id not in drawn:
+            continue
+        sounds = {SYSTEMS[name].label: folder / f"{row.clip_id}.flac" for name, folder in folders.items()}
+        video = samples / "videos" / f"{row.clip_id}.mp4"
+        clip = ReportClip(
+            clip_id=row.clip_id,
+            label=row.label,
+            picture=drawn[row.clip_id],
+            # Only the first clips have their true sound and a video kept.
+            sounds={name: path for name, path in sounds.items() if path.exists()},
+            video=video if video.exists() else None,
+        )
+        shown.append(clip)
     return shown
 
 
 def _left_out(evaluation: Evaluation, company: Company) -> dict[str, Mapping[str, str]]:
-    clips = evaluation.clips
-    lists = {
-        "Clips not scored": clips.excluded if clips else {},
-        "Clips scored although odd": clips.noted if clips else {},
-        "Experiments without scores": company.without,
-    }
-    for name, file in company.systems.items():
-        if file.clips is not None:
-            lists[f"Clips not scored: {name}"] = file.clips.excluded
-            lists[f"Clips scored although odd: {name}"] = file.clips.noted
+    lists: dict[str, Mapping[str, str]] = {}
+    mine = [("", evaluation.clips)]
+    for name, clips in [*mine, *((f": {name}", file.clips) for name, file in company.systems.items())]:
+        if clips is not None:
+            lists |= {f"Clips not scored{name}": clips.excluded, f"Clips scored although odd{name}": clips.noted}
+    lists["Experiments without scores"] = company.without
     return {heading: names for heading, names in lists.items() if names}
 
 
 # ---------------------------------------------------------------------- tables
 
 
-def _tables(params: Params, evaluation: Evaluation, company: Company) -> list[Table]:
+def _tables(params: Params, evaluation: Evaluation, company: Company) -> list[ScoreTable]:
     entries = system_entries(evaluation.scores, evaluation.intervals)
     apart = []
     for name, file in company.systems.items():
-        if why := _apart(params, evaluation, file):
+        if why := _incomparable(params, evaluation, file):
             apart.append(_table_apart(name, file, why))
         else:
-            entries += _others(name, file, {entry.title for entry in entries})
+            entries += _other_entries(name, file, {entry.title for entry in entries})
     tables = [score_table("Scores", entries, evaluation.clips)]
     if evaluation.clips is not None:
         for name, part in evaluation.clips.subsets.items():
             facts = {"takes": evaluation.clips.takes, "duration_s": evaluation.clips.duration_s}
             clips = ScoredClips(clips=part.clips, hash=part.hash, **facts)
-            tables.append(score_table(f"Subset {name}", system_entries(part.scores, {}), clips, legend=False))
+            tables.append(score_table(f"Subset {name}", system_entries(part.scores), clips, legend=False))
     tables += apart
     if company.this is not None and company.experiments:
         tables.append(_experiments_table(company.this, company.experiments))
-    tables.append(score_tables.published_table("Published on VGGSound", TABLE_1))
-    per_clip = Path(params.paths.evaluation) / "clips.parquet"
-    if per_clip.exists():
-        rows = [row for row in read_table(per_clip, SCORES_SCHEMA) if row["system"] == OURS]
-        names = [name for name in ("kl", "ib", "desync", "onset_f1") if any(row[name] is not None for row in rows)]
-        tables.append(score_tables.class_table("SpecMaskFoley, class by class", rows, names))
+    tables.append(published_table("Published on VGGSound", TABLE_1))
+    clip_scores = Path(params.paths.evaluation) / "clips.parquet"
+    if clip_scores.exists():
+        rows = [row for row in read_table(clip_scores, SCORES_SCHEMA) if row["system"] == OURS]
+        tables.append(class_table(f"{SYSTEMS[OURS].label}, class by class", rows))
     return tables
 
 
-def _apart(params: Params, evaluation: Evaluation, file: OtherSystems) -> str:
+def _incomparable(params: Params, evaluation: Evaluation, file: OtherSystems) -> str:
     """Why a system's scores do not compare with this experiment's; empty if they do."""
     mine, theirs = evaluation.clips, file.clips
     if file.as_published:
@@ -212,7 +164,7 @@ def _apart(params: Params, evaluation: Evaluation, file: OtherSystems) -> str:
     return ""
 
 
-def _others(name: str, file: OtherSystems, taken: set[str]) -> list[Entry]:
+def _other_entries(name: str, file: OtherSystems, taken: set[str]) -> list[Entry]:
     return [
         Entry(
             title=f"{system} ({name})" if system in taken else system,
@@ -223,18 +175,16 @@ def _others(name: str, file: OtherSystems, taken: set[str]) -> list[Entry]:
     ]
 
 
-def _table_apart(name: str, file: OtherSystems, why: str) -> Table:
+def _table_apart(name: str, file: OtherSystems, why: str) -> ScoreTable:
     note = f"Scores {why}: they do not compare with those above."
-    reference = {"ground_truth": file.reference} if file.reference else {}
-    entries = system_entries(reference, {}) + _others(name, file, set())
+    entries = system_entries({TRUE: file.reference} if file.reference else {}) + _other_entries(name, file, set())
     return score_table(f"Other systems: {name}", entries, file.clips, note=note, legend=False)
 
 
-def _experiments_table(this: Experiment, others: Sequence[Experiment]) -> Table:
+def _experiments_table(this: Experiment, others: Sequence[Experiment]) -> ScoreTable:
     entries = [_experiment_entry(this, "this experiment", "")]
     for one in sorted(others, key=lambda one: _order(one.differences(this))):
-        differences = one.differences(this)
-        title = ", ".join(f"{name}={_shown(value)}" for name, value in differences.items()) or "the same settings"
+        title = _named(one.differences(this)) or "the same settings"
         about = f"{one.name} {one.revision[:7]}"
         if one.baseline not in (this.baseline, one.revision):
             about += f", on {one.baseline[:7]}"
@@ -244,7 +194,7 @@ def _experiments_table(this: Experiment, others: Sequence[Experiment]) -> Table:
     return score_table("Experiments", entries, clips, first="settings", note=note, legend=False)
 
 
-def _experiment_entry(one: Experiment, title: str, about: str, incomparable: str = "") -> Entry:
+def _experiment_entry(one: Experiment, title: str, about: str = "", incomparable: str = "") -> Entry:
     return Entry(
         title=title,
         scores=one.evaluation.scores.get(OURS, {}),
@@ -262,25 +212,31 @@ def _order(differences: Mapping[str, object]) -> list[tuple[str, bool, float, st
     ]
 
 
-def _shown(value: object) -> str:
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+def _named(settings: Mapping[str, object]) -> str:
+    """`cfg.scale=3.0, cfg.mode=text`, as in params.yaml."""
+    words: dict[object, str] = {None: "null", True: "true", False: "false"}
+    return ", ".join(
+        f"{name}={words[value] if value is None or isinstance(value, bool) else value}"
+        for name, value in settings.items()
+    )
 
 
 # ---------------------------------------------------------------------- figures
 
 
 def _figures(params: Params, out: Path, evaluation: Evaluation, company: Company) -> list[tuple[str, Path]]:
+    """Captions and pictures; removes those of an earlier report that had more to show."""
     found = []
     points = _points(params, evaluation, company)
-    together = params.judges.kind == "paper"  # the same judges as those of the published scores
-    points += _published_points("published", ", published") if together else []
+    same_judges = params.judges.kind == "paper"  # the published scores are by the same networks
+    points += _published_points("published", ", published") if same_judges else []
     if points:
         path, caption = out / "fad_desync.png", "FAD against DeSync; bars are 95 % intervals over clips."
         if any(point.published for point in points):
             caption += " Hollow: published, on their authors' clips."
         pictures.quality_and_sync(path, points, "FAD against DeSync")
         found.append((caption, path))
-    if not together:
+    if not same_judges:
         path = out / "fad_desync_published.png"
         pictures.quality_and_sync(path, _published_points(), "Published on VGGSound: FAD against DeSync")
         found.append(("FAD against DeSync as published; other judges and clips than those of this experiment.", path))
@@ -290,44 +246,37 @@ def _figures(params: Params, out: Path, evaluation: Evaluation, company: Company
         pictures.scores_against_steps(path, curves, "SpecMaskFoley against the number of decoding steps")
         found.append((caption, path))
     for path in set(out.glob("*.png")) - {path for _, path in found}:
-        path.unlink()  # of an earlier report, which had more to show
+        path.unlink()
     return found
 
 
 def _points(params: Params, evaluation: Evaluation, company: Company) -> list[Point]:
     """This experiment's systems, and what compares with them."""
-    rows = [
-        (
-            SYSTEMS.get(name, (name, ""))[0],
-            _REFERENCE if name in REFERENCES else _THIS,
-            row,
-            evaluation.intervals.get(name),
-        )
-        for name, row in evaluation.scores.items()
+    entries = [
+        ("this experiment" if entry.competes else "reference", entry)
+        for entry in system_entries(evaluation.scores, evaluation.intervals)
     ]
-    for file in company.systems.values():
-        if not _apart(params, evaluation, file):
-            rows += [(name, _SYSTEMS, row, file.intervals.get(name)) for name, row in file.systems.items()]
+    for name, file in company.systems.items():
+        if not _incomparable(params, evaluation, file):
+            entries += [("other systems", entry) for entry in _other_entries(name, file, set())]
     for one in company.experiments:
         if company.this is not None and not one.incomparable(company.this):
             # The last part of a name is enough here: the table has the whole.
             settings = {name.rsplit(".", 1)[-1]: value for name, value in one.differences(company.this).items()}
-            label = ", ".join(f"{name}={_shown(value)}" for name, value in settings.items()) or one.name
-            scores, intervals = one.evaluation.scores, one.evaluation.intervals
-            rows.append((label, _EXPERIMENTS, scores.get(OURS, {}), intervals.get(OURS)))
+            entries.append(("other experiments", _experiment_entry(one, _named(settings) or one.name)))
     points = []
-    for label, group, row, interval in rows:
-        fad, desync = _measured("fad", row, interval or {}), _measured("desync", row, interval or {})
+    for group, entry in entries:
+        fad, desync = (_measured(name, entry.scores, entry.intervals) for name in ("fad", "desync"))
         if fad is not None and desync is not None:
-            points.append(Point(label=label, group=group, fad=fad, desync=desync))
+            points.append(Point(label=entry.title, group=group, fad=fad, desync=desync))
     return points
 
 
 def _published_points(group: str = "", suffix: str = "") -> list[Point]:
-    """Grouped by method, or all in one; the suffix tells our own apart from what is measured here."""
+    """Grouped by method unless a group is given; the suffix tells our published row from what is measured here."""
     return [
         Point(
-            label=row.system + (suffix if row.system == SYSTEMS[OURS][0] else ""),
+            label=row.system + (suffix if row.system == SYSTEMS[OURS].label else ""),
             group=group or row.method,
             fad=Measured(value=float(row.fad)),
             desync=Measured(value=float(row.desync)),
@@ -341,25 +290,21 @@ def _steps(this: Experiment, others: Sequence[Experiment]) -> tuple[str, dict[st
     """Caption and curves of a sweep over the number of decoding steps; None without one."""
     members = sweep([this, *others], SWEPT)
     curves: dict[str, dict[int, Measured]] = {}
-    for name in ("fad", "desync"):
-        title, direction, *_ = score_tables.METRICS[name]
+    for column in (COLUMNS["fad"], COLUMNS["desync"]):
         for one in members:
-            score = _measured(name, one.evaluation.scores.get(OURS, {}), one.evaluation.intervals.get(OURS, {}))
-            if score is not None:
-                curves.setdefault(f"{title} {direction}", {})[int(str(one.settings[SWEPT]))] = score
+            scores, intervals = one.evaluation.scores.get(OURS, {}), one.evaluation.intervals.get(OURS, {})
+            if (score := _measured(column.name, scores, intervals)) is not None:
+                curves.setdefault(column.heading, {})[int(str(one.settings[SWEPT]))] = score
     if len(members) < 2 or len(curves) < 2:
         return None
     fixed = {name: value for name, value in members[0].differences(this).items() if name != SWEPT}
     caption = f"FAD and DeSync against {SWEPT}, in experiments that differ in nothing else"
-    if fixed:
-        caption += f" ({', '.join(f'{name}={_shown(value)}' for name, value in fixed.items())})"
+    caption += f" ({_named(fixed)})" if fixed else ""
     return f"{caption}; bars are 95 % intervals over clips.", curves
 
 
-def _measured(name: str, row: Row, intervals: Mapping[str, Interval]) -> Measured | None:
-    value, interval = row.get(name), intervals.get(name)
-    if value is None:
-        return None
-    if interval is None:
-        return Measured(value=value)
+def _measured(name: str, scores: Scores, intervals: Mapping[str, Interval]) -> Measured | None:
+    value, interval = scores.get(name), intervals.get(name)
+    if value is None or interval is None:
+        return None if value is None else Measured(value=value)
     return Measured(value=value, low=interval.low, high=interval.high)

@@ -1,170 +1,34 @@
-"""Tables of scores: the files that evaluation writes, as rows with their uncertainty, in HTML and in Markdown."""
+"""Tables of scores: rows with their uncertainty, the best ones marked, and the same as Markdown."""
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from html import escape
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
+from specmaskfoley.metrics import COLUMNS, COUNTS, METRICS, Column, Metric
 from specmaskfoley.report.published import SOURCES, Published
+from specmaskfoley.report.results import Interval, ScoredClips, Scores
+from specmaskfoley.systems import SYSTEMS, label_of
 
-DOWN, UP = "↓", "↑"
+PRINTED = ("fd", "fad", "kl", "ib", "desync")
+"""The metrics of a published row, fields of `Published`."""
 
-# name in metrics/evaluate.json -> (heading, better direction, decimals, what it says)
-METRICS: dict[str, tuple[str, str, int, str]] = {
-    "fd": ("FD", DOWN, 2, "Fréchet distance of tagger embeddings: are the sounds distributed as real ones?"),
-    "fad": ("FAD", DOWN, 2, "Fréchet distance of audio embeddings, a row a window"),
-    "kl": ("KL", DOWN, 3, "divergence of the tagger's classes from those of the true sound, in nats"),
-    "isc": ("IS", UP, 2, "inception score: does the tagger hear distinct classes, and many of them?"),
-    "ib": ("IB", UP, 3, "cosine of video and sound embeddings: does the sound mean what the picture shows? "
-                        "Papers print it times 100"),
-    "desync": ("DeSync (s)", DOWN, 3, "offset between sound and picture in the eyes of a judge network"),
-    "onset_f1": ("Onset F1", UP, 3, "detected sound onsets against the true event times"),
-    "clips": ("clips", "", 0, "clips the metrics were computed on"),
-    "onset_clips": ("onset clips", "", 0, "of these, clips with discrete events: those of onset F1"),
-    "coverage": ("coverage", "", 3, "share of the wanted clips that every system has a usable sound of"),
-    "sample_time_s": ("sampling (s)", DOWN, 2, "wall time of sampling and decoding a clip"),
-}  # fmt: skip
-COMPARED = ("fd", "fad", "kl", "isc", "ib", "desync", "onset_f1")  # columns in which the best system is marked
-COUNTS = ("clips", "coverage", "onset_clips")  # stand beside the table where all rows agree
-
-# name in metrics/evaluate.json -> (row heading, what it is); rows that are not generated are never "best"
-SYSTEMS: dict[str, tuple[str, str]] = {
-    "ground_truth": ("ground truth", "the true sound, compared with itself: the best that can be reached"),
-    "codec_roundtrip": ("codec round trip", "the true sound through tokenizer and vocoder: the ceiling here"),
-    "specmaskfoley": ("SpecMaskFoley", "the frozen backbone steered by the control branch"),
-    "backbone_text": ("backbone, text", "the backbone alone, prompted with the class: knows what, not when"),
-    "backbone_audio": ("backbone, audio", "the backbone alone, prompted with the true sound's embedding"),
-    "shuffled": ("shuffled video", "SpecMaskFoley's sound beside another clip's video: chance"),
-}  # fmt: skip
-OURS = "specmaskfoley"
-REFERENCES = ("ground_truth", "codec_roundtrip", "shuffled")
-
-# field of Published -> (heading, better direction)
-PRINTED: dict[str, tuple[str, str]] = {
-    "fd": ("FD", DOWN),
-    "fad": ("FAD", DOWN),
-    "kl": ("KL", DOWN),
-    "ib": ("IB \u00d7 100", UP),
-    "desync": ("DeSync (s)", DOWN),
-    "time_s": ("time (s)", ""),
-    "parameters": ("parameters", ""),
-}
-
-Row = Mapping[str, float | int | None]
-Scores = Mapping[str, Row]
+_ABOUT_PUBLISHED = {"time_s": "time (s)", "parameters": "parameters", "source": "source"}
+"""Other fields of it and their headings."""
 
 
-# ---------------------------------------------------------------------- what evaluation writes
-
-
-class _Written(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-
-class Interval(_Written):
-    """95 % bootstrap interval over clips; sd over takes, None where there is one."""
-
-    low: float
-    high: float
-    sd: float | None = None
-
-
-class Subset(_Written):
-    """Scores on some of the clips."""
-
-    clips: int
-    hash: str
-    scores: dict[str, dict[str, float | None]] = {}
-
-
-class ScoredClips(_Written):
-    """Which clips the numbers are of: metrics/clips.json."""
-
-    clips: int
-    hash: str
-    coverage: float | None = None
-    takes: int = 1
-    duration_s: float | None = None
-    excluded: dict[str, str] = {}  # clip -> where and why it is not scored
-    noted: dict[str, str] = {}  # clip -> what is odd about it, although it is scored
-    subsets: dict[str, Subset] = {}
-
-
-Intervals = Mapping[str, Mapping[str, Interval]]
-
-
-class Evaluation(_Written):
-    """metrics/evaluate.json and what stands beside it; only the scores are always there."""
-
-    scores: dict[str, dict[str, float | int | None]]
-    intervals: dict[str, dict[str, Interval]] = {}
-    clips: ScoredClips | None = None
-
-
-class OtherSystems(_Written):
-    """metrics/systems/*.json: other systems' sounds, by `specmaskfoley evaluate`."""
-
-    systems: dict[str, dict[str, float | int | None]]
-    reference: dict[str, float | int | None] = {}
-    intervals: dict[str, dict[str, Interval]] = {}
-    clips: ScoredClips | None = None
-    profile: str
-    judges: str
-    as_published: bool = False
-
-
-def read_evaluation(text_of: Callable[[str], str | None], where: str) -> Evaluation:
-    """The evaluation whose files `text_of` gives by name; None for a file that is not there.
-
-    Raises:
-        ValueError: evaluate.json is missing, or a file is not what evaluation writes.
-    """
-    found = {}
-    for name in ("evaluate", "intervals", "clips"):
-        if (text := text_of(f"{name}.json")) is not None:
-            try:
-                found["scores" if name == "evaluate" else name] = json.loads(text)
-            except json.JSONDecodeError as error:
-                raise ValueError(f"{where}/{name}.json: not valid JSON: {error}") from None
-    if "scores" not in found:
-        raise ValueError(f"{where}/evaluate.json: no such file; it is written by dvc repro")
-    try:
-        return Evaluation.model_validate(found)
-    except ValidationError as error:
-        raise ValueError(f"{where}: {_first(error)}; written by another version?") from None
-
-
-def read_other_systems(path: Path) -> OtherSystems:
-    """
-    Raises:
-        ValueError: the file is not what `specmaskfoley evaluate` writes.
-    """
-    try:
-        return OtherSystems.model_validate_json(path.read_bytes())
-    except ValidationError as error:
-        raise ValueError(f"{path}: {_first(error)}; expected what specmaskfoley evaluate --out writes") from None
-
-
-def _first(error: ValidationError) -> str:
-    what = error.errors()[0]
-    return f"{'.'.join(str(part) for part in what['loc'])}: {what['msg']}".removeprefix(": ")
-
-
-# ---------------------------------------------------------------------- tables
+Mark = Literal["", "best", "second"]
+_MARKS: tuple[Mark, ...] = ("best", "second")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """One row to be: a system's scores."""
+    """The scores of one system or experiment, before they are printed; one that does not compete is for reference."""
 
     title: str
-    scores: Row
+    scores: Scores
     intervals: Mapping[str, Interval] = field(default_factory=dict)
     about: str = ""
     competes: bool = True
@@ -172,14 +36,17 @@ class Entry:
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
+    """A printed number; `mark` says whether it is the best or second best of its column."""
+
     text: str
     sd: str = ""
     interval: str = ""
+    mark: Mark = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """A finished row; one that does not compete is for reference."""
+    """A printed row; one that does not compete is for reference."""
 
     title: str
     cells: Sequence[Cell]
@@ -188,30 +55,28 @@ class Line:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Table:
-    """What HTML and Markdown are made from.
-
-    `better` holds DOWN, UP or "" (no contest) for each column; a folded table is only in the page, closed at first.
-    """
+class ScoreTable:
+    """What HTML and Markdown are made from; a folded table is in the page alone, closed at first."""
 
     title: str
-    columns: Sequence[str]
-    better: Sequence[str]
+    first: str
+    headings: Sequence[str]
     lines: Sequence[Line]
-    first: str = "system"
     notes: Sequence[str] = ()
     legend: Mapping[str, str] = field(default_factory=dict)
     folded: bool = False
 
 
-def system_entries(scores: Scores, intervals: Intervals) -> list[Entry]:
-    """A row a system of one evaluation."""
+def system_entries(
+    scores: Mapping[str, Scores], intervals: Mapping[str, Mapping[str, Interval]] | None = None
+) -> list[Entry]:
+    """An entry for each system of one evaluation."""
     return [
         Entry(
-            title=SYSTEMS.get(name, (name, ""))[0],
+            title=label_of(name),
             scores=row,
-            intervals=intervals.get(name, {}),
-            competes=name not in REFERENCES,
+            intervals=(intervals or {}).get(name, {}),
+            competes=name not in SYSTEMS or SYSTEMS[name].competes,
         )
         for name, row in scores.items()
     ]
@@ -225,17 +90,17 @@ def score_table(
     first: str = "system",
     note: str = "",
     legend: bool = True,
-) -> Table:
-    """Rows under the metrics that at least one of them has; counts on which all agree stand below."""
-    present = [name for entry in entries for name, value in entry.scores.items() if value is not None]
-    names = [name for name in METRICS if name in present] + sorted(set(present) - set(METRICS))
-    counts = {name: {entry.scores.get(name) for entry in entries} - {None} for name in COUNTS if name in names}
+) -> ScoreTable:
+    """A column for every number that at least one entry has; counts on which all agree stand below the table."""
+    present = {name for entry in entries for name, value in entry.scores.items() if value is not None}
+    counts = {column.name: {entry.scores.get(column.name) for entry in entries} - {None} for column in COUNTS}
     shared = {name: values.pop() for name, values in counts.items() if len(values) == 1}
-    names = [name for name in names if name not in shared]
+    columns = [column for name, column in COLUMNS.items() if name in present and name not in shared]
+    columns += [Column(name=name, title=name, about="") for name in sorted(present - set(COLUMNS))]
     lines = [
         Line(
             title=entry.title,
-            cells=[_cell(name, entry.scores.get(name), entry.intervals.get(name)) for name in names],
+            cells=[_cell(column, entry.scores.get(column.name), entry.intervals) for column in columns],
             about=entry.about,
             competes=entry.competes,
         )
@@ -244,87 +109,85 @@ def score_table(
     notes = [note, _counted(shared, clips)]
     if any(entry.intervals for entry in entries):
         notes.append("In brackets: 95 % bootstrap interval over clips." + _spread(entries))
-    systems = {name: about for name, about in SYSTEMS.values() if name in {entry.title for entry in entries}}
-    return Table(
+    titles = {entry.title for entry in entries}
+    meanings = {system.label: system.about for system in SYSTEMS.values() if system.label in titles}
+    meanings |= {column.heading: column.about for column in columns if column.about}
+    better = [column.better if isinstance(column, Metric) else "" for column in columns]
+    return ScoreTable(
         title=title,
-        columns=[_heading(name) for name in names],
-        better=[METRICS[name][1] if name in COMPARED else "" for name in names],
-        lines=lines,
         first=first,
-        notes=[note for note in notes if note],
-        legend=systems | {_heading(name): METRICS[name][3] for name in names if name in METRICS} if legend else {},
+        headings=[column.heading for column in columns],
+        lines=_marked(lines, better),
+        notes=[*filter(None, notes), *_how_to_read(lines, better)],
+        legend=meanings if legend else {},
     )
 
 
-def published_table(title: str, rows: Sequence[Published]) -> Table:
+def published_table(title: str, rows: Sequence[Published]) -> ScoreTable:
     """Published rows as they were printed, with their sources; marked among themselves only."""
-    printed = [(row, [getattr(row, name) or "n/a" for name in PRINTED]) for row in rows]
-    return Table(
-        title=title,
-        columns=[*(f"{heading} {better}".strip() for heading, better in PRINTED.values()), "source"],
-        better=[*(better for _, better in PRINTED.values()), ""],
-        lines=[
-            Line(title=row.system, about=row.method, cells=[Cell(text=text) for text in [*texts, row.source]])
-            for row, texts in printed
-        ],
-        notes=[
-            "Published numbers, measured by their authors on their own clips of the test split: not measured here, and "
-            "marked among themselves only. FD and KL by PaSST, FAD by VGGish. "
-            + "".join(f"{name}: {where}. " for name, where in SOURCES.items()).strip()
-        ],
-    )
+    columns = [replace(COLUMNS[name], title="IB \u00d7 100") if name == "ib" else COLUMNS[name] for name in PRINTED]
+    columns += [Column(name=name, title=title, about="") for name, title in _ABOUT_PUBLISHED.items()]
+    lines = [
+        Line(
+            title=row.system,
+            about=row.method,
+            cells=[Cell(text=getattr(row, column.name) or "n/a") for column in columns],
+        )
+        for row in rows
+    ]
+    better = [column.better for column in columns]
+    notes = [
+        "Published numbers, measured by their authors on their own clips of the test split: not measured here, and "
+        "marked among themselves only. FD and KL by PaSST, FAD by VGGish.",
+        *(f"{name}: {where}." for name, where in SOURCES.items()),
+        *_how_to_read(lines, better),
+    ]
+    headings = [column.heading for column in columns]
+    return ScoreTable(title=title, first="system", headings=headings, lines=_marked(lines, better), notes=notes)
 
 
-def class_table(title: str, rows: Sequence[Mapping[str, object]], names: Sequence[str]) -> Table:
-    """Means a class of one system's scores a clip.
+def class_table(title: str, rows: Sequence[Mapping[str, object]]) -> ScoreTable:
+    """One system's scores of single clips, averaged over each class.
 
     Args:
-        rows: a clip each, with its `label` and the named metrics, None where it has none.
+        rows: a clip each, with its `label` and its metrics, None or absent where it has none.
     """
+    columns = [metric for metric in METRICS if any(row.get(metric.name) is not None for row in rows)]
     classes: dict[str, list[Mapping[str, object]]] = {}
     for row in rows:
         classes.setdefault(str(row["label"]), []).append(row)
     lines = []
     for label, members in sorted(classes.items()):
         cells = [Cell(text=str(len(members)))]
-        for name in names:
-            values = [value for member in members if isinstance(value := member[name], float)]
-            cells.append(_cell(name, sum(values) / len(values) if values else None, None))
+        for column in columns:
+            values = [value for member in members if isinstance(value := member.get(column.name), float)]
+            cells.append(_cell(column, sum(values) / len(values) if values else None, {}))
         lines.append(Line(title=label, cells=cells))
-    columns = ["clips", *(_heading(name) for name in names)]
-    return Table(title=title, columns=columns, better=[""] * len(columns), lines=lines, first="class", folded=True)
+    headings = ["clips", *(column.heading for column in columns)]
+    return ScoreTable(title=title, first="class", headings=headings, lines=lines, folded=True)
 
 
-def markdown_table(scores: Scores) -> str:
-    """Scores of systems, without a title; the best generated system of a column is bold."""
-    return "\n".join(_markdown_lines(score_table("", system_entries(scores, {}))))
-
-
-def _cell(name: str, value: float | int | None, interval: Interval | None) -> Cell:
-    if value is None or interval is None or name not in COMPARED:
-        return Cell(text=_number(name, value))
+def _cell(column: Column, value: float | int | None, intervals: Mapping[str, Interval]) -> Cell:
+    interval = intervals.get(column.name)
+    if value is None or interval is None or not isinstance(column, Metric):
+        return Cell(text=_number(column, value))
     return Cell(
-        text=_number(name, value),
-        sd="" if interval.sd is None else _number(name, interval.sd),
-        interval=f"[{_number(name, interval.low)}, {_number(name, interval.high)}]",
+        text=_number(column, value),
+        sd="" if interval.sd is None else _number(column, interval.sd),
+        interval=f"[{_number(column, interval.low)}, {_number(column, interval.high)}]",
     )
 
 
-def _number(name: str, value: float | int | None) -> str:
+def _number(column: Column, value: float | int | None) -> str:
     if value is None:
         return "n/a"
     if not math.isfinite(value):
         return str(value)
-    return f"{value:.{METRICS[name][2]}f}" if name in METRICS else f"{value:.4g}"
-
-
-def _heading(name: str) -> str:
-    title, direction, *_ = METRICS.get(name, (name, ""))
-    return f"{title} {direction}".strip()
+    return f"{value:.4g}" if column.digits is None else f"{value:.{column.digits}f}"
 
 
 def _counted(shared: Mapping[str, float | int | None], clips: ScoredClips | None) -> str:
-    """`72 clips (54 with onsets), 100 % of those wanted; list 0123456789abcdef; 5 s each; 3 takes`."""
+    """`N = 72 clips (54 with onsets), 100.0 % of those wanted; list 0123456789abcdef; 5 s each; 3 takes.`"""
     count, coverage = shared.get("clips"), shared.get("coverage")
     if clips is not None:
         count, coverage = clips.clips, clips.coverage
@@ -349,24 +212,36 @@ def _spread(entries: Sequence[Entry]) -> str:
     return " Behind ±: standard deviation over takes (sampling seeds), of which the score is the mean."
 
 
-# ---------------------------------------------------------------------- in HTML and Markdown
+def _how_to_read(lines: Sequence[Line], better: Sequence[str]) -> list[str]:
+    notes = []
+    if any(better):
+        notes.append("↑ higher is better, ↓ lower is better; best bold, second best underlined.")
+    if not all(line.competes for line in lines):
+        notes.append("Rows in italics are for reference and do not compete.")
+    return notes
 
 
-def marks(table: Table) -> dict[tuple[int, int], str]:
-    """(line, column) -> "best" or "second", judged as printed; a second only where it is not also the last."""
-    found: dict[tuple[int, int], str] = {}
-    for column, better in enumerate(table.better):
-        values = {
-            number: value
-            for number, line in enumerate(table.lines)
-            if line.competes and (value := _value(line.cells[column].text)) is not None
-        }
-        ranking = sorted(set(values.values()), reverse=better == UP)
-        if not better or len(values) < 2:
-            continue
-        for mark, winner in zip(("best", "second"), ranking if len(values) > 2 else ranking[:1], strict=False):
-            found |= {(number, column): mark for number, value in values.items() if value == winner}
-    return found
+# ---------------------------------------------------------------------- the best
+
+
+def _marked(lines: Sequence[Line], better: Sequence[str]) -> list[Line]:
+    """The lines with the best and second best number of each column marked, judged as printed.
+
+    A second only where it is not also the last; no mark where a single line competes.
+    """
+    columns = []
+    for number, which in enumerate(better):
+        values = [_value(line.cells[number].text) if which and line.competes else None for line in lines]
+        ranking = sorted({value for value in values if value is not None}, reverse=which == "higher")
+        count = sum(value is not None for value in values)
+        marks: dict[float | None, Mark] = {}
+        if count > 1:
+            marks |= dict(zip(ranking, _MARKS[: count - 1], strict=False))
+        columns.append([marks.get(value, "") for value in values])
+    return [
+        replace(line, cells=[replace(cell, mark=marks[row]) for cell, marks in zip(line.cells, columns, strict=True)])
+        for row, line in enumerate(lines)
+    ]
 
 
 def _value(text: str) -> float | None:
@@ -377,68 +252,31 @@ def _value(text: str) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _explanation(table: Table) -> str:
-    parts = []
-    if any(table.better):
-        parts.append("↑ higher is better, ↓ lower is better; best bold, second best underlined.")
-    if not all(line.competes for line in table.lines):
-        parts.append("Rows in italics are for reference and do not compete.")
-    return " ".join([*table.notes, *parts])
+# ---------------------------------------------------------------------- in Markdown
 
 
-def to_html(table: Table) -> str:
-    """The table with its caption, and a legend to open."""
-    marked = marks(table)
-    rows = []
-    for number, line in enumerate(table.lines):
-        cells = []
-        for column, cell in enumerate(line.cells):
-            kind = f' class="{marked[number, column]}"' if (number, column) in marked else ""
-            cells.append(f"<td{kind}>{_cell_html(cell, marked.get((number, column)))}</td>")
-        kind = "" if line.competes else ' class="reference"'
-        about = f"<small>{escape(line.about)}</small>" if line.about else ""
-        rows.append(f'<tr{kind}><th scope="row">{escape(line.title)}{about}</th>{"".join(cells)}</tr>')
-    head = "".join(f'<th scope="col">{escape(column)}</th>' for column in table.columns)
-    legend = facts(table.legend)
-    if legend:
-        legend = f"<details><summary>What the rows and columns mean</summary>{legend}</details>"
-    return (
-        '<div class="wide"><table>'
-        f'<thead><tr><th scope="col">{escape(table.first)}</th>{head}</tr></thead><tbody>{"".join(rows)}</tbody>'
-        f"</table></div><p><small>{escape(_explanation(table))}</small></p>{legend}"
-    )
+def markdown_scores(scores: Mapping[str, Scores]) -> str:
+    """Scores of systems, without a title; the best generated system of a column is bold."""
+    return "\n".join(_markdown_lines(score_table("", system_entries(scores))))
 
 
-def _cell_html(cell: Cell, mark: str | None) -> str:
-    text = escape(cell.text)
-    text = {"best": f"<strong>{text}</strong>", "second": f"<u>{text}</u>", None: text}[mark]
-    if cell.sd:
-        text += f' <span class="sd">± {escape(cell.sd)}</span>'
-    if not cell.interval:
-        return text
-    return f'<span title="95 % interval {escape(cell.interval)}">{text}<small>{escape(cell.interval)}</small></span>'
-
-
-def to_markdown(table: Table) -> str:
+def to_markdown(table: ScoreTable) -> str:
     """The table under a heading, for a README or a pull request."""
-    heading = [f"### {table.title}", ""] if table.title else []
-    note = _explanation(table)
-    return "\n".join([*heading, *_markdown_lines(table), *(["", note] if note else [])]) + "\n"
+    note = ["", " ".join(table.notes)] if table.notes else []
+    return "\n".join([f"### {table.title}", "", *_markdown_lines(table), *note]) + "\n"
 
 
-def _markdown_lines(table: Table) -> list[str]:
-    marked = marks(table)
+def _markdown_lines(table: ScoreTable) -> list[str]:
     lines = [
-        f"| {_plain(table.first)} | " + " | ".join(_plain(column) for column in table.columns) + " |",
-        "| --- |" + " ---: |" * len(table.columns),
+        "| " + " | ".join(_plain(text) for text in (table.first, *table.headings)) + " |",
+        "| --- |" + " ---: |" * len(table.headings),
     ]
-    for number, line in enumerate(table.lines):
+    for line in table.lines:
         title = _plain(line.title) if line.competes else f"*{_plain(line.title)}*"
         cells = [title + (f"<br><sub>{_plain(line.about)}</sub>" if line.about else "")]
-        for column, cell in enumerate(line.cells):
+        for cell in line.cells:
             text = _plain(cell.text)
-            mark = marked.get((number, column))
-            text = {"best": f"**{text}**", "second": f"<u>{text}</u>", None: text}[mark]
+            text = {"best": f"**{text}**", "second": f"<u>{text}</u>", "": text}[cell.mark]
             text += f" ± {cell.sd}" if cell.sd else ""
             cells.append(text + (f"<br><sub>{cell.interval}</sub>" if cell.interval else ""))
         lines.append("| " + " | ".join(cells) + " |")
@@ -448,9 +286,3 @@ def _markdown_lines(table: Table) -> list[str]:
 def _plain(text: str) -> str:
     """Text that Markdown leaves as it is."""
     return " ".join(text.split()).replace("<", "&lt;").replace("|", r"\|").replace("*", r"\*")
-
-
-def facts(items: Mapping[str, object]) -> str:
-    """A list of terms and what is said of them; empty for none."""
-    rows = "".join(f"<dt>{escape(str(key))}</dt><dd>{escape(str(item))}</dd>" for key, item in items.items())
-    return f"<dl>{rows}</dl>" if rows else ""

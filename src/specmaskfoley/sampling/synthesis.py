@@ -17,7 +17,7 @@ from specmaskfoley.sampling.generator import Generator, clip_seed
 from specmaskfoley.sampling.guidance import needs_video
 from specmaskfoley.settings import Params
 from specmaskfoley.storage.tables import stream_arrays
-from specmaskfoley.systems import sampling_of
+from specmaskfoley.systems import SYSTEMS, sampling_of
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Sounds:
 def synthesise(generator: Generator, system: str, take: int, params: Params) -> Iterator[Sounds]:
     """Batches of the test split in the order of the shards; take n is drawn with the seed params.seed + n."""
     sampling = sampling_of(system, take, params)
-    true = system == "codec_roundtrip"
+    true = SYSTEMS[system].source == "decoded"
     prompt = "audio_prompt" if sampling.mode == "audio" else "text_prompt"
     columns = ["tokens"] if true else [prompt, *(["sync", "semantic"] if needs_video(sampling.mode) else [])]
     size = params.sample.batch_size

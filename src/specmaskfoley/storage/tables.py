@@ -84,19 +84,6 @@ USABLE_SCHEMA = pa.schema([field for field in LEDGER_SCHEMA if field.name not in
 """The ledger's ready rows without times: what later stages depend on, so that trying a missing clip once more, in
 vain, reruns none of them."""
 
-SCORES_SCHEMA = pa.schema(
-    [
-        pa.field("system", pa.string(), nullable=False),
-        pa.field("clip_id", pa.string(), nullable=False),
-        pa.field("label", pa.string(), nullable=False),
-        pa.field("kl", pa.float64()),
-        pa.field("ib", pa.float64()),
-        pa.field("desync", pa.float64()),
-        pa.field("onset_f1", pa.float64()),  # null: a clip without known events
-    ]
-)
-"""Scores of each sound from stage evaluate; means over takes."""
-
 SHARD_LAYOUT = "fixed-size bytes, groups of 8 rows"
 """Part of what makes a kept shard fit: rows of an earlier layout are made again."""
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from specmaskfoley.metrics.judged import Listened, Partners
 
-def ib_score(video: npt.ArrayLike, audio: npt.ArrayLike) -> float:
-    """Mean over clips of `ib_per_clip`, -1..1 (papers print it times 100)."""
-    return float(ib_per_clip(video, audio).mean())
+
+def ib_scores(heard: Listened, partners: Partners) -> npt.NDArray[np.float64] | None:
+    """The metric, clip by clip, -1..1 (papers print it times 100)."""
+    return None if partners.seen is None else ib_per_clip(partners.seen, heard.joint)
 
 
 def ib_per_clip(video: npt.ArrayLike, audio: npt.ArrayLike) -> npt.NDArray[np.float64]:

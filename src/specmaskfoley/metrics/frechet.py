@@ -8,9 +8,22 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from specmaskfoley.metrics.judged import Listened
+
 Array = npt.NDArray[np.float64]
 
 _BLOCK = 4096  # vectors that are turned into float64 at a time
+
+
+def fd_score(heard: Listened, true: Listened, counts: npt.NDArray[np.int64] | None = None) -> float:
+    """FD: a row a clip."""
+    return frechet_distance(heard.embedding, true.embedding, counts)
+
+
+def fad_score(heard: Listened, true: Listened, counts: npt.NDArray[np.int64] | None = None) -> float:
+    """FAD: a row a stretch of a clip. Without counts the two sides may be of different clips."""
+    rows, true_rows = (side.stretches.reshape(-1, side.stretches.shape[-1]) for side in (heard, true))
+    return frechet_distance(rows, true_rows, None if counts is None else np.repeat(counts, heard.stretches.shape[1]))
 
 
 def frechet_distance(generated: npt.ArrayLike, reference: npt.ArrayLike, weights: npt.ArrayLike | None = None) -> float:

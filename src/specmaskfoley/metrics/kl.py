@@ -6,10 +6,12 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import log_softmax
 
+from specmaskfoley.metrics.judged import Listened, Partners
 
-def kl_divergence(reference_logits: npt.ArrayLike, generated_logits: npt.ArrayLike) -> float:
-    """Mean over clips of `kl_per_clip`, in nats."""
-    return float(kl_per_clip(reference_logits, generated_logits).mean())
+
+def kl_scores(heard: Listened, partners: Partners) -> npt.NDArray[np.float64]:
+    """The metric, clip by clip."""
+    return kl_per_clip(partners.logits, heard.logits)
 
 
 def kl_per_clip(reference_logits: npt.ArrayLike, generated_logits: npt.ArrayLike) -> npt.NDArray[np.float64]:

@@ -1,26 +1,18 @@
-"""DeSync: by how many seconds the synchronisation judge thinks sound and picture are apart."""
+"""DeSync: by how many seconds the offset judge thinks sound and picture are apart."""
 
 from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
 
-
-def offset_grid(max_offset_s: float, classes: int) -> npt.NDArray[np.float64]:
-    """(classes,) offsets in seconds, evenly from -max to +max; 2 s and 21 classes are Synchformer's."""
-    if max_offset_s <= 0 or classes < 3 or classes % 2 == 0:
-        raise ValueError(
-            f"max_offset_s={max_offset_s}, classes={classes}: expected a positive offset and an odd number "
-            "of classes from 3 up, so that one class means 'in sync'"
-        )
-    grid = np.linspace(-max_offset_s, max_offset_s, classes)
-    grid[classes // 2] = 0.0
-    return grid
+from specmaskfoley.metrics.judged import Listened, Partners
 
 
-def desync(logits: npt.ArrayLike, grid: npt.ArrayLike) -> float:
-    """Mean over clips of `desync_per_clip`, in seconds: that over all windows of all clips."""
-    return float(desync_per_clip(logits, grid).mean())
+def desync_scores(heard: Listened, partners: Partners) -> npt.NDArray[np.float64] | None:
+    """The metric, clip by clip."""
+    if partners.offsets is None or partners.grid is None:
+        return None
+    return desync_per_clip(partners.offsets, partners.grid)
 
 
 def desync_per_clip(logits: npt.ArrayLike, grid: npt.ArrayLike) -> npt.NDArray[np.float64]:

@@ -13,7 +13,7 @@ import torch
 from helpers.small_judges import make_place, write_clip, write_sound
 
 from specmaskfoley.evaluation.agreement import Found
-from specmaskfoley.evaluation.compare import Entries, compare, compare_as_published, derangement
+from specmaskfoley.evaluation.comparison import ComparedFiles, compare_systems, derangement, score_as_published
 from specmaskfoley.evaluation.judging import judging
 from specmaskfoley.judges.trained import load_panel
 from specmaskfoley.settings import Evaluate, Params
@@ -43,11 +43,11 @@ def folder(root: Path, name: str, suffix: str, clips: list[str] = CLIPS) -> Foun
     return Found({clip: root / name / f"{clip}{suffix}" for clip in clips}, {})
 
 
-def entries(root: Path, clips: list[str] = CLIPS) -> Entries:
+def entries(root: Path, clips: list[str] = CLIPS) -> ComparedFiles:
     videos = folder(root, "videos", ".mp4", clips)
     takes = [folder(root, f"take-{take}", ".flac", clips) for take in range(2)]
     events = {clip: (0.5, 1.0) if int(clip[4:]) % 3 else None for clip in clips}
-    return Entries(videos, videos, {"ours": takes, "echo": [videos]}, 1.0, events=events, shuffled="ours")
+    return ComparedFiles(videos, videos, {"ours": takes, "echo": [videos]}, 1.0, events=events, shuffled="ours")
 
 
 class Counting:
@@ -69,7 +69,7 @@ class Counting:
 def test_a_system_that_repeats_the_truth_gets_the_truths_numbers(place):
     root, params = place
     with judging(load_panel(params, torch.device("cpu")), params) as judge:
-        made = compare(judge, entries(root), SETTINGS, seed=0)
+        made = compare_systems(judge, entries(root), SETTINGS, seed=0)
     scores = made.scores()
     assert list(scores) == ["ground_truth", "ours", "echo", "shuffled"]
     assert scores["echo"] == scores["ground_truth"]
@@ -110,7 +110,7 @@ def test_nothing_is_judged_twice(place, monkeypatch):
     for clips in (CLIPS[:18], CLIPS, CLIPS):
         with judging(load_panel(params, torch.device("cpu")), params) as judge:
             counting = Counting(judge.panel, monkeypatch)
-            made = compare(judge, entries(root, clips), SETTINGS, seed=0)
+            made = compare_systems(judge, entries(root, clips), SETTINGS, seed=0)
         found.append((counting.calls, made.scores()))
     assert found[0][0]["see"] == 2  # batches of 16
     assert found[1][0]["see"] == 1
@@ -125,15 +125,15 @@ def test_numbers_do_not_depend_on_what_was_judged_before(place, tmp_path, monkey
         monkeypatch.setenv("DVC_ROOT", str(tmp_path / f"after{len(first)}"))
         with judging(load_panel(params, torch.device("cpu")), params) as judge:
             if first:
-                compare(judge, entries(root, first), SETTINGS, seed=0)
-            scores.append(compare(judge, entries(root), SETTINGS, seed=0).scores())
+                compare_systems(judge, entries(root, first), SETTINGS, seed=0)
+            scores.append(compare_systems(judge, entries(root), SETTINGS, seed=0).scores())
     assert scores[0] == scores[1]
 
 
 def test_other_judges_do_not_remember(place, tmp_path):
     root, params = place
     with judging(load_panel(params, torch.device("cpu")), params) as judge:
-        compare(judge, entries(root, CLIPS[:3]), SETTINGS, seed=0)
+        compare_systems(judge, entries(root, CLIPS[:3]), SETTINGS, seed=0)
     other = params.model_copy(update={"audio": params.audio.model_copy(update={"duration_s": 1.9})})
     with judging(load_panel(params, torch.device("cpu")), other):
         pass
@@ -143,8 +143,8 @@ def test_other_judges_do_not_remember(place, tmp_path):
 def test_a_subset_is_scored_like_a_set_of_its_own(place):
     root, params = place
     with judging(load_panel(params, torch.device("cpu")), params) as judge:
-        whole = compare(judge, replace(entries(root), shuffled=None), SETTINGS, seed=0)
-        alone = compare(judge, replace(entries(root, CLIPS[4:17]), shuffled=None), SETTINGS, seed=0)
+        whole = compare_systems(judge, replace(entries(root), shuffled=None), SETTINGS, seed=0)
+        alone = compare_systems(judge, replace(entries(root, CLIPS[4:17]), shuffled=None), SETTINGS, seed=0)
     part = whole.subset(frozenset([*CLIPS[4:17], "unknown"]))
     assert part is not None
     assert part["clips"] == 13
@@ -157,7 +157,7 @@ def test_a_subset_is_scored_like_a_set_of_its_own(place):
 def test_without_videos_what_needs_them_is_left_out(place):
     root, params = place
     with judging(load_panel(params, torch.device("cpu")), params) as judge:
-        made = compare(judge, replace(entries(root), videos=None), SETTINGS, seed=0)
+        made = compare_systems(judge, replace(entries(root), videos=None), SETTINGS, seed=0)
     assert all("ib" not in row and "desync" not in row for row in made.scores().values())
     assert all("fd" in row and "kl" in row for row in made.scores().values())
 
@@ -170,9 +170,11 @@ def test_as_published_counts_each_metric_on_its_own_files(place, tmp_path):
     write_sound(tmp_path / "short.flac", 6, seconds=1.5)
     ours.files.update(extra=tmp_path / "extra.flac", clip05=tmp_path / "short.flac")
     with judging(load_panel(params, torch.device("cpu")), params) as judge:
-        made = compare_as_published(judge, replace(entries(root), systems={"ours": [ours]}, shuffled=None))
+        made = score_as_published(judge, replace(entries(root), systems={"ours": [ours]}, shuffled=None))
         strict = SETTINGS.model_copy(update={"min_coverage": 0.5})
-        one = compare(judge, replace(entries(root), systems={"ours": [ours]}, shuffled=None), strict, 0).scores()
+        one = compare_systems(
+            judge, replace(entries(root), systems={"ours": [ours]}, shuffled=None), strict, 0
+        ).scores()
     row = made["ours"]
     assert (row["fad_clips"], row["kl_clips"], row["ib_clips"], row["desync_clips"]) == (21, 20, 20, 19)
     assert one["ours"]["clips"] == 19

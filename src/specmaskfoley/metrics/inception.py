@@ -8,6 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import log_softmax, logsumexp
 
+from specmaskfoley.metrics.judged import Listened
+
 SPLITS = 10
 
 
@@ -16,6 +18,11 @@ class InceptionScore(NamedTuple):
 
     mean: float
     sd: float
+
+
+def isc_score(heard: Listened, true: Listened, counts: npt.NDArray[np.int64] | None = None) -> float | None:
+    """The metric; None for resampled clips (it depends on how they are shuffled) and for fewer clips than SPLITS."""
+    return inception_score(heard.logits).mean if counts is None and len(heard.logits) >= SPLITS else None
 
 
 def inception_score(logits: npt.ArrayLike, splits: int = SPLITS, seed: int = 2020) -> InceptionScore:

@@ -15,6 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage, signal
 
+from specmaskfoley.metrics.judged import Listened, Partners
+
 Array = npt.NDArray[np.float64]
 
 WINDOW_S = 0.046  # 1024 samples at 22.05 kHz
@@ -38,14 +40,15 @@ class OnsetScore:
     recall: float
 
 
-@dataclass(frozen=True)
-class OnsetSummary:
-    """Means over the clips that have a true event; `clips` is how many those are."""
-
-    f1: float
-    precision: float
-    recall: float
-    clips: int
+def onset_f1_scores(heard: Listened, partners: Partners) -> Array | None:
+    """The metric, clip by clip; NaN for a clip without a true event (rain, engines)."""
+    if partners.events is None:
+        return None
+    scores = [
+        onset_f1(events, onsets.tolist(), partners.tolerance_s).f1 if events else math.nan
+        for events, onsets in zip(partners.events, heard.onsets, strict=True)
+    ]
+    return np.array(scores, dtype=np.float64)
 
 
 def onset_strength(waveform: npt.ArrayLike, sample_rate: int) -> tuple[Array, Array]:
@@ -123,21 +126,6 @@ def onset_f1(reference: Sequence[float], detected: Sequence[float], tolerance_s:
     precision = pairs / len(detected) if len(detected) else 0.0
     recall = pairs / len(reference) if len(reference) else 0.0
     return OnsetScore(2 * pairs / (len(reference) + len(detected)), precision, recall)
-
-
-def onset_summary(
-    references: Sequence[Sequence[float]], detected: Sequence[Sequence[float]], tolerance_s: float
-) -> OnsetSummary | None:
-    """Means over clips with at least one true event; clips without (rain, engines) are left out.
-
-    Returns:
-        None when no clip has an event.
-    """
-    scores = [onset_f1(true, found, tolerance_s) for true, found in zip(references, detected, strict=True) if len(true)]
-    if not scores:
-        return None
-    f1, precision, recall = np.mean([(s.f1, s.precision, s.recall) for s in scores], axis=0)
-    return OnsetSummary(float(f1), float(precision), float(recall), len(scores))
 
 
 def _band_weights(window: int, sample_rate: int) -> Array:

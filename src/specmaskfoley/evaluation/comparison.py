@@ -1,7 +1,4 @@
-"""The table of systems: every metric of every system on the same clips.
-
-Shape letters: n clips, w DeSync windows, O offset classes.
-"""
+"""The table of systems: every metric of every system on the same clips."""
 
 from __future__ import annotations
 
@@ -13,32 +10,30 @@ from typing import Any
 import numpy as np
 
 from specmaskfoley.evaluation.agreement import Agreement, Found, agree
-from specmaskfoley.evaluation.judging import Judging, Listened
-from specmaskfoley.evaluation.metrics.frechet import frechet_distance
-from specmaskfoley.evaluation.metrics.onsets import onset_f1
-from specmaskfoley.evaluation.scoring import Sounds, deviations, intervals, scores, sounds_of
+from specmaskfoley.evaluation.judging import Judging
+from specmaskfoley.evaluation.scoring import JudgedTake, deviations, intervals, judged_take, mean_scores
+from specmaskfoley.metrics.frechet import fad_score
+from specmaskfoley.metrics.judged import Listened, Partners
 from specmaskfoley.settings import Evaluate
-
-TRUE = "ground_truth"
-SHUFFLED = "shuffled"
-PER_CLIP = ("kl", "ib", "desync", "onset_f1")
+from specmaskfoley.systems import SHUFFLED, TRUE
 
 Scores = dict[str, dict[str, float]]
+"""System -> metric -> value."""
 
 
 @dataclass(frozen=True)
-class Entries:
-    """What is compared.
+class ComparedFiles:
+    """The files that are compared.
 
     Attributes:
         reference: the true sounds.
-        videos: what IB score and DeSync hold sounds against; None: both are left out.
+        videos: what IB score and DeSync compare sounds with; None: both are left out.
         systems: name -> its takes, files of the same clips by other sampling seeds.
         events: clip -> its true event times in seconds, where they are known.
         events_until_s: no generated sound has events after this time, so that none count.
         seconds_per_clip: name -> sampling time, where it is known.
         shortest_s: a reference that lasts less is not scored.
-        shuffled: a system whose sounds are also held against other clips' videos: what chance gives.
+        shuffled: a system whose sounds are also compared with other clips: what chance gives.
     """
 
     reference: Found
@@ -53,10 +48,10 @@ class Entries:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What came out; `takes` are the systems' sounds on the clips of `agreement`, by name."""
+    """The judged sounds of every system on the clips of `agreement`, and what follows from them."""
 
     agreement: Agreement
-    takes: Mapping[str, Sequence[Sounds]]
+    takes: Mapping[str, Sequence[JudgedTake]]
     seconds_per_clip: Mapping[str, float]
     duration_s: float
 
@@ -64,7 +59,7 @@ class Comparison:
         """System -> metrics, means over takes, with `clips`, `onset_clips`, `coverage` and `sample_time_s`."""
         found: Scores = {}
         for system, takes in self.takes.items():
-            row = scores(takes)
+            row = mean_scores(takes)
             if "onset_f1" in row:
                 row["onset_clips"] = int((~np.isnan(takes[0].per_clip["onset_f1"])).sum())
             row |= {"clips": len(self.agreement.clips), "coverage": self.agreement.coverage}
@@ -98,14 +93,10 @@ class Comparison:
         }
 
     def per_clip(self, labels: Mapping[str, str]) -> list[dict[str, Any]]:
-        """A row a system and clip: system, clip_id, label, and kl, ib, desync, onset_f1, means over takes."""
+        """A row a system and clip: system, clip_id, label, and the metrics that a clip has, means over takes."""
         rows = []
         for system, takes in self.takes.items():
-            means = {
-                name: np.mean([take.per_clip[name] for take in takes], axis=0)
-                for name in PER_CLIP
-                if name in takes[0].per_clip
-            }
+            means = {name: np.mean([take.per_clip[name] for take in takes], axis=0) for name in takes[0].per_clip}
             for number, clip in enumerate(self.agreement.clips):
                 values = {name: float(array[number]) for name, array in means.items() if not np.isnan(array[number])}
                 rows.append({"system": system, "clip_id": clip, "label": labels.get(clip, ""), **values})
@@ -123,51 +114,54 @@ class Comparison:
         return {"clips": len(kept), "hash": agreement.hash, "scores": part.scores()}
 
 
-def compare(judge: Judging, entries: Entries, settings: Evaluate, seed: int) -> Comparison:
-    """Score all systems, the reference among them as `ground_truth`, on the clips that all have.
+def compare_systems(judge: Judging, files: ComparedFiles, settings: Evaluate, seed: int) -> Comparison:
+    """Score all systems, the true sounds among them as `ground_truth`, on the clips of which all have a usable sound.
 
     Raises:
         ValueError: too few clips have a usable sound in every system; see `Agreement.check`.
     """
-    sides = [entries.reference, *(take for takes in entries.systems.values() for take in takes)]
+    sides = [files.reference, *(take for takes in files.systems.values() for take in takes)]
     facts = judge.examine([path for found in sides for path in found.files.values()])
     heard_s = judge.panel.duration_s
-    agreement = agree(entries.reference, entries.videos, entries.systems, facts, heard_s, entries.shortest_s)
+    agreement = agree(files.reference, files.videos, files.systems, facts, heard_s, files.shortest_s)
     agreement.check(settings.min_coverage)
     clips = agreement.clips
-    videos = None if entries.videos is None else [entries.videos.files[clip] for clip in clips]
+    videos = None if files.videos is None else [files.videos.files[clip] for clip in clips]
     seen = None if videos is None else judge.watch(videos)
-    other = derangement(len(clips), seed)
-    against = [] if videos is None else [videos]
-    true = judge.listen([entries.reference.files[clip] for clip in clips], against, f"listening to {TRUE}")
-    events = [_until(entries.events.get(clip), entries.events_until_s) for clip in clips]
+    own, other = np.arange(len(clips)), derangement(len(clips), seed)
+    pairings = [] if videos is None else [videos]
+    crossed = [] if videos is None else [videos, [videos[place] for place in other]]
+    true = judge.listen([files.reference.files[clip] for clip in clips], pairings, f"listening to {TRUE}")
+    events = [_until(files.events.get(clip), files.events_until_s) for clip in clips]
 
-    def beside(heard: Listened, offsets: np.ndarray | None, partners: np.ndarray) -> Sounds:
-        """Sounds held against the clips at `partners`."""
-        timing = [
-            np.nan if not events[place] else onset_f1(events[place], onsets.tolist(), settings.onset_tolerance_s).f1
-            for place, onsets in zip(partners, heard.onsets, strict=True)
-        ]
-        return sounds_of(heard, true, seen, offsets, judge.panel.grid, timing, partners)
+    def beside(heard: Listened, places: np.ndarray, pairing: int = 0) -> JudgedTake:
+        """The sounds, compared with the clips at `places`."""
+        partners = Partners(
+            logits=true.logits[places],
+            seen=None if seen is None else seen[places],
+            offsets=heard.offsets[pairing] if heard.offsets else None,
+            grid=judge.panel.grid,
+            events=[events[place] for place in places],
+            tolerance_s=settings.onset_tolerance_s,
+        )
+        return judged_take(heard, true, partners)
 
-    own = np.arange(len(clips))
-    takes: dict[str, list[Sounds]] = {TRUE: [beside(true, _first(true.offsets), own)]}
-    for system, found in entries.systems.items():
+    takes = {TRUE: [beside(true, own)]}
+    for system, found in files.systems.items():
         takes[system] = []
         for number, take in enumerate(found):
-            chance = system == entries.shuffled and number == 0
-            pairings = [*against, *([[videos[place] for place in other]] if chance and videos is not None else [])]
+            chance = system == files.shuffled and number == 0
             name = f"listening to {system}" + (f", take {number}" if len(found) > 1 else "")
-            heard = judge.listen([take.files[clip] for clip in clips], pairings, name)
-            takes[system].append(beside(heard, _first(heard.offsets), own))
+            heard = judge.listen([take.files[clip] for clip in clips], crossed if chance else pairings, name)
+            takes[system].append(beside(heard, own))
             if chance:
-                shuffled = beside(heard, heard.offsets[1] if videos is not None else None, other)
-    if entries.shuffled is not None:
+                shuffled = beside(heard, other, 1)
+    if files.shuffled is not None:
         takes[SHUFFLED] = [shuffled]
-    return Comparison(agreement, takes, entries.seconds_per_clip, heard_s)
+    return Comparison(agreement, takes, files.seconds_per_clip, heard_s)
 
 
-def compare_as_published(judge: Judging, entries: Entries) -> dict[str, dict[str, float]]:
+def score_as_published(judge: Judging, files: ComparedFiles) -> Scores:
     """The metrics as av-benchmark computes them, each on the files it happens to get.
 
     FAD compares all sounds of both sides, paired or not; FD, KL, inception score and IB score take the clips that both
@@ -180,48 +174,40 @@ def compare_as_published(judge: Judging, entries: Entries) -> dict[str, dict[str
     Raises:
         ValueError: a system and the reference have fewer than two clips in common.
     """
-    sides = [entries.reference, *(takes[0] for takes in entries.systems.values())]
+    sides = [files.reference, *(takes[0] for takes in files.systems.values())]
     facts = judge.examine([path for found in sides for path in found.files.values()])
-    heard_s = judge.panel.duration_s
 
     def usable(found: Found) -> dict[str, Path]:
         return {clip: path for clip, path in sorted(found.files.items()) if getattr(facts[path], "finite", False)}
 
-    reference = usable(entries.reference)
+    reference = usable(files.reference)
     position = {clip: number for number, clip in enumerate(reference)}
     true = judge.listen(list(reference.values()), (), f"listening to {TRUE}")
     results = {}
-    for system, takes in entries.systems.items():
-        files = usable(takes[0])
-        paired = [clip for clip in files if clip in reference]
+    for system, takes in files.systems.items():
+        sounds = usable(takes[0])
+        paired = [clip for clip in sounds if clip in reference]
         if len(paired) < 2:
             raise ValueError(f"{system}: {len(paired)} clips in common with the reference; at least 2 are needed")
-        everything = judge.listen(list(files.values()), (), f"listening to {system}")
-        rows = np.array([number for number, clip in enumerate(files) if clip in reference])
-        partners = np.array([position[clip] for clip in paired])
-        row = scores([sounds_of(everything.at(rows), true.at(partners), None, None, judge.panel.grid)])
-        row["fad"] = fad(everything, true)
-        row |= {"fad_clips": len(files), "kl_clips": len(paired)}
-        if entries.videos is not None:
-            seen = [clip for clip in paired if clip in entries.videos.files]
-            videos = [entries.videos.files[clip] for clip in seen]
-            joint = judge.watch(videos)
-            heard = judge.listen([files[clip] for clip in seen], [videos], f"listening to {system}")
-            here = true.at(np.array([position[clip] for clip in seen]))
-            pairs = sounds_of(heard, here, joint, heard.offsets[0], judge.panel.grid)
+        everything = judge.listen(list(sounds.values()), (), f"listening to {system}")
+        heard = everything.at(np.array([number for number, clip in enumerate(sounds) if clip in reference]))
+        here = true.at(np.array([position[clip] for clip in paired]))
+        row = dict(judged_take(heard, here, Partners(logits=here.logits)).scores)
+        row |= {"fad": fad_score(everything, true), "fad_clips": len(sounds), "kl_clips": len(paired)}
+        if files.videos is not None:
+            shown = {clip: files.videos.files[clip] for clip in paired if clip in files.videos.files}
             # Its reader takes the next file in the place of one that is shorter, if by a sample.
-            whole = np.array([facts[files[clip]].duration_s >= heard_s for clip in seen])  # type: ignore[union-attr]
-            row |= {"ib": float(pairs.per_clip["ib"].mean()), "ib_clips": len(seen), "desync_clips": int(whole.sum())}
-            if whole.any():
-                row["desync"] = float(pairs.per_clip["desync"][whole].mean())
+            whole = [facts[sounds[clip]].duration_s >= judge.panel.duration_s for clip in shown]  # type: ignore[union-attr]
+            seen = judge.watch(list(shown.values()))
+            heard = judge.listen([sounds[clip] for clip in shown], [list(shown.values())], f"listening to {system}")
+            here = true.at(np.array([position[clip] for clip in shown]))
+            partners = Partners(logits=here.logits, seen=seen, offsets=heard.offsets[0], grid=judge.panel.grid)
+            values = judged_take(heard, here, partners).per_clip
+            row |= {"ib": float(values["ib"].mean()), "ib_clips": len(shown), "desync_clips": sum(whole)}
+            if any(whole):
+                row["desync"] = float(values["desync"][np.array(whole)].mean())
         results[system] = _rounded(row)
     return results
-
-
-def fad(heard: Listened, true: Listened) -> float:
-    """FAD of all sounds of two sides, which need not be paired."""
-    width = heard.stretches.shape[-1]
-    return frechet_distance(heard.stretches.reshape(-1, width), true.stretches.reshape(-1, width))
 
 
 def derangement(count: int, seed: int) -> np.ndarray:
@@ -235,10 +221,6 @@ def derangement(count: int, seed: int) -> np.ndarray:
 
 def _until(events: Sequence[float] | None, end_s: float) -> list[float]:
     return [time for time in events or () if time < end_s]
-
-
-def _first(offsets: Sequence[np.ndarray]) -> np.ndarray | None:
-    return offsets[0] if offsets else None
 
 
 def _rounded(row: Mapping[str, float]) -> dict[str, float]:

@@ -1,0 +1,30 @@
+"""The console command `specmaskfoley report`: this experiment beside others, other systems and published results."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from specmaskfoley.report.experiments import other_experiments, workspace
+from specmaskfoley.report.report import Company, write_all
+from specmaskfoley.report.results import read_other_systems
+from specmaskfoley.settings import Params
+
+
+def report(params_file: Path, out: Path, *, experiments: bool = True) -> Path:
+    """Write report.html, table.md and the figures into `out`.
+
+    Returns:
+        the page.
+
+    Raises:
+        ValueError, OSError: naming the setting or file and what to do.
+    """
+    params, params_file, out = Params.load(params_file), params_file.resolve(), out.resolve()
+    os.chdir(params_file.parent)  # paths in params.yaml count from its own directory
+    this = workspace(params_file)
+    others, without = other_experiments(params_file.parent, this) if experiments else ([], {})
+    files = sorted((Path(params.paths.metrics) / "systems").glob("*.json"))
+    systems = {path.stem: read_other_systems(path) for path in files}
+    company = Company(this=this, experiments=others, systems=systems, without=without)
+    return write_all(params, out, this.evaluation, company)
