@@ -24,6 +24,8 @@ from specmaskfoley.report import report as reporting
 from specmaskfoley.storage.tables import SCORES_SCHEMA, USABLE_SCHEMA, write_table
 from specmaskfoley.systems import SYSTEMS
 
+pytestmark = pytest.mark.browser
+
 METRICS = ("fd", "fad", "kl", "isc", "ib", "desync", "onset_f1")
 BEST = dict(zip(METRICS, (60.0, 1.4, 0.6, 6.0, 0.5, 0.46, 0.87), strict=True))
 CLIPS, LIST = 40, "0123456789abcdef"

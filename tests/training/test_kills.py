@@ -91,7 +91,7 @@ def assert_the_same(folder: Path, undisturbed: dict) -> None:
         assert torch.equal(found["weights"][name], value), name
 
 
-@pytest.mark.slow
+@pytest.mark.kill
 def test_twenty_kills_change_no_bit(tmp_path, undisturbed):
     moments, log = random.Random(0), []
     for _ in range(KILLS):

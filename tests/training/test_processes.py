@@ -54,7 +54,7 @@ def control_objective():
     return made, clips(50, 1).rows()
 
 def codec_objective():
-    from test_codec_objective import CODEC, rows, train_codec
+    from helpers.small_codec import CODEC, rows, train_codec
     mels = torch.rand(20, 32, 64, generator=torch.Generator().manual_seed(1)) * 2 - 1
     settings = train_codec(adversarial_weight=0.5, adversarial_after=2, quantize_after=3, crop_columns=2)
     made = CodecObjective(Codec(CODEC), settings, rows(mels), mels[:3], patch=16, device=torch.device("cpu"))
@@ -154,7 +154,7 @@ def steps_done(folder: Path) -> int:
     return max((int(path.stem[-8:]) for path in folder.glob("model-????????.pt")), default=0)
 
 
-@pytest.mark.slow
+@pytest.mark.kill
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 def test_the_loss_of_a_process_leaves_a_checkpoint_that_goes_on(tmp_path, how):
     undisturbed = trained(tmp_path / "undisturbed", 2)

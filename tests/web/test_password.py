@@ -10,7 +10,6 @@ import pytest
 import requests
 from helpers.page_server import Server
 
-pytestmark = pytest.mark.slow
 PASSWORD = "pässword $(x)"
 
 
@@ -40,6 +39,7 @@ def test_without_it_nothing_is_told_taken_or_done(locked: Server) -> None:
     assert login(locked, PASSWORD).get(f"{locked.url}/config", timeout=30).status_code == 200
 
 
+@pytest.mark.browser
 def test_with_it_the_page_opens(browser: Any, locked: Server) -> None:
     tab = browser.new_page()
     tab.set_default_timeout(240_000)
