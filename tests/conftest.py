@@ -10,6 +10,7 @@ import pytest
 from helpers.golden_rule import ERRORS, Golden
 from helpers.shared import made_once
 from helpers.tiny import STAGES, Project
+from helpers.untrained import write_noise, write_untrained
 
 pytest_plugins = ["helpers.time_limit"]
 
@@ -74,6 +75,18 @@ def clips(request: pytest.FixtureRequest) -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real clips in {folder}; name a folder of them with --clips")
     return folder
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tiny model that was not trained; for looking, not for changing."""
+    return made_once(tmp_path_factory, "model", write_untrained)
+
+
+@pytest.fixture(scope="session")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six seconds, more than three windows of that model, with a sound of its own."""
+    return write_noise(tmp_path_factory.mktemp("videos") / "clip.mp4", 6.0)
 
 
 @pytest.fixture(scope="session")

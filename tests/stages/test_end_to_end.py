@@ -17,6 +17,9 @@ import numpy as np
 import psutil
 import pyarrow.parquet as pq
 import pytest
+import yaml
+from helpers import ROOT
+from helpers.stage_calls import call_stage
 from helpers.tiny import COUNTS, STAGES, Project, shrink
 
 from specmaskfoley.clips.ledger import ready_hash
@@ -475,12 +478,14 @@ def error_of(code: int, output: str) -> str:
     ids=["missing", "empty", "no-folder", "no-labels-file", "unknown-key", "wrong-type", "unknown-source", "profile"],
 )
 def test_a_wrong_setting_is_one_line(tmp_path, change, told):
-    project = Project.create(tmp_path / "project", change)
-    project.path("no videos").mkdir()
-    project.path("no videos", "notes.txt").write_text("nothing here")
+    params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    change(params)
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+    (tmp_path / "no videos").mkdir()
+    (tmp_path / "no videos" / "notes.txt").write_text("nothing here")
     if "data.labels='absent.tsv'" in told:
-        good_clip(project.path("no videos", "a.mp4"))
-    line = error_of(*project.stage("clips"))
+        good_clip(tmp_path / "no videos" / "a.mp4")
+    line = error_of(*call_stage("clips", tmp_path))
     for part in told:
         assert part in line
 

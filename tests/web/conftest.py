@@ -9,7 +9,6 @@ import pytest
 import requests
 from helpers.browser import BROWSER, FLAGS
 from helpers.page_server import Server
-from helpers.untrained import write_untrained
 
 
 @pytest.fixture(scope="module")
@@ -26,11 +25,6 @@ def browser() -> Iterator[Any]:
         launched = playwright.chromium.launch(executable_path=str(BROWSER), args=[*FLAGS, *camera])
         yield launched
         launched.close()
-
-
-@pytest.fixture(scope="session")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_untrained(tmp_path_factory.mktemp("web") / "model")
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,9 @@ from typing import Any
 import pytest
 import requests
 from helpers.page_server import Server
+from typer.testing import CliRunner
+
+from specmaskfoley.commands.main import app
 
 PASSWORD = "pässword $(x)"
 
@@ -52,6 +55,7 @@ def test_with_it_the_page_opens(browser: Any, locked: Server) -> None:
     tab.close()
 
 
-def test_an_empty_one_is_refused(model: Path, tmp_path: Path) -> None:
-    with pytest.raises(AssertionError, match="--password is empty"):
-        Server(model, tmp_path, "--password", " ")
+def test_an_empty_one_is_refused(model: Path) -> None:
+    refused = CliRunner().invoke(app, ["web", "--model", str(model), "--password", " "])
+    assert refused.exit_code == 2
+    assert refused.stderr.startswith("error: --password is empty")
