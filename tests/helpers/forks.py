@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,10 +30,13 @@ AHEAD = (
 
 
 class Forks:
-    """The server, started when it is first needed; `cpu_s` is what its children have used so far."""
+    """The server, started when it is first needed.
+
+    `cpu_s` is the processor time that its children have used so far, `starting_s` how long starting it took.
+    """
 
     def __init__(self) -> None:
-        self.cpu_s = 0.0
+        self.cpu_s = self.starting_s = 0.0
         self._server: subprocess.Popen[str] | None = None
 
     def run(self, arguments: Sequence[str], cwd: Path, env: Mapping[str, str]) -> tuple[int, str]:
@@ -47,11 +51,15 @@ class Forks:
 
     def _ask(self, request: Mapping[str, Any]) -> tuple[int, float]:
         if self._server is None:
+            begin = time.monotonic()
             self._server = subprocess.Popen(
                 [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
                 env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"}, start_new_session=True,
             )  # fmt: skip
             atexit.register(self.end)
+            assert self._server.stdout is not None
+            self._server.stdout.readline()  # it is ready
+            self.starting_s += time.monotonic() - begin
         assert self._server.stdin is not None
         assert self._server.stdout is not None
         try:
@@ -87,6 +95,7 @@ def serve() -> None:
     del sys.path[0]  # this folder
     for name in AHEAD:
         importlib.import_module(name)
+    print("ready", flush=True)
     # Children get another standard output; nobody but this loop may write to the one that carries the answers.
     for line in sys.stdin:
         child = os.fork()

@@ -13,6 +13,7 @@ import psutil
 import pytest
 import torch
 from helpers import ROOT
+from helpers.forks import FORKS
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="torchrun with gloo")
 
@@ -82,14 +83,24 @@ stage_main(main)()
 """
 
 
-def start(folder: Path, processes: int, kind: str = "control", steps: int = 40, pause: float = 0.0, micro: int = 0):
+def command(
+    folder: Path, processes: int, kind: str = "control", steps: int = 40, pause: float = 0.0, micro: int = 0
+) -> list[str]:
+    """What follows `python`."""
     folder.mkdir(exist_ok=True)
     script = folder / "training.py"
     script.write_text(TRAINING, encoding="utf-8")
     launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"] if processes > 1 else []
-    command = [sys.executable, *launch, str(script), str(folder), kind, str(steps), str(pause), str(micro)]
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "SPECMASKFOLEY_DEBUG": ""}
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env)
+    return [*launch, str(script), str(folder), kind, str(steps), str(pause), str(micro)]
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1", "SPECMASKFOLEY_DEBUG": ""}
+
+
+def start(folder: Path, processes: int, kind: str = "control", pause: float = 0.0, micro: int = 0):
+    arguments = [sys.executable, *command(folder, processes, kind, pause=pause, micro=micro)]
+    return subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment())
 
 
 def finish(process: subprocess.Popen[str]) -> str:
@@ -98,9 +109,12 @@ def finish(process: subprocess.Popen[str]) -> str:
 
 
 def trained(folder: Path, processes: int, kind: str = "control", micro: int = 0) -> dict:
-    process = start(folder, processes, kind, micro=micro)
-    told = finish(process)
-    assert process.returncode == 0, told
+    if processes == 1:
+        code, told = FORKS.run(command(folder, 1, kind, micro=micro), folder, environment())
+    else:
+        process = start(folder, processes, kind, micro=micro)
+        told, code = finish(process), process.returncode
+    assert code == 0, told
     return torch.load(folder / "done.pt", weights_only=True)
 
 
