@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import helpers.environment  # noqa: F401
 import hypothesis
 import pytest
 from helpers.golden_rule import ERRORS, Golden
-from helpers.tiny import Project
+from helpers.shared import made_once
+from helpers.tiny import STAGES, Project
 from helpers.untrained import write_noise, write_untrained
+
+pytest_plugins = ["helpers.time_limit"]
 
 # A busy machine is no fault of the code: the time limit a test is pytest's.
 hypothesis.settings.register_profile("patient", deadline=None)
@@ -34,11 +38,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with slow tests first: of several processes (-n), none is left alone with one of them at the end."""
-    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    """An order in which several processes (-n) end at about the same time: what takes longest comes first.
+
+    The file that makes the shared project comes first, others that use it last, so that nobody waits for it.
+    """
+    users = list(dict.fromkeys(item.path for item in items if "project" in getattr(item, "fixturenames", ())))
     patient = {item.path for item in items if item.get_closest_marker("timeout")}
-    items.sort(key=lambda item: (item.path not in patient, item.path not in slow))
+    killing = {item.path for item in items if item.get_closest_marker("kill")}
+
+    def place(item: pytest.Item) -> tuple[bool, bool, int]:
+        made = users.index(item.path) if item.path in users else 0
+        return item.path not in patient, item.path not in killing, made
+
+    items.sort(key=place)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -76,8 +90,39 @@ def clips(request: pytest.FixtureRequest) -> Path:
 
 
 @pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tiny model that was not trained; for looking, not for changing."""
+    return made_once(tmp_path_factory, "model", write_untrained)
+
+
+@pytest.fixture(scope="session")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six seconds, more than three windows of that model, with a sound of its own."""
+    return write_noise(tmp_path_factory.mktemp("videos") / "clip.mp4", 6.0)
+
+
+@pytest.fixture(scope="session")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A tiny project on which `dvc repro` has run once; for looking, not for changing."""
-    made = Project.create(tmp_path_factory.mktemp("finished") / "project")
-    made.first_output = made.dvc("repro")
-    return made
+    """A tiny project in which every stage has run, without DVC; for looking, not for changing."""
+
+    def make(folder: Path) -> None:
+        made = Project.create(folder / "project")
+        for stage in STAGES:
+            code, output = made.stage(stage)
+            assert code == 0, output
+
+    return Project(made_once(tmp_path_factory, "finished", make) / "project")
+
+
+@pytest.fixture(scope="session")
+def reproduced(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A tiny project on which `dvc repro` has run once, and what that printed; for looking, not for changing."""
+
+    def make(folder: Path) -> None:
+        output = Project.create(folder / "some where else").dvc("repro")
+        (folder / "output").write_text(output, encoding="utf-8")
+
+    folder = made_once(tmp_path_factory, "reproduced", make)
+    found = Project(folder / "some where else")
+    found.first_output = (folder / "output").read_text(encoding="utf-8")
+    return found

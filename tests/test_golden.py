@@ -246,7 +246,7 @@ class _MadeWhenRead(Mapping[str, torch.Tensor]):
         return len(self.shapes)
 
 
-@pytest.mark.slow
+@pytest.mark.official
 def test_imagebind(golden: Golden) -> None:
     spec, stored = golden.spec("imagebind"), golden.arrays("imagebind")
     outputs = spec["outputs"]
@@ -401,7 +401,7 @@ def sixteen_bit_wave(path: Path, sample_rate: int) -> Tensor:
 # ---- semantic encoder ----
 
 
-@pytest.mark.slow
+@pytest.mark.official
 def test_dfn5b_clip(golden: Golden) -> None:
     official = golden.manifest("dfn5b_clip_vit_h14_visual")
     with torch.device("meta"):
@@ -488,7 +488,7 @@ class TestSynchformer:
         for row, golden_desync in zip(logits, spec["desync_of_logits"], strict=True):
             assert desync_per_clip(row[None, None], grid).mean() == pytest.approx(golden_desync, abs=1e-6)
 
-    @pytest.mark.slow
+    @pytest.mark.official
     @torch.inference_mode()
     def test_a_real_clip_from_end_to_end(self, golden: Golden, clips: Path, synchformer: Synchformer) -> None:
         spec, arrays = golden.spec("synchformer_clip"), golden.arrays("synchformer_clip")

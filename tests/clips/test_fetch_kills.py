@@ -43,7 +43,7 @@ def results(found: Project) -> dict[str, bytes]:
     return {str(path.relative_to(found.root)): path.read_bytes() for path in files}
 
 
-@pytest.mark.slow
+@pytest.mark.kill
 def test_ten_kills_leave_no_trace(tmp_path):
     ids = make_ids(CLIPS)
     assert sum(name.startswith("-") for name in ids) >= 50

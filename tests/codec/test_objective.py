@@ -11,53 +11,17 @@ import numpy as np
 import pytest
 import torch
 from helpers.fitting import fit_on_cpu
+from helpers.small_codec import CODEC, WHOLE, rows, train_codec
 from torch import Tensor
 
 from specmaskfoley.codec.network import Codec
 from specmaskfoley.codec.objective import CodecObjective
 from specmaskfoley.encoders.mini import PromptEncoder
-from specmaskfoley.settings import Audio, MiniPromptEncoder, TrainCodec, Training
-from specmaskfoley.settings import Codec as CodecSettings
-from specmaskfoley.training.batches import Batch, InMemory
+from specmaskfoley.settings import Audio, MiniPromptEncoder
+from specmaskfoley.training.batches import Batch
 
-CODEC = CodecSettings(
-    codebook_size=12,
-    code_width=6,
-    stem=8,
-    channels=8,
-    channel_mults=(1, 2),
-    encoder_blocks=1,
-    decoder_blocks=1,
-    attention=False,
-)
 MELS, FRAMES, CLIPS = 32, 64, 10
-WHOLE = FRAMES // 16
 ROWS = np.arange(4)
-
-
-def train_codec(steps: int = 8, **changes: Any) -> TrainCodec:
-    optim = Training(
-        steps=steps,
-        batch_size=4,
-        base_learning_rate=0.2,
-        warmup_steps=2,
-        weight_decay=0.0,
-        grad_clip=1.0,
-        checkpoint_every=3,
-        validate_every=4,
-    )
-    settings = {
-        "crop_columns": WHOLE,
-        "quantize_after": 0,
-        "commitment_weight": 0.25,
-        "squared_weight": 1.0,
-        "adversarial_weight": 0.0,
-        "adversarial_after": 0,
-        "perceptual_weight": 0.0,
-        "codebook_decay": 0.9,
-        "dead_code_threshold": 0.0,
-    }
-    return TrainCodec(optim=optim, **(settings | changes))
 
 
 def listener() -> PromptEncoder:
@@ -66,10 +30,6 @@ def listener() -> PromptEncoder:
         duration_s=1.0, sample_rate=22050, n_fft=1024, hop_length=256, num_mels=MELS, fmin=0.0, fmax=8000.0, patch=16
     )
     return PromptEncoder(MiniPromptEncoder(kind="mini", width=8, blocks=1), audio)
-
-
-def rows(mels: Tensor) -> InMemory:
-    return InMemory([f"clip{row}" for row in range(len(mels))], mel=mels.numpy())
 
 
 def step_of(made: CodecObjective, step: int, seed: int = 0, numbers: np.ndarray = ROWS) -> Batch:

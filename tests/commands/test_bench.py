@@ -28,7 +28,6 @@ def test_new_networks_are_timed_without_any_file(tmp_path: Path, monkeypatch):
     assert any(line.startswith("features to waveform") for line in lines)
 
 
-@pytest.mark.slow
 def test_the_command_times_the_whole_way(project: Project, tmp_path: Path):
     code, output = project.command("bench", "--runs", "2", "--out", str(tmp_path / "bench.json"))
     assert code == 0, output
@@ -39,7 +38,6 @@ def test_the_command_times_the_whole_way(project: Project, tmp_path: Path):
     assert "file to file" in output
 
 
-@pytest.mark.slow
 def test_without_models_it_is_one_line(project: Project, tmp_path: Path):
     copy = project.copy(tmp_path / "copy")
     copy.path("data", "backbone.safetensors").unlink()

@@ -12,8 +12,6 @@ from helpers.untrained import write_noise
 
 from specmaskfoley.foley import Foley
 
-pytestmark = pytest.mark.slow
-
 
 def test_the_trained_model_as_a_project_as_a_folder_and_from_python(project: Project, tmp_path: Path):
     video = write_noise(tmp_path / "clip.mp4", 3.0)

@@ -207,7 +207,7 @@ def test_parameter_counts_of_the_paper():
     assert 1 + len(control.zero_out) == 13
 
 
-@pytest.mark.slow
+@pytest.mark.official
 def test_one_training_step_and_one_sampling_run_at_the_papers_size():
     torch.manual_seed(0)
     backbone, control = paper()

@@ -119,6 +119,7 @@ def clap(tokenizer: Path, official: dict[str, Tensor]) -> ClapEncoder:
     return encoder
 
 
+@pytest.mark.official
 def test_names_and_shapes_are_upstreams(clap: ClapEncoder, official: dict[str, Tensor]) -> None:
     ours = {name: value.shape for name, value in clap.state_dict().items()}
     theirs = {name: value.shape for name, value in official.items()}
@@ -129,6 +130,7 @@ def test_names_and_shapes_are_upstreams(clap: ClapEncoder, official: dict[str, T
     assert ours == {name: shape for name, shape in theirs.items() if name not in left_out | {POSITIONS}}
 
 
+@pytest.mark.official
 @torch.inference_mode()
 def test_sounds_embed_as_upstream_does(clap: ClapEncoder, upstream: Any) -> None:
     sounds = waves(3, clap.num_samples)
@@ -138,6 +140,7 @@ def test_sounds_embed_as_upstream_does(clap: ClapEncoder, upstream: Any) -> None
     assert (found[0] - found[1]).norm() > 0.05
 
 
+@pytest.mark.official
 @pytest.mark.parametrize("samples", [1, 100_000, 240_000, 479_999])
 @torch.inference_mode()
 def test_short_sounds_are_repeated_and_padded_as_upstream_does(clap: ClapEncoder, upstream: Any, samples: int) -> None:
@@ -147,12 +150,14 @@ def test_short_sounds_are_repeated_and_padded_as_upstream_does(clap: ClapEncoder
     )
 
 
+@pytest.mark.official
 @torch.inference_mode()
 def test_of_long_sounds_the_first_ten_seconds_count(clap: ClapEncoder) -> None:
     sounds = waves(1, clap.num_samples + 50_000)
     torch.testing.assert_close(clap.embed_audio(sounds), clap.embed_audio(sounds[:, : clap.num_samples]))
 
 
+@pytest.mark.official
 @torch.inference_mode()
 def test_texts_embed_as_upstream_does(clap: ClapEncoder, upstream: Any) -> None:
     found = clap.embed_text(TEXTS)
@@ -162,6 +167,7 @@ def test_texts_embed_as_upstream_does(clap: ClapEncoder, upstream: Any) -> None:
     assert torch.pdist(found).min() > 0.01
 
 
+@pytest.mark.official
 @torch.inference_mode()
 def test_each_sound_and_text_on_its_own(clap: ClapEncoder) -> None:
     sounds = waves(2, clap.num_samples)
@@ -169,16 +175,19 @@ def test_each_sound_and_text_on_its_own(clap: ClapEncoder) -> None:
     torch.testing.assert_close(clap.embed_text(TEXTS)[1:2], clap.embed_text(TEXTS[1:2]), atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.official
 @torch.inference_mode()
 def test_silence_embeds(clap: ClapEncoder) -> None:
     assert torch.isfinite(clap.embed_audio(torch.zeros(1, 48_000))).all()
 
 
+@pytest.mark.official
 def test_a_sound_of_no_samples_is_refused(clap: ClapEncoder) -> None:
     with pytest.raises(ValueError, match="no samples"):
         clap.embed_audio(torch.zeros(1, 0))
 
 
+@pytest.mark.official
 @torch.inference_mode()
 def test_no_random_numbers_are_drawn(clap: ClapEncoder) -> None:
     states = random.getstate(), torch.get_rng_state(), np.random.get_state()[1].copy()
@@ -189,6 +198,7 @@ def test_no_random_numbers_are_drawn(clap: ClapEncoder) -> None:
     assert (np.random.get_state()[1] == states[2]).all()
 
 
+@pytest.mark.official
 @torch.inference_mode()
 def test_under_autocast_the_mel_stays_float32(clap: ClapEncoder) -> None:
     sounds = waves(2, clap.num_samples)
@@ -204,6 +214,7 @@ def test_under_autocast_the_mel_stays_float32(clap: ClapEncoder) -> None:
         assert (a - b).norm(dim=-1).max() < 0.1
 
 
+@pytest.mark.official
 def test_other_files_are_refused(clap: ClapEncoder, official: dict[str, Tensor]) -> None:
     with pytest.raises(ValueError, match=r"clap\.pt: .*1 unknown \(audio_branch\.patch_embed\.mel_conv2d\.weight\)"):
         clap.load_official(official | {"audio_branch.patch_embed.mel_conv2d.weight": torch.empty(1)}, "clap.pt")
@@ -253,6 +264,7 @@ assert not {"laion_clap", "clap_module"} & set(sys.modules)
 """
 
 
+@pytest.mark.official
 @pytest.mark.parametrize(("offline", "order"), [(None, "package first"), (None, "hub first"), ("1", "package first")])
 def test_building_needs_no_network_and_says_nothing(tokenizer: Path, offline: str | None, order: str) -> None:
     environment = {k: v for k, v in os.environ.items() if k not in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")}

@@ -68,7 +68,6 @@ def units(project: Project, stage: str) -> list[Path]:
     return sorted(project.path(".work").glob(f"{stage}-*/unit-*.parquet"))
 
 
-@pytest.mark.slow
 def test_the_pool_gives_the_same_shards_as_the_pipeline(alone, project, tmp_path):
     """Smaller units and batches than those of `dvc repro`, other processes: the same content."""
     assert sorted(alone) == sorted(shards(project))
@@ -83,7 +82,7 @@ def test_the_pool_gives_the_same_shards_as_the_pipeline(alone, project, tmp_path
             np.testing.assert_allclose(values, their_arrays[column], rtol=0.01, atol=0.01, err_msg=column)
 
 
-@pytest.mark.slow
+@pytest.mark.kill
 def test_a_killed_stage_goes_on_and_gives_the_same_bytes(before, alone, tmp_path):
     mine = before.copy(tmp_path / "project")
     for stage, moments in {"features": (2, 4, 6), "tokens": (1,)}.items():  # in units
@@ -107,7 +106,6 @@ def test_a_killed_stage_goes_on_and_gives_the_same_bytes(before, alone, tmp_path
     assert shards(mine) == alone
 
 
-@pytest.mark.slow
 def test_a_second_run_makes_nothing(before, alone, tmp_path):
     mine = before.copy(tmp_path / "project")
     assert mine.stage("tokens")[0] == 0
@@ -120,7 +118,7 @@ def shards_of(project: Project, name: str) -> dict[str, bytes]:
     return {f"{name}/{path.name}": path.read_bytes() for path in project.path("data", name).iterdir()}
 
 
-@pytest.mark.slow
+@pytest.mark.ray
 def test_a_cluster_that_loses_a_machine_gives_the_same_bytes(before, alone, tmp_path):
     pytest.importorskip("ray")
     mine = before.copy(tmp_path / "project")

@@ -141,6 +141,7 @@ def kill_when(project: Project, seen: Callable[[], bool]) -> None:
         process.kill()
 
 
+@pytest.mark.kill
 def test_a_killed_run_goes_on_and_gives_the_same_bytes(untrained: Project, alone: Project, tmp_path: Path) -> None:
     mine = untrained.copy(tmp_path / "project")
 
@@ -167,7 +168,7 @@ def test_a_killed_run_goes_on_and_gives_the_same_bytes(untrained: Project, alone
     assert files(mine) == files(alone)
 
 
-@pytest.mark.slow
+@pytest.mark.ray
 def test_a_cluster_gives_the_same_bytes(untrained: Project, alone: Project, tmp_path: Path) -> None:
     """Ray on this machine alone."""
     pytest.importorskip("ray")

@@ -24,6 +24,7 @@ def make_place(root: Path) -> Params:
     """params.yaml and judges in `root`."""
     raw = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     shrink(raw)
+    raw["run"]["workers"] = 1  # every comparison starts its own, which takes longer than these clips do
     (root / "params.yaml").write_text(yaml.safe_dump(raw, sort_keys=False), encoding="utf-8")
     params = Params.load(root / "params.yaml")
     torch.manual_seed(0)

@@ -18,6 +18,7 @@ import psutil
 import yaml
 
 from helpers import ROOT
+from helpers.forks import FORKS
 
 RECORDER = Path(__file__).with_name("recorder")
 COUNTS = {"train": 24, "val": 12, "test": 12}
@@ -137,18 +138,10 @@ class Project:
         return found
 
     def _finish(self, arguments: list[str], check: bool) -> tuple[int, str]:
-        done = subprocess.run(
-            [sys.executable, *arguments],
-            cwd=self.root,
-            env=self.env,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
-        output = done.stdout.decode(errors="replace")
-        if check and done.returncode:
-            raise AssertionError(f"{' '.join(arguments)} ended with {done.returncode}:\n{output}")
-        return done.returncode, output
+        code, output = FORKS.run(arguments, self.root, self.env)
+        if check and code:
+            raise AssertionError(f"{' '.join(arguments)} ended with {code}:\n{output}")
+        return code, output
 
 
 class Running:

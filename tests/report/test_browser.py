@@ -25,6 +25,8 @@ from specmaskfoley.report.results import SCORES_SCHEMA
 from specmaskfoley.storage.tables import USABLE_SCHEMA, write_table
 from specmaskfoley.systems import GENERATED
 
+pytestmark = pytest.mark.browser
+
 METRICS = ("fd", "fad", "kl", "isc", "ib", "desync", "onset_f1")
 BEST = dict(zip(METRICS, (60.0, 1.4, 0.6, 6.0, 0.5, 0.46, 0.87), strict=True))
 CLIPS, LIST = 40, "0123456789abcdef"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -60,6 +61,10 @@ class Repository:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+
+    def make(self) -> None:
+        """Settings, a stage and its scores, in one commit."""
+        root = self.root
         root.mkdir()
         (root / "params.yaml").write_text(yaml.safe_dump(SETTINGS, sort_keys=False))
         (root / "evaluate.py").write_text(EVALUATE)
@@ -115,8 +120,17 @@ class Repository:
         return other_experiments(self.root, self.here())
 
 
+@pytest.fixture(scope="module")
+def committed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("committed") / "repository"
+    Repository(root).make()
+    return root
+
+
 @pytest.fixture
-def repository(tmp_path: Path) -> Repository:
+def repository(committed: Path, tmp_path: Path) -> Repository:
+    """A copy of one that was made once."""
+    shutil.copytree(committed, tmp_path / "repository", symlinks=True)
     return Repository(tmp_path / "repository")
 
 
@@ -128,6 +142,7 @@ def experiment(settings: dict[str, object], *, scores: Any = None, clips: Any = 
 # ------------------------------------------------------------------ from a repository
 
 
+@pytest.mark.pipeline
 def test_experiments_of_dvc_are_found_with_their_settings_and_scores(repository: Repository) -> None:
     repository.dvc("exp", "run", "-q", "-n", "four", "-S", "sample.steps=4")
     repository.dvc("exp", "run", "-q", "-n", "text", "-S", "sample.steps=12", "-S", "cfg.mode=text")
@@ -145,6 +160,7 @@ def test_experiments_of_dvc_are_found_with_their_settings_and_scores(repository:
     assert found[0].evaluation.clips == ScoredClips(clips=10, hash="0" * 16)
 
 
+@pytest.mark.pipeline
 def test_reading_writes_nothing(repository: Repository) -> None:
     repository.dvc("exp", "run", "-q", "-S", "sample.steps=4")
 
@@ -156,6 +172,7 @@ def test_reading_writes_nothing(repository: Repository) -> None:
     assert files() == before
 
 
+@pytest.mark.pipeline
 def test_a_later_commit_hides_no_experiment(repository: Repository) -> None:
     repository.dvc("exp", "run", "-q", "-n", "four", "-S", "sample.steps=4")
     repository.run("git", "checkout", "-q", ".")
@@ -189,7 +206,7 @@ def test_broken_experiments_are_named(repository: Repository) -> None:
     }
 
 
-@pytest.mark.slow
+@pytest.mark.pipeline
 def test_a_failed_experiment_of_the_queue_is_named(repository: Repository) -> None:
     repository.dvc("exp", "run", "-q", "--queue", "-n", "loud", "-S", "cfg.scale=9")
     repository.dvc("queue", "start", "-q")

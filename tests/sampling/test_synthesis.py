@@ -82,7 +82,7 @@ import numpy as np
 from functools import partial
 from pathlib import Path
 from specmaskfoley.media.writing import write_audio
-from specmaskfoley.synthesis import Overlap
+from specmaskfoley.sampling.synthesis import Overlap
 
 def write(first):
     for number in range(first, first + 20):

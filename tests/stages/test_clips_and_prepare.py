@@ -1,6 +1,5 @@
 """The first two stages on both sources, with the project's own params.yaml made small."""
 
-import importlib.util
 import os
 import subprocess
 import sys
@@ -10,18 +9,12 @@ import numpy as np
 import pytest
 import yaml
 from helpers import ROOT
+from helpers.stage_calls import call_stage, load_stage
 
 from specmaskfoley.clips.world import LABELS, source
 from specmaskfoley.media.probe import probe
 from specmaskfoley.media.writing import write_video
 from specmaskfoley.storage.tables import CLIP_LIST_SCHEMA, LEDGER_SCHEMA, read_table, ready_clips
-
-
-def stage(name):
-    spec = importlib.util.spec_from_file_location(f"stage_{name}", ROOT / "stages" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture
@@ -45,7 +38,7 @@ def small(tmp_path, monkeypatch):
 
 
 def test_world_is_rendered_listed_and_checked(small, tmp_path, capsys):
-    stage("clips").main()
+    load_stage("clips").main()
     rows = read_table("data/clips.parquet", CLIP_LIST_SCHEMA)
     assert [row["clip_id"] for row in rows] == [
         *(f"train-{i:05d}" for i in range(4)),
@@ -57,14 +50,14 @@ def test_world_is_rendered_listed_and_checked(small, tmp_path, capsys):
     assert sorted(os.listdir("data/clips")) == sorted(Path(row["path"]).name for row in rows)
     assert probe(rows[0]["path"]).duration_s == pytest.approx(1.0)
     assert not os.listdir(tmp_path / ".work")
-    stage("prepare").main()
+    load_stage("prepare").main()
     assert len(read_table("data/ledger.parquet", LEDGER_SCHEMA)) == 7
     assert [clip.clip_id for clip in ready_clips("data/usable.parquet", "test")] == ["test-00000", "test-00001"]
     assert "prepare: 7 ready" in capsys.readouterr().out
 
 
 def test_killed_rendering_continues_and_gives_the_same_files(small, monkeypatch):
-    stage("clips").main()
+    load_stage("clips").main()
     before = {path.name: path.read_bytes() for path in Path("data/clips").iterdir()}
     table = Path("data/clips.parquet").read_bytes()
     rendered = []
@@ -78,9 +71,9 @@ def test_killed_rendering_continues_and_gives_the_same_files(small, monkeypatch)
     real = source.render_clip
     monkeypatch.setattr(source, "render_clip", render)
     with pytest.raises(KeyboardInterrupt):
-        stage("clips").main()
+        load_stage("clips").main()
     rendered[:] = [None] * 4  # no more kills
-    stage("clips").main()
+    load_stage("clips").main()
     assert len(rendered) == 4 + 4  # of 7, 3 were kept
     assert {path.name: path.read_bytes() for path in Path("data/clips").iterdir()} == before
     assert Path("data/clips.parquet").read_bytes() == table
@@ -94,8 +87,8 @@ def test_folder_with_some_broken_videos(small, tmp_path, capsys):
         write_video(videos / name, np.zeros((25, 32, 48, 3), np.uint8), 25, tone, 16000)
     (videos / "text.mp4").write_text("no video")
     small(source="folder", folder="my videos")
-    stage("clips").main()
-    stage("prepare").main()
+    load_stage("clips").main()
+    load_stage("prepare").main()
     out = capsys.readouterr().out
     assert "prepare: 3 ready, 1 corrupt (cannot be decoded" in out
     assert os.listdir("data/clips") == ["README.txt"]
@@ -107,12 +100,11 @@ def test_no_usable_clip_is_one_line_and_exit_1(small, tmp_path, monkeypatch):
     (tmp_path / "videos").mkdir()
     (tmp_path / "videos" / "text.mp4").write_text("no video")
     small(source="folder", folder="videos")
-    stage("clips").main()
-    module = stage("prepare")
-    with pytest.raises(SystemExit) as error:
-        module.stage_main(module.main)()
-    assert str(error.value).startswith("error: data/ledger.parquet: no usable clip in any split: 1 corrupt (")
-    assert "\n" not in str(error.value)
+    load_stage("clips").main()
+    code, output = call_stage("prepare", tmp_path)
+    assert code == 1
+    assert output.startswith("error: data/ledger.parquet: no usable clip in any split: 1 corrupt (")
+    assert output.count("\n") == 1
     assert len(read_table("data/ledger.parquet", LEDGER_SCHEMA)) == 1
 
 

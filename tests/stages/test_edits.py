@@ -39,7 +39,7 @@ def test_words_run_only_the_lineage(edited: Project) -> None:
 
 
 def test_a_metric_runs_evaluate_and_report(edited: Project) -> None:
-    edit(edited, "evaluation/metrics/kl.py", "np.asarray(", "0 + np.asarray(")
+    edit(edited, "metrics/kl.py", "np.asarray(", "0 + np.asarray(")
     assert ran(edited.dvc("repro")) == ["code", "evaluate", "report"]
 
 

@@ -17,6 +17,9 @@ import numpy as np
 import psutil
 import pyarrow.parquet as pq
 import pytest
+import yaml
+from helpers import ROOT
+from helpers.stage_calls import call_stage
 from helpers.tiny import COUNTS, STAGES, Project, shrink
 
 from specmaskfoley.clips.ledger import ready_hash
@@ -70,14 +73,13 @@ def kept_work(project: Project) -> set[str]:
 # ------------------------------------------------------------------ one run of everything
 
 
-@pytest.mark.slow
-def test_every_stage_runs_once(project):
-    assert sorted(ran(project.first_output)) == sorted(STAGES)
-    assert kept_work(project) == KEPT
-    assert not list(project.root.rglob(".tmp-*"))
+@pytest.mark.pipeline
+def test_every_stage_runs_once(reproduced):
+    assert sorted(ran(reproduced.first_output)) == sorted(STAGES)
+    assert kept_work(reproduced) == KEPT
+    assert not list(reproduced.root.rglob(".tmp-*"))
 
 
-@pytest.mark.slow
 def test_the_ledger_counts_every_clip(project):
     ledger = read_table(project.path("data", "ledger.parquet"), LEDGER_SCHEMA)
     assert Counter(row["split"] for row in ledger) == COUNTS
@@ -87,7 +89,6 @@ def test_the_ledger_counts_every_clip(project):
     assert all(row["duration_s"] == pytest.approx(2.0, abs=0.05) for row in ledger)
 
 
-@pytest.mark.slow
 def test_shards_hold_what_the_settings_say(project, params):
     audio, encoders = params.audio, params.encoders
     grid = (audio.token_rows, audio.token_columns)
@@ -120,7 +121,6 @@ def test_shards_hold_what_the_settings_say(project, params):
     assert shard.field("tokens").metadata[b"dtype"] == b"int16"
 
 
-@pytest.mark.slow
 def test_every_system_has_a_sound_for_every_test_clip(project, params):
     test = [f"test-{index:05d}" for index in range(COUNTS["test"])]
     samples = project.path("data", "samples")
@@ -144,7 +144,6 @@ def test_every_system_has_a_sound_for_every_test_clip(project, params):
     assert np.abs(heard).max() > 0
 
 
-@pytest.mark.slow
 def test_the_report_does_without_curves_of_official_networks(project, tmp_path):
     """Stage `encoders` leaves a table without rows for an encoder that it did not train."""
     changed = project.copy(tmp_path / "project")
@@ -157,7 +156,6 @@ def test_the_report_does_without_curves_of_official_networks(project, tmp_path):
     assert "encoder_sync" not in made
 
 
-@pytest.mark.slow
 def test_videos_play_with_the_new_sound(project):
     videos = sorted(project.path("data", "samples", "videos").iterdir())
     assert [path.name for path in videos] == ["test-00000.mp4", "test-00001.mp4"]
@@ -171,7 +169,6 @@ def test_videos_play_with_the_new_sound(project):
             assert sum(frame.samples for frame in file.decode(audio=0)) > file.streams.audio[0].rate
 
 
-@pytest.mark.slow
 def test_all_systems_are_scored_on_all_test_clips(project):
     found = scores(project)
     assert set(found) == SCORED
@@ -188,7 +185,6 @@ def test_all_systems_are_scored_on_all_test_clips(project):
     assert all(found[system]["sample_time_s"] > 0 for system in GENERATED)
 
 
-@pytest.mark.slow
 def test_scores_say_what_they_are_of(project):
     found = scores(project)
     clips = json.loads(project.path("metrics", "clips.json").read_text())
@@ -206,7 +202,6 @@ def test_scores_say_what_they_are_of(project):
     assert np.mean(mine) == pytest.approx(found["specmaskfoley"]["desync"], rel=1e-5)
 
 
-@pytest.mark.slow
 def test_the_command_gives_the_stages_numbers(project, tmp_path):
     """`specmaskfoley evaluate` on the folders that stage sample wrote."""
     mine = project.copy(tmp_path / "project")
@@ -224,7 +219,6 @@ def test_the_command_gives_the_stages_numbers(project, tmp_path):
         assert row[name] == pytest.approx(expected[name], rel=1e-5), name
 
 
-@pytest.mark.slow
 def test_curves_reach_the_last_step(project):
     for path in project.path("metrics", "curves").glob("*.csv"):
         with path.open(newline="") as file:
@@ -242,7 +236,6 @@ def outside_links(html: str) -> list[str]:
     return found + re.findall(r"""url\(\s*["']?((?:https?:)?//[^"')]+)""", html) + re.findall(r"@import[^;]+", html)
 
 
-@pytest.mark.slow
 def test_report_needs_no_network_and_no_other_file(project):
     html = project.path("metrics", "report.html").read_text(encoding="utf-8")
     assert outside_links(html) == []
@@ -260,15 +253,15 @@ def test_report_needs_no_network_and_no_other_file(project):
     ]
 
 
-@pytest.mark.slow
-def test_dvc_shows_metrics_and_plots_without_a_network(project):
-    (shown,) = json.loads(project.dvc("metrics", "show", "--json")).values()
+@pytest.mark.pipeline
+def test_dvc_shows_metrics_and_plots_without_a_network(reproduced):
+    (shown,) = json.loads(reproduced.dvc("metrics", "show", "--json")).values()
     files = shown["data"]
-    assert files["metrics/evaluate.json"]["data"] == scores(project)
+    assert files["metrics/evaluate.json"]["data"] == scores(reproduced)
     assert len(files) == 11
-    assert "specmaskfoley.onset_f1" in project.dvc("metrics", "show")
-    printed = project.dvc("plots", "show")
-    page = project.path("dvc_plots", "index.html")
+    assert "specmaskfoley.onset_f1" in reproduced.dvc("metrics", "show")
+    printed = reproduced.dvc("plots", "show")
+    page = reproduced.path("dvc_plots", "index.html")
     assert page.as_uri() in printed
     html = page.read_text(encoding="utf-8")
     assert not re.findall(r"""<(?:script|link|img)[^>]+(?:src|href)\s*=\s*["']?(?:https?:)?//""", html)
@@ -276,7 +269,6 @@ def test_dvc_shows_metrics_and_plots_without_a_network(project):
     assert "test-00000.png" in html
 
 
-@pytest.mark.slow
 def test_mlflow_has_one_run_with_everything(project, params, monkeypatch):
     monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
     from mlflow.tracking import MlflowClient
@@ -302,27 +294,27 @@ def test_mlflow_has_one_run_with_everything(project, params, monkeypatch):
     assert not project.path(".mlflow", "unsent").exists()
 
 
-@pytest.mark.slow
-def test_git_sees_only_the_lock_file_and_the_metrics(project):
-    changed = {line[3:].split("/")[0] for line in project.git("status", "--porcelain").splitlines()}
+@pytest.mark.pipeline
+def test_git_sees_only_the_lock_file_and_the_metrics(reproduced):
+    changed = {line[3:].split("/")[0] for line in reproduced.git("status", "--porcelain").splitlines()}
     assert changed == {"dvc.lock", "metrics"}
 
 
 # ------------------------------------------------------------------ a second run
 
 
-@pytest.mark.slow
-def test_nothing_changed_nothing_runs(project):
-    before = results(project)
-    output = project.dvc("repro")
+@pytest.mark.pipeline
+def test_nothing_changed_nothing_runs(reproduced):
+    before = results(reproduced)
+    output = reproduced.dvc("repro")
     assert ran(output) == []
     assert "up to date" in output
-    assert results(project) == before
+    assert results(reproduced) == before
 
 
-@pytest.mark.slow
-def test_an_experiment_reruns_only_what_its_setting_touches(project, tmp_path):
-    mine = project.copy(tmp_path / "project")
+@pytest.mark.pipeline
+def test_an_experiment_reruns_only_what_its_setting_touches(reproduced, tmp_path):
+    mine = reproduced.copy(tmp_path / "project")
     mine.commit()
     before = results(mine)
     output = mine.dvc("exp", "run", "--name", "weaker", "-S", "cfg.scale=2")
@@ -352,11 +344,10 @@ def test_an_experiment_reruns_only_what_its_setting_touches(project, tmp_path):
 # ------------------------------------------------------------------ the same seed, and kills
 
 
-@pytest.mark.slow
-def test_the_same_seed_gives_the_same_bytes(project, tmp_path):
-    other = Project.create(tmp_path / "somewhere else")
-    other.dvc("repro")
-    assert_same_results(other, project)
+@pytest.mark.pipeline
+def test_the_same_seed_gives_the_same_bytes(reproduced, project):
+    """By `dvc repro` in one folder, and stage by stage in another."""
+    assert_same_results(reproduced, project)
 
 
 def wait_until_gone(processes: list[psutil.Process], timeout_s: float = 20.0) -> None:
@@ -374,7 +365,8 @@ def holder(project: Project, stage: str) -> psutil.Process | None:
     return None
 
 
-@pytest.mark.slow
+@pytest.mark.pipeline
+@pytest.mark.kill
 def test_killed_in_the_middle_it_goes_on_and_gives_the_same_bytes(project, tmp_path):
     mine = Project.create(tmp_path / "project")
     work = mine.path(".work")
@@ -487,12 +479,14 @@ def error_of(code: int, output: str) -> str:
     ids=["missing", "empty", "no-folder", "no-labels-file", "unknown-key", "wrong-type", "unknown-source", "profile"],
 )
 def test_a_wrong_setting_is_one_line(tmp_path, change, told):
-    project = Project.create(tmp_path / "project", change)
-    project.path("no videos").mkdir()
-    project.path("no videos", "notes.txt").write_text("nothing here")
+    params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    change(params)
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+    (tmp_path / "no videos").mkdir()
+    (tmp_path / "no videos" / "notes.txt").write_text("nothing here")
     if "data.labels='absent.tsv'" in told:
-        good_clip(project.path("no videos", "a.mp4"))
-    line = error_of(*project.stage("clips"))
+        good_clip(tmp_path / "no videos" / "a.mp4")
+    line = error_of(*call_stage("clips", tmp_path))
     for part in told:
         assert part in line
 
@@ -519,6 +513,7 @@ def test_dvc_passes_the_one_line_on(own):
 ODD_NAMES = ['it\'s a "dog".mp4', "-leading dash.mp4", "tab\tand ünïcödé 犬.mp4", "$HOME; rm -rf *.mp4", "deep/er.mp4"]
 
 
+@pytest.mark.pipeline
 def test_good_clips_go_on_beside_bad_ones(own):
     folder = own.path("my videos")
     states = bad_clips(folder)
@@ -541,6 +536,7 @@ def test_good_clips_go_on_beside_bad_ones(own):
     assert ran(own.dvc("repro", "prepare")) == []
 
 
+@pytest.mark.official
 def test_real_videos_are_ready(own, clips):
     own.change(with_folder(str(clips.resolve())))
     for stage in ("clips", "prepare"):

@@ -28,7 +28,7 @@ from specmaskfoley.metrics.judged import Listened, Partners
 from specmaskfoley.settings import Params
 from specmaskfoley.storage.tables import SPLITS, read_arrays
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.official, pytest.mark.timeout(1800)]
 SEMANTIC_FRAMES = 2
 ENCODERS = ["roberta_base_vocab", "roberta_base_merges", "roberta_base_config", "synchformer", "dfn5b_clip", "clap"]
 

@@ -12,7 +12,6 @@ from helpers.tiny import Project
 from safetensors.torch import load_file
 
 
-@pytest.mark.slow
 def test_a_dry_run_says_what_a_training_needs_and_changes_nothing(project, tmp_path):
     mine = project.copy(tmp_path / "mine")
     before = {path: path.read_bytes() for path in mine.path("data").glob("*.safetensors")}
@@ -38,7 +37,6 @@ def test_a_stage_starts_itself_in_several_processes(project, tmp_path):
         assert torch.linalg.vector_norm(found[name] - value) <= 0.02 * torch.linalg.vector_norm(value) + 1e-4, name
 
 
-@pytest.mark.slow
 def test_a_launcher_that_does_not_exist_is_one_line(project, tmp_path):
     mine = Project(_copy(project, tmp_path, {"launch": "no-such-launcher --now"}))
     code, told = mine.stage("control")

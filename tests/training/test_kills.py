@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from helpers import ROOT
+from helpers.forks import FORKS
 
 KILLS, STEPS = 20, 400
 
@@ -91,7 +93,7 @@ def assert_the_same(folder: Path, undisturbed: dict) -> None:
         assert torch.equal(found["weights"][name], value), name
 
 
-@pytest.mark.slow
+@pytest.mark.kill
 def test_twenty_kills_change_no_bit(tmp_path, undisturbed):
     moments, log = random.Random(0), []
     for _ in range(KILLS):
@@ -107,6 +109,7 @@ def test_twenty_kills_change_no_bit(tmp_path, undisturbed):
     assert len(states(tmp_path)) == 2
 
 
+@pytest.mark.kill
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGTERM of POSIX")
 def test_sigterm_writes_a_checkpoint_of_the_step_at_hand(tmp_path, undisturbed):
     with start(tmp_path) as process:
@@ -120,6 +123,7 @@ def test_sigterm_writes_a_checkpoint_of_the_step_at_hand(tmp_path, undisturbed):
     assert_the_same(tmp_path, undisturbed)
 
 
+@pytest.mark.kill
 def test_a_damaged_checkpoint_costs_some_steps_and_no_bit(tmp_path, undisturbed):
     with start(tmp_path) as process:
         wait_for_a_state_after(tmp_path, 7, process)
@@ -135,7 +139,8 @@ def test_a_damaged_checkpoint_costs_some_steps_and_no_bit(tmp_path, undisturbed)
 def test_the_checkpoint_of_another_model_is_refused(tmp_path):
     torch.save({"step": 7, "modules": {"other": torch.zeros(1)}, "optimizers": {}, "curves": {}, "best": 0.0},
                tmp_path / "backbone-00000007.pt")  # fmt: skip
-    command = [sys.executable, "-c", TRAINING, str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert "backbone-00000007.pt: the checkpoint of another model" in done.stderr
+    script = tmp_path / "training.py"
+    script.write_text(TRAINING, encoding="utf-8")
+    code, told = FORKS.run([str(script), str(tmp_path)], tmp_path, os.environ)
+    assert code == 1
+    assert "backbone-00000007.pt: the checkpoint of another model" in told

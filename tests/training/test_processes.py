@@ -13,6 +13,7 @@ import psutil
 import pytest
 import torch
 from helpers import ROOT
+from helpers.forks import FORKS
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="torchrun with gloo")
 
@@ -54,7 +55,7 @@ def control_objective():
     return made, clips(50, 1).rows()
 
 def codec_objective():
-    from test_codec_objective import CODEC, rows, train_codec
+    from helpers.small_codec import CODEC, rows, train_codec
     mels = torch.rand(20, 32, 64, generator=torch.Generator().manual_seed(1)) * 2 - 1
     settings = train_codec(adversarial_weight=0.5, adversarial_after=2, quantize_after=3, crop_columns=2)
     made = CodecObjective(Codec(CODEC), settings, rows(mels), mels[:3], patch=16, device=torch.device("cpu"))
@@ -82,14 +83,24 @@ stage_main(main)()
 """
 
 
-def start(folder: Path, processes: int, kind: str = "control", steps: int = 40, pause: float = 0.0, micro: int = 0):
+def command(
+    folder: Path, processes: int, kind: str = "control", steps: int = 40, pause: float = 0.0, micro: int = 0
+) -> list[str]:
+    """What follows `python`."""
     folder.mkdir(exist_ok=True)
     script = folder / "training.py"
     script.write_text(TRAINING, encoding="utf-8")
     launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"] if processes > 1 else []
-    command = [sys.executable, *launch, str(script), str(folder), kind, str(steps), str(pause), str(micro)]
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "SPECMASKFOLEY_DEBUG": ""}
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env)
+    return [*launch, str(script), str(folder), kind, str(steps), str(pause), str(micro)]
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1", "SPECMASKFOLEY_DEBUG": ""}
+
+
+def start(folder: Path, processes: int, kind: str = "control", pause: float = 0.0, micro: int = 0):
+    arguments = [sys.executable, *command(folder, processes, kind, pause=pause, micro=micro)]
+    return subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment())
 
 
 def finish(process: subprocess.Popen[str]) -> str:
@@ -98,9 +109,12 @@ def finish(process: subprocess.Popen[str]) -> str:
 
 
 def trained(folder: Path, processes: int, kind: str = "control", micro: int = 0) -> dict:
-    process = start(folder, processes, kind, micro=micro)
-    told = finish(process)
-    assert process.returncode == 0, told
+    if processes == 1:
+        code, told = FORKS.run(command(folder, 1, kind, micro=micro), folder, environment())
+    else:
+        process = start(folder, processes, kind, micro=micro)
+        told, code = finish(process), process.returncode
+    assert code == 0, told
     return torch.load(folder / "done.pt", weights_only=True)
 
 
@@ -154,7 +168,7 @@ def steps_done(folder: Path) -> int:
     return max((int(path.stem[-8:]) for path in folder.glob("model-????????.pt")), default=0)
 
 
-@pytest.mark.slow
+@pytest.mark.kill
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 def test_the_loss_of_a_process_leaves_a_checkpoint_that_goes_on(tmp_path, how):
     undisturbed = trained(tmp_path / "undisturbed", 2)

@@ -16,7 +16,7 @@ from helpers.page_server import Server
 from helpers.untrained import write_noise
 from matplotlib.image import imread
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.browser
 
 SHOTS = os.environ.get("SPECMASKFOLEY_SCREENSHOTS")
 WAIT_MS = 240_000

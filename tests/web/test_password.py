@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 import requests
 from helpers.page_server import Server
+from typer.testing import CliRunner
 
-pytestmark = pytest.mark.slow
+from specmaskfoley.commands.main import app
+
 PASSWORD = "pässword $(x)"
 
 
@@ -40,6 +42,7 @@ def test_without_it_nothing_is_told_taken_or_done(locked: Server) -> None:
     assert login(locked, PASSWORD).get(f"{locked.url}/config", timeout=30).status_code == 200
 
 
+@pytest.mark.browser
 def test_with_it_the_page_opens(browser: Any, locked: Server) -> None:
     tab = browser.new_page()
     tab.set_default_timeout(240_000)
@@ -52,6 +55,7 @@ def test_with_it_the_page_opens(browser: Any, locked: Server) -> None:
     tab.close()
 
 
-def test_an_empty_one_is_refused(model: Path, tmp_path: Path) -> None:
-    with pytest.raises(AssertionError, match="--password is empty"):
-        Server(model, tmp_path, "--password", " ")
+def test_an_empty_one_is_refused(model: Path) -> None:
+    refused = CliRunner().invoke(app, ["web", "--model", str(model), "--password", " "])
+    assert refused.exit_code == 2
+    assert refused.stderr.startswith("error: --password is empty")

@@ -1,0 +1,129 @@
+"""Python scripts in processes of their own that need not import torch and the like first.
+
+Importing them takes 3 s of processor time, most stages of a tiny project less than one. So one server process imports
+them once and forks a child for every script. Only packages of others are imported ahead: the child finds our own on
+the PYTHONPATH that it is given, as a new interpreter would.
+"""
+
+from __future__ import annotations
+
+import atexit
+import importlib
+import json
+import os
+import runpy
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+AHEAD = (
+    "accelerate", "av", "matplotlib.pyplot", "pandas", "pebble", "pyarrow.parquet", "pydantic", "requests",
+    "safetensors.torch", "scipy.signal", "soundfile", "torch", "torchaudio", "typer", "yaml",
+    "mlflow.store.tracking.sqlalchemy_store",  # with sqlalchemy and alembic, for a database in a file
+    "torch._inductor.config",  # what torch.use_deterministic_algorithms imports
+)  # fmt: skip
+
+
+class Forks:
+    """The server, started when it is first needed.
+
+    `cpu_s` is the processor time that its children have used so far, `starting_s` how long starting it took.
+    """
+
+    def __init__(self) -> None:
+        self.cpu_s = self.starting_s = 0.0
+        self._server: subprocess.Popen[str] | None = None
+
+    def run(self, arguments: Sequence[str], cwd: Path, env: Mapping[str, str]) -> tuple[int, str]:
+        """`python arguments...` to its end, as `subprocess.run` would: exit code, and stdout and stderr together."""
+        if sys.platform != "linux":  # forking after an import of torch is not safe everywhere
+            return _run_anew(arguments, cwd, env)
+        with tempfile.NamedTemporaryFile() as output:
+            request = {"arguments": list(arguments), "cwd": str(cwd), "env": dict(env), "output": output.name}
+            code, cpu_s = self._ask(request)
+            self.cpu_s += cpu_s
+            return code, output.read().decode(errors="replace")
+
+    def _ask(self, request: Mapping[str, Any]) -> tuple[int, float]:
+        if self._server is None:
+            begin = time.monotonic()
+            self._server = subprocess.Popen(
+                [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"}, start_new_session=True,
+            )  # fmt: skip
+            atexit.register(self.end)
+            assert self._server.stdout is not None
+            self._server.stdout.readline()  # it is ready
+            self.starting_s += time.monotonic() - begin
+        assert self._server.stdin is not None
+        assert self._server.stdout is not None
+        try:
+            print(json.dumps(request), file=self._server.stdin, flush=True)
+            answer = self._server.stdout.readline()
+            assert answer, "the server of forks ended"
+            code, cpu_s = json.loads(answer)
+        except BaseException:  # a test's time is up, or somebody pressed control-C
+            self.end()
+            raise
+        return code, cpu_s
+
+    def end(self) -> None:
+        """End the server and what it runs."""
+        if self._server is not None and self._server.poll() is None:
+            os.killpg(self._server.pid, signal.SIGKILL)
+            self._server.wait()
+        self._server = None
+
+
+FORKS = Forks()
+
+
+def _run_anew(arguments: Sequence[str], cwd: Path, env: Mapping[str, str]) -> tuple[int, str]:
+    done = subprocess.run(
+        [sys.executable, *arguments], cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    return done.returncode, done.stdout.decode(errors="replace")
+
+
+def serve() -> None:
+    del sys.path[0]  # this folder
+    for name in AHEAD:
+        importlib.import_module(name)
+    print("ready", flush=True)
+    # Children get another standard output; nobody but this loop may write to the one that carries the answers.
+    for line in sys.stdin:
+        child = os.fork()
+        if not child:
+            return _become(**json.loads(line))
+        _, status, used = os.wait4(child, 0)
+        print(json.dumps([os.waitstatus_to_exitcode(status), used.ru_utime + used.ru_stime]), flush=True)
+
+
+def _become(arguments: list[str], cwd: str, env: dict[str, str], output: str) -> None:
+    """Turn this process into `python arguments...`."""
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(os.open(output, os.O_WRONLY), 1)
+    os.dup2(1, 2)
+    sys.stdin = os.fdopen(0, closefd=False)
+    os.chdir(cwd)
+    os.environ.clear()
+    os.environ.update(env)
+    sys.dont_write_bytecode = bool(env.get("PYTHONDONTWRITEBYTECODE"))
+    own = [entry for entry in env.get("PYTHONPATH", "").split(os.pathsep) if entry]
+    if arguments[0] == "-m":
+        sys.argv, sys.path = arguments[1:], [cwd, *own, *sys.path]
+        runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
+    else:
+        script = os.path.join(cwd, arguments[0])
+        sys.argv, sys.path = [script, *arguments[1:]], [os.path.dirname(script), *own, *sys.path]
+        runpy.run_path(script, run_name="__main__")
+
+
+if __name__ == "__main__":
+    serve()
