@@ -69,18 +69,6 @@ def golden(request: pytest.FixtureRequest) -> Golden:
 
 
 @pytest.fixture(scope="session")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a tiny untrained model."""
-    return write_untrained(tmp_path_factory.mktemp("model") / "model")
-
-
-@pytest.fixture(scope="session")
-def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six seconds, more than three windows of that model, with a sound of its own."""
-    return write_noise(tmp_path_factory.mktemp("videos") / "clip.mp4", 6.0)
-
-
-@pytest.fixture(scope="session")
 def clips(request: pytest.FixtureRequest) -> Path:
     """The folder of real clips."""
     folder = request.config.getoption("--clips")
