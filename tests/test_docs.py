@@ -82,6 +82,8 @@ def test_settings_that_are_named_exist(page):
 
 
 def test_the_design_names_every_room():
-    contract = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]["contracts"][0]
+    contract = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"][
+        "contracts"
+    ][0]
     table = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
     assert [room for room in contract["layers"] if not re.search(rf"^\|.*`{room}`.* \|", table, re.MULTILINE)] == []
