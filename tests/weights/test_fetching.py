@@ -223,7 +223,7 @@ def test_two_threads_at_once_download_once(web, tmp_path, capsys):
 
 
 def test_two_processes_at_once_download_once_and_a_kill_hands_over(web, tmp_path):
-    web.usual = Answer(piece=1 << 15, pause_s=0.1)
+    web.usual = Answer(piece=1 << 15, pause_s=0.3)  # the second starts before the first is done, on a busy machine too
     code = (
         "import json, sys; from specmaskfoley.weights.download import Transfer;"
         "from specmaskfoley.weights.fetching import fetch; from specmaskfoley.weights.lock import WeightFile;"
@@ -238,6 +238,7 @@ def test_two_processes_at_once_download_once_and_a_kill_hands_over(web, tmp_path
     second = subprocess.Popen(command, stderr=subprocess.PIPE)
     assert second.stderr is not None
     assert b"another process is fetching it; waiting" in second.stderr.readline()
+    web.usual = Answer()
     first.kill()
     first.wait()
     assert second.wait(30) == 0
