@@ -109,7 +109,7 @@ def generated(
 
 def onsets_of(foley: Foley, take: Take, events: tuple[float, ...]) -> float:
     found = detect_onsets(take.waveform, take.sample_rate)
-    return onset_f1(events, found, foley.params.evaluate.onset_tolerance_s).f1
+    return onset_f1(events, found, foley.params.evaluate.onset_tolerance_s)
 
 
 def seams_above(take: Take) -> list[bool]:

@@ -13,6 +13,7 @@ from specmaskfoley.evaluation.loading import load_compared_files, subsets
 from specmaskfoley.judges.trained import load_panel
 from specmaskfoley.media.clips import model_sound, read_media
 from specmaskfoley.media.mel import MelSpectrogram
+from specmaskfoley.metrics import METRICS
 from specmaskfoley.report import pictures
 from specmaskfoley.report.results import SCORES_SCHEMA
 from specmaskfoley.settings import Params
@@ -41,6 +42,7 @@ def main(params_file: str = "params.yaml") -> None:
         labels = {row.clip_id: row.label for row in rows}
         write_table(Path(params.paths.evaluation) / "clips.parquet", comparison.per_clip(labels), SCORES_SCHEMA)
         log.summary(scores)
+        log.text("".join(f"{metric.name}: {metric.heading}, {metric.about}\n" for metric in METRICS), "metrics.txt")
         draw(params, comparison.agreement.clips)
 
 

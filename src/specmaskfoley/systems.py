@@ -36,38 +36,27 @@ class System:
 
 SYSTEMS = {
     TRUE: System(
-        label="ground truth",
+        label="ground truth", source="there",
         about="the true sound, compared with itself: the best that can be reached",
-        source="there",
     ),
-    OURS: System(
-        label="SpecMaskFoley",
-        about="the frozen backbone steered by the control branch",
-        source="sampled",
-    ),
+    OURS: System(label="SpecMaskFoley", source="sampled", about="the frozen backbone steered by the control branch"),
     "backbone_text": System(
-        label="backbone, text",
+        label="backbone, text", source="sampled", mode="text",
         about="the backbone alone, prompted with the class: knows what, not when",
-        source="sampled",
-        mode="text",
     ),
     "backbone_audio": System(
-        label="backbone, audio",
+        label="backbone, audio", source="sampled", mode="audio",
         about="the backbone alone, prompted with the true sound's embedding",
-        source="sampled",
-        mode="audio",
     ),
     "codec_roundtrip": System(
-        label="codec round trip",
+        label="codec round trip", source="decoded",
         about="the true sound through tokenizer and vocoder: the ceiling here",
-        source="decoded",
     ),
     SHUFFLED: System(
-        label="shuffled video",
+        label="shuffled video", source="there",
         about="SpecMaskFoley's sound beside another clip's video: chance",
-        source="there",
     ),
-}
+}  # fmt: skip
 """By the names in metrics/evaluate.json."""
 
 GENERATED = tuple(name for name, system in SYSTEMS.items() if system.source != "there")

@@ -14,13 +14,14 @@ import json
 import logging
 import math
 import os
-import sqlite3
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock
 
 from specmaskfoley.storage.files import atomic_path, sha256_text
 
@@ -194,23 +195,12 @@ def _mlflow_client() -> Any:
     return MlflowClient(tracking_uri=tracking_uri())
 
 
-@contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    """One process at a time: two that create MLflow's database at once crash each other.
-
-    SQLite's own file lock is portable, waits, and is released when its process dies.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with closing(sqlite3.connect(path, timeout=120, isolation_level=None)) as connection:
-        connection.execute("BEGIN EXCLUSIVE")
-        yield
-
-
 def _join_run(stage: str, params: Params) -> tuple[Any, str]:
     settings = {name: _setting(value) for name, value in flatten(params.to_dict()).items()}
     key = _run_key(settings)
     clauses = " and ".join(f"tags.`{name}` = '{value}'" for name, value in key.items())
-    with _lock(_home() / "lock"):
+    _home().mkdir(parents=True, exist_ok=True)
+    with FileLock(_home() / "lock", timeout=120):  # two processes that create MLflow's database at once crash
         client = _mlflow_client()
         experiment = _experiment(client)
         found = client.search_runs([experiment], clauses, max_results=1, order_by=["start_time DESC"])

@@ -1,4 +1,4 @@
-"""The console command `specmaskfoley evaluate`: any system's sounds, by the judges of a profile."""
+"""The console command `specmaskfoley evaluate`: score folders of sounds with the judges of a profile."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def evaluate(
     as_published: bool = False,
     out: Path | None = None,
 ) -> list[str]:
-    """Score folders of sounds; lines for the terminal. See `specmaskfoley evaluate --help`.
+    """Score folders of sounds and return lines for the terminal. See `specmaskfoley evaluate --help`.
 
     Raises:
         ValueError, OSError: naming the folder, file or setting and what to do.
@@ -130,7 +130,7 @@ def _named_folder(item: str) -> tuple[str, Path]:
 
 
 def _named(what: str, clips: dict[str, str]) -> list[str]:
-    """The first clips of a list with their reasons."""
+    """Lines for the first clips of a list, with their reasons."""
     lines = [f"{what}: {len(clips)} clips"] if clips else []
     lines += [f"  {clip}: {reason}" for clip, reason in list(clips.items())[:_NAMED]]
     return [*lines, *([f"  and {len(clips) - _NAMED} more; --out FILE writes all"] if len(clips) > _NAMED else [])]

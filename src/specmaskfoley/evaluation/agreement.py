@@ -36,7 +36,7 @@ Facts = Mapping[Path, SoundFacts | Lost]
 
 @dataclass(frozen=True)
 class Found:
-    """The files of a folder by clip; `trouble` holds clips of which no single file can be told, with the reason."""
+    """The files of a folder by clip; `trouble` holds the clips that several files claim to be, with these files."""
 
     files: dict[str, Path]
     trouble: dict[str, str]
@@ -44,11 +44,11 @@ class Found:
 
 @dataclass(frozen=True)
 class Agreement:
-    """The clips that are scored, and what is to be said of the others.
+    """The clips that are scored, and why the others are not.
 
     Attributes:
         clips: in their order.
-        wanted: how many clips the reference has.
+        wanted: the number of clips in the reference.
         excluded: clip -> where and why it cannot be scored.
         noted: clip -> what is odd about it, although it is scored.
     """
@@ -64,11 +64,12 @@ class Agreement:
 
     @property
     def hash(self) -> str:
-        """16 hex digits that stand for the list of scored clips; see `ledger.ready_hash`."""
+        """16 hex digits that identify the list of scored clips; see `ledger.ready_hash`."""
         return ready_hash(self.clips)
 
     def check(self, least: float) -> None:
-        """
+        """Make sure that enough clips are scored.
+
         Raises:
             ValueError: fewer than this share of the wanted clips can be scored, or fewer than two.
         """
@@ -78,26 +79,25 @@ class Agreement:
         more = f"; and {len(self.excluded) - _NAMED} more" if len(self.excluded) > _NAMED else ""
         raise ValueError(
             f"only {len(self.clips)} of {self.wanted} clips ({self.coverage:.1%}) have a usable sound in every system; "
-            f"evaluate.min_coverage={least:g} (at least 2 clips) is asked for. {named}{more}"
+            f"evaluate.min_coverage={least:g} asks for more (and for at least 2 clips). {named}{more}"
         )
 
 
-def sound_facts(path: Path, until_s: float) -> tuple[float, int, float, bool] | Lost:
-    """`sound.examine_sound` as plain numbers, or the state and reason of a file that cannot be read."""
+def sound_facts(path: Path, until_s: float) -> SoundFacts | Lost:
+    """`sound.examine_sound`, or the state and reason of a file that cannot be read."""
     try:
-        facts = examine_sound(path, until_s)
+        return examine_sound(path, until_s)
     except MediaError as error:
         return Lost(error.state, str(error))
-    return facts.duration_s, facts.sample_rate, facts.peak, facts.finite
 
 
 def find_files(folder: Path, suffixes: Sequence[str], pattern: str = "*", known: Sequence[str] = ()) -> Found:
-    """Files of a folder, searched recursively, by clip: a file's name without ending is its clip's.
+    """The files of a folder and its subfolders by clip: a file is named after its clip.
 
     Args:
         pattern: only files whose name matches, such as `*.flac`.
-        known: clips that are looked for: a longer name is cut to the VGGSound id inside it, as av-benchmark does, if
-            that is one of them.
+        known: the clips of the reference. A longer file name is cut to the VGGSound id inside it, as av-benchmark does,
+            if that is one of them.
 
     Raises:
         ValueError: there is no such folder, or no such file in it.
@@ -121,7 +121,7 @@ def find_files(folder: Path, suffixes: Sequence[str], pattern: str = "*", known:
 
 
 def clip_of(stem: str, known: frozenset[str]) -> str:
-    """The clip that a file name without ending means, among those known; otherwise the name itself."""
+    """The known clip whose name is in a file name (without ending); otherwise the file name itself."""
     if stem in known or len(stem) not in _CUTS:
         return stem
     inner = stem[_CUTS[len(stem)]]
@@ -138,9 +138,9 @@ def agree(
 ) -> Agreement:
     """The reference's clips that have a usable sound everywhere.
 
-    Unusable are sounds that are missing, ambiguous, unreadable, not finite, or too short: a reference that lasts less
-    than `shortest_s`, a system's sound that lacks more than TOLERANCE_S of what its reference has of `duration_s`.
-    Silent sounds, and those whose duration or sample rate is not that of most others of their folder, are scored and
+    Unusable are sounds that are missing, ambiguous, unreadable, not finite, or too short: a reference shorter than
+    `shortest_s`, a system's sound shorter by more than TOLERANCE_S than its reference (of at most `duration_s`).
+    Silent sounds, and those whose duration or sample rate differs from most others in their folder, are scored and
     noted.
 
     Args:
@@ -157,15 +157,15 @@ def agree(
             usual = _usual(found, facts)
             for clip in wanted:
                 if clip not in found.files:
-                    _say(excluded, clip, where, found.trouble.get(clip, "no sound of this name"))
+                    _note(excluded, clip, where, found.trouble.get(clip, "no sound of this name"))
                     continue
                 fact = facts[found.files[clip]]
                 if reason := _unusable(fact, least[clip]):
-                    _say(excluded, clip, where, reason)
+                    _note(excluded, clip, where, reason)
                 elif isinstance(fact, SoundFacts) and (odd := _odd(fact, usual)):
-                    _say(noted, clip, where, odd)
+                    _note(noted, clip, where, odd)
             for clip in sorted({*found.files, *found.trouble} - set(wanted)):
-                _say(noted, clip, where, "the reference has no such clip; not scored")
+                _note(noted, clip, where, "the reference has no such clip; not scored")
         if side == "reference":
             for clip, path in reference.files.items():
                 if isinstance(fact := facts[path], SoundFacts):
@@ -173,7 +173,7 @@ def agree(
     if videos is not None:
         for clip in wanted:
             if clip not in videos.files:
-                _say(excluded, clip, "videos", videos.trouble.get(clip, "no video of this name"))
+                _note(excluded, clip, "videos", videos.trouble.get(clip, "no video of this name"))
     return Agreement(tuple(clip for clip in wanted if clip not in excluded), len(wanted), excluded, noted)
 
 
@@ -199,7 +199,7 @@ def _odd(fact: SoundFacts, usual: SoundFacts) -> str:
 
 
 def _usual(found: Found, facts: Facts) -> SoundFacts:
-    """What most sounds of a folder are like."""
+    """The median duration and the most frequent sample rate of a folder."""
     known = [fact for path in found.files.values() if isinstance(fact := facts[path], SoundFacts)]
     if not known:
         return SoundFacts(0.0, 0, 0.0, True)
@@ -207,5 +207,5 @@ def _usual(found: Found, facts: Facts) -> SoundFacts:
     return SoundFacts(median(fact.duration_s for fact in known), rate, 0.0, True)
 
 
-def _say(said: dict[str, str], clip: str, where: str, what: str) -> None:
-    said[clip] = f"{said[clip]}; {where}: {what}" if clip in said else f"{where}: {what}"
+def _note(notes: dict[str, str], clip: str, where: str, what: str) -> None:
+    notes[clip] = f"{notes[clip]}; {where}: {what}" if clip in notes else f"{where}: {what}"

@@ -211,7 +211,7 @@ def score_as_published(judge: Judging, files: ComparedFiles) -> Scores:
 
 
 def derangement(count: int, seed: int) -> np.ndarray:
-    """A seeded order in which no clip keeps its place (count 1: itself, there is no other)."""
+    """A seeded permutation in which no clip keeps its place (a single clip does)."""
     order = np.random.default_rng(seed).permutation(count)
     place = np.empty(count, dtype=np.int64)
     # One cycle through a random order: each clip gets its successor.
@@ -224,5 +224,5 @@ def _until(events: Sequence[float] | None, end_s: float) -> list[float]:
 
 
 def _rounded(row: Mapping[str, float]) -> dict[str, float]:
-    """Six digits: beyond them lies what a network rounds."""
+    """Six significant digits: the others are rounding errors of the networks."""
     return {name: value if isinstance(value, int) else float(f"{value:.6g}") for name, value in row.items()}

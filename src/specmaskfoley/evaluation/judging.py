@@ -1,4 +1,4 @@
-"""What a panel of judges makes of files, each file and each pair judged once: results are kept by content.
+"""A panel of judges with a memory: each file and each pair of files is judged once, results are kept by content.
 
 Sounds and videos are read batch by batch; what grows with the number of clips are the arrays that the metrics compare.
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -61,7 +62,7 @@ class Judging:
         self._keys: dict[Path, str] = {}
 
     def examine(self, sounds: Sequence[Path]) -> dict[Path, SoundFacts | Lost]:
-        """What every file's sound is, or why it cannot be read; in processes that may crash or hang."""
+        """Facts about every sound, or why it cannot be read; in other processes, since broken files crash decoders."""
         until_s = self.panel.duration_s + LONGER_S
         found: dict[Path, SoundFacts | Lost] = {}
         names: dict[Path, str] = {}
@@ -78,13 +79,8 @@ class Judging:
                 results = zip(todo, processes.map(examined, todo, title="examining sounds"), strict=True)
                 while part := list(islice(results, _KEPT_AT_ONCE)):
                     found |= {path: result for path, result in part if isinstance(result, Lost)}
-                    good = {names[path]: result for path, result in part if not isinstance(result, Lost)}
-                    self._store.put({name: {"facts": np.array(facts, np.float64)} for name, facts in good.items()})
-        for path, name in names.items():
-            if path not in found:
-                duration_s, sample_rate, peak, finite = self._store[name]["facts"].tolist()
-                found[path] = SoundFacts(duration_s, int(sample_rate), peak, bool(finite))
-        return found
+                    self._store.put({names[path]: asdict(facts) for path, facts in part if not isinstance(facts, Lost)})
+        return found | {path: SoundFacts(**self._store[name]) for path, name in names.items() if path not in found}
 
     def watch(self, videos: Sequence[Path]) -> np.ndarray:
         """Show the judges every video: (n, D) of the audio-video embedder."""
@@ -98,10 +94,10 @@ class Judging:
         return np.stack([self._store[names[path]]["joint"] for path in videos])
 
     def listen(self, sounds: Sequence[Path], against: Sequence[Sequence[Path]] = (), title: str = "") -> Listened:
-        """Play the judges every sound, once whatever it is held against.
+        """Play the judges every sound; a sound that is paired with several videos is heard only once.
 
         Args:
-            against: lists of n videos that `watch` has seen; the offset of sound i from each list's video i is told.
+            against: lists of n videos that `watch` has seen. Sound i is paired with video i of each list for `offsets`.
         """
         heard = [f"heard {self._key(path)}" for path in sounds]
         pairs = [
@@ -137,7 +133,7 @@ class Judging:
         return [self._whole(np.stack([row[name] for row in rows])).numpy() for name in rows[0] if name != "joint"]
 
     def _whole(self, array: np.ndarray) -> torch.Tensor:
-        """(n, ...) of a batch, the last row repeated up to the batch size: a result must not depend on its company."""
+        """(n, ...) of a batch, filled up with its last row: a result must not depend on the size of its batch."""
         missing = self.panel.batch_size - len(array)
         return torch.from_numpy(np.concatenate([array, np.repeat(array[-1:], missing, axis=0)]) if missing else array)
 
@@ -154,7 +150,7 @@ class Judging:
 
 @contextmanager
 def judging(judge: Panel, params: Params) -> Iterator[Judging]:
-    """The panel, with what it has judged before under the same settings, weights and code, in any run."""
+    """The panel, with all results that an earlier run kept under the same settings, weights and code."""
     if isinstance(params.judges, MiniJudges):
         weights: list[Any] = [params.audio, params.video]
         inputs = [params.paths.judges]

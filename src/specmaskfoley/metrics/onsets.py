@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -31,21 +30,12 @@ DELTA_DB = 2.5  # mean rise over all bands above the local mean
 MIN_GAP_S = 0.1
 
 
-@dataclass(frozen=True)
-class OnsetScore:
-    """Agreement of detected onsets with true events; 1 is perfect."""
-
-    f1: float
-    precision: float
-    recall: float
-
-
 def onset_f1_scores(heard: Listened, partners: Partners) -> Array | None:
     """The metric, clip by clip; NaN for a clip without a true event (rain, engines)."""
     if partners.events is None:
         return None
     scores = [
-        onset_f1(events, onsets.tolist(), partners.tolerance_s).f1 if events else math.nan
+        onset_f1(events, onsets.tolist(), partners.tolerance_s) if events else math.nan
         for events, onsets in zip(partners.events, heard.onsets, strict=True)
     ]
     return np.array(scores, dtype=np.float64)
@@ -115,17 +105,14 @@ def match_onsets(reference: Sequence[float], detected: Sequence[float], toleranc
     return pairs
 
 
-def onset_f1(reference: Sequence[float], detected: Sequence[float], tolerance_s: float) -> OnsetScore:
-    """F1, precision and recall of one clip's detected onsets.
+def onset_f1(reference: Sequence[float], detected: Sequence[float], tolerance_s: float) -> float:
+    """F1 of one clip's detected onsets, the harmonic mean of precision and recall.
 
     Both empty is full agreement (1); one empty is none (0).
     """
     if len(reference) == 0 and len(detected) == 0:
-        return OnsetScore(1.0, 1.0, 1.0)
-    pairs = match_onsets(reference, detected, tolerance_s)
-    precision = pairs / len(detected) if len(detected) else 0.0
-    recall = pairs / len(reference) if len(reference) else 0.0
-    return OnsetScore(2 * pairs / (len(reference) + len(detected)), precision, recall)
+        return 1.0
+    return 2 * match_onsets(reference, detected, tolerance_s) / (len(reference) + len(detected))
 
 
 def _band_weights(window: int, sample_rate: int) -> Array:

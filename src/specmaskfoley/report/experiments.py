@@ -1,8 +1,8 @@
 """Other DVC experiments of this repository, read from git: nothing is written, locked or checked out.
 
-A finished experiment is a commit under refs/exps/<first 2 digits of its baseline>/<the others>/<name>, and what is
-compared lies in git: params.yaml, dvc.lock and metrics/*.json. `dvc exp show --json` tells less (no intervals), gives a
-failed experiment its baseline's scores, keeps a cache, and took 17 s in a repository of 38 commits.
+A finished experiment is a commit under refs/exps/<first 2 digits of its baseline>/<the others>/<name>, and all that is
+compared is in git: params.yaml, dvc.lock and metrics/*.json. `dvc exp show --json` has no intervals, shows a failed
+experiment with its baseline's scores, keeps a cache, and took 17 s in a repository of 38 commits.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class Experiment:
         revision: its commit; empty for the workspace.
         baseline: the commit that it started from.
         settings: dotted name -> value, of params.yaml without the profiles that are not active.
-        judges: stands for the judge networks; scores by others do not compare.
-        changed: settings that are not those of the last run, so that the scores are not of these.
+        judges: identifies the judge networks; scores by different judges are not comparable.
+        changed: settings that were changed after the last run: the scores belong to other values.
     """
 
     name: str
@@ -49,7 +49,7 @@ class Experiment:
     changed: tuple[str, ...] = ()
 
     def differences(self, other: Experiment) -> dict[str, object]:
-        """Settings that both have and that differ, with this one's values; those of a profile without its name."""
+        """Settings of both that differ, with this one's values; settings of a profile are named without it."""
         mine, theirs = self.settings, other.settings
         found = {
             re.sub(r"^profiles\.[^.]+\.", "", name): value
@@ -73,10 +73,10 @@ class Experiment:
 
 
 def workspace(params_file: Path) -> Experiment:
-    """The experiment that lies in the checkout; its baseline is HEAD, if there is one.
+    """The experiment in the checkout; its baseline is HEAD, if there is one.
 
     Raises:
-        ValueError: params.yaml or metrics/evaluate.json is missing, or a file is not what it should be.
+        ValueError: params.yaml or metrics/evaluate.json is missing, or a file cannot be read as what it should be.
     """
     root = params_file.parent
     return _read("workspace", "", _head(root), lambda name: _text(params_file if name == PARAMS else root / name))
@@ -144,7 +144,7 @@ def _read(name: str, revision: str, baseline: str, text_of: Callable[[str], str 
 
 
 def _changed(settings: Mapping[str, object], stages: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
-    """Settings that a stage was last run with another value of."""
+    """Settings that had another value when a stage last ran."""
     names: set[str] = set()
     for stage in stages:
         for name, value in flatten(stage.get("params", {}).get("params.yaml", {})).items():
@@ -198,7 +198,7 @@ def _committed(root: Path, revision: str, name: str) -> str | None:
 
 
 def _git(root: Path, *command: str) -> str | None:
-    """What git says; None where it has nothing to say, or is no git repository, or not installed."""
+    """Git's output; None if the command fails, as outside a repository, or if git is not installed."""
     try:
         answer = subprocess.run(["git", *command], cwd=root, capture_output=True, timeout=60, check=False)
     except FileNotFoundError:
