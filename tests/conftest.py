@@ -9,7 +9,7 @@ import hypothesis
 import pytest
 from helpers.golden_rule import ERRORS, Golden
 from helpers.shared import made_once
-from helpers.tiny import STAGES, Project
+from helpers.tiny import STAGES, Project, shrink_for_one_process
 from helpers.untrained import write_noise, write_untrained
 
 pytest_plugins = ["helpers.time_limit"]
@@ -94,7 +94,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A tiny project in which every stage has run, without DVC; for looking, not for changing."""
 
     def make(folder: Path) -> None:
-        made = Project.create(folder / "project")
+        made = Project.create(folder / "project", shrink_for_one_process)
         for stage in STAGES:
             code, output = made.stage(stage)
             assert code == 0, output

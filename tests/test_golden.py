@@ -203,6 +203,7 @@ def test_vggish(golden: Golden) -> None:
     assert_summary(embedding, spec["embedding"]["summary"])
 
 
+@pytest.mark.official
 def test_passt(golden: Golden) -> None:
     pytest.importorskip("hear21passt", reason="pip install -e '.[paper]'")
     spec, stored = golden.spec("passt"), golden.arrays("passt")
@@ -336,6 +337,7 @@ def specvqgan(golden: Golden) -> Codec:
     return codec
 
 
+@pytest.mark.official
 @torch.inference_mode()
 def test_specvqgan_codec(golden: Golden, specvqgan: Codec) -> None:
     inputs = golden.inputs("specvqgan")
@@ -344,6 +346,7 @@ def test_specvqgan_codec(golden: Golden, specvqgan: Codec) -> None:
     whole(specvqgan.decode(inputs["tokens"]), "specvqgan", "decoded_from_tokens", golden)
 
 
+@pytest.mark.official
 @torch.inference_mode()
 def test_specvqgan_codec_of_a_real_mel(golden: Golden, clips: Path, specvqgan: Codec) -> None:
     spec = golden.spec("specvqgan")
@@ -428,6 +431,7 @@ def synchformer(golden: Golden) -> Synchformer:
     return model.eval()
 
 
+@pytest.mark.official
 class TestSynchformer:
     """In a class, so that a gigabyte of weights goes when its tests are done."""
 
@@ -488,7 +492,6 @@ class TestSynchformer:
         for row, golden_desync in zip(logits, spec["desync_of_logits"], strict=True):
             assert desync_per_clip(row[None, None], grid).mean() == pytest.approx(golden_desync, abs=1e-6)
 
-    @pytest.mark.official
     @torch.inference_mode()
     def test_a_real_clip_from_end_to_end(self, golden: Golden, clips: Path, synchformer: Synchformer) -> None:
         spec, arrays = golden.spec("synchformer_clip"), golden.arrays("synchformer_clip")

@@ -8,6 +8,7 @@ the PYTHONPATH that it is given, as a new interpreter would.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import importlib
 import json
 import os
@@ -116,12 +117,16 @@ def _become(arguments: list[str], cwd: str, env: dict[str, str], output: str) ->
     os.environ.update(env)
     sys.dont_write_bytecode = bool(env.get("PYTHONDONTWRITEBYTECODE"))
     own = [entry for entry in env.get("PYTHONPATH", "").split(os.pathsep) if entry]
-    if arguments[0] == "-m":
-        sys.argv, sys.path = arguments[1:], [cwd, *own, *sys.path]
+    module = arguments[0] == "-m"
+    script = os.path.join(cwd, arguments[0])
+    sys.argv = arguments[1:] if module else [script, *arguments[1:]]
+    sys.path[:0] = [cwd if module else os.path.dirname(script), *own]
+    sys.modules.pop("sitecustomize", None)
+    with contextlib.suppress(ImportError):  # as every interpreter does at its start: see helpers/recorder
+        importlib.import_module("sitecustomize")
+    if module:
         runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
     else:
-        script = os.path.join(cwd, arguments[0])
-        sys.argv, sys.path = [script, *arguments[1:]], [os.path.dirname(script), *own, *sys.path]
         runpy.run_path(script, run_name="__main__")
 
 

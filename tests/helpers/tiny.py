@@ -48,7 +48,13 @@ def shrink(params: dict[str, Any]) -> None:
         training |= {"steps": 6, "batch_size": 8, "warmup_steps": 1, "checkpoint_every": 2, "validate_every": 2}
     # Long enough to be caught in the middle.
     mini["train_control"]["optim"]["steps"] = 60
-    mini["train_backbone"]["listen_every"], mini["train_control"]["listen_every"] = 4, 20
+    mini["train_backbone"]["listen_every"], mini["train_control"]["listen_every"] = 4, 30
+
+
+def shrink_for_one_process(params: dict[str, Any]) -> None:
+    """The same for a machine that other tests use as well; the number of workers decides no result."""
+    shrink(params)
+    params["run"]["workers"] = 1
 
 
 def _trainings(section: dict[str, Any]) -> list[dict[str, Any]]:

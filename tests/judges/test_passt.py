@@ -32,6 +32,7 @@ def noise(samples: int, clips: int = 1) -> Tensor:
     return 0.1 * torch.randn(clips, samples, generator=torch.Generator().manual_seed(1))
 
 
+@pytest.mark.official
 @torch.inference_mode()
 def test_a_clip_is_tagged_without_a_word_or_a_random_number(passt, capfd):
     state = torch.get_rng_state()

@@ -346,7 +346,7 @@ def test_an_experiment_reruns_only_what_its_setting_touches(reproduced, tmp_path
 
 @pytest.mark.pipeline
 def test_the_same_seed_gives_the_same_bytes(reproduced, project):
-    """By `dvc repro` in one folder, and stage by stage in another."""
+    """By `dvc repro` with two workers in one folder, and stage by stage with one worker in another."""
     assert_same_results(reproduced, project)
 
 
