@@ -9,6 +9,7 @@ import pytest
 import torch
 import yaml
 from helpers import ROOT
+from helpers.stage_calls import call_command
 from helpers.tiny import Project
 
 from specmaskfoley.commands.bench import PARTS, bench
@@ -29,7 +30,7 @@ def test_new_networks_are_timed_without_any_file(tmp_path: Path, monkeypatch):
 
 
 def test_the_command_times_the_whole_way(project: Project, tmp_path: Path):
-    code, output = project.command("bench", "--runs", "2", "--out", str(tmp_path / "bench.json"))
+    code, output = call_command(project.root, "bench", "--runs", "2", "--out", str(tmp_path / "bench.json"))
     assert code == 0, output
     seconds = json.loads((tmp_path / "bench.json").read_text())["seconds"]
     assert set(seconds) == {*PARTS, "generate", "total"}
@@ -41,7 +42,7 @@ def test_the_command_times_the_whole_way(project: Project, tmp_path: Path):
 def test_without_models_it_is_one_line(project: Project, tmp_path: Path):
     copy = project.copy(tmp_path / "copy")
     copy.path("data", "backbone.safetensors").unlink()
-    code, output = copy.command("bench")
+    code, output = call_command(copy.root, "bench")
     assert code == 2
     assert "backbone.safetensors" in output
     assert "Traceback" not in output

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from helpers.stage_calls import call_command
 from helpers.tiny import Project
 from helpers.untrained import write_noise
 
@@ -15,11 +16,11 @@ from specmaskfoley.foley import Foley
 
 def test_the_trained_model_as_a_project_as_a_folder_and_from_python(project: Project, tmp_path: Path):
     video = write_noise(tmp_path / "clip.mp4", 3.0)
-    code, output = project.command("export", str(tmp_path / "model"))
+    code, output = call_command(project.root, "export", str(tmp_path / "model"))
     assert code == 0, output
     for name, model in (("project", []), ("folder", ["--model", str(tmp_path / "model")])):
         options = ["--out", str(tmp_path / name), "--text", "playing drum", "--seed", "1"]
-        code, output = project.command("generate", str(video), *options, *model)
+        code, output = call_command(project.root, "generate", str(video), *options, *model)
         assert code == 0, output
     sounds = [(tmp_path / name / "clip.flac").read_bytes() for name in ("project", "folder")]
     assert sounds[0] == sounds[1]
@@ -31,6 +32,6 @@ def test_the_trained_model_as_a_project_as_a_folder_and_from_python(project: Pro
 
 
 def test_mistakes_in_the_arguments_are_one_line(project: Project, tmp_path: Path):
-    code, output = project.command("generate", str(tmp_path / "gone.mp4"), "--out", str(tmp_path / "out"))
+    code, output = call_command(project.root, "generate", str(tmp_path / "gone.mp4"), "--out", str(tmp_path / "out"))
     assert code == 2
     assert output.splitlines() == [f"error: {tmp_path / 'gone.mp4'}: no such file or folder"]

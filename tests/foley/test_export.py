@@ -47,7 +47,7 @@ def test_the_card_tells_data_metrics_and_licences(project: Path, tmp_path: Path)
     text = (tmp_path / "model" / "README.md").read_text(encoding="utf-8")
     front = yaml.safe_load(text.split("---")[1])
     assert front["license"] == "mit"
-    for told in ("procedural audio-visual world", "| specmaskfoley | 12.5 |", "0.93", "MIT"):
+    for told in ("procedural audio-visual world", "| SpecMaskFoley |", "12.50", "0.930", "MIT"):
         assert told in text
 
 

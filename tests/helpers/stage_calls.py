@@ -1,4 +1,4 @@
-"""A stage called in this process, for what does not depend on it having one of its own."""
+"""Stages and commands called in this process, for what does not depend on their having one of their own."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from typer.testing import CliRunner
 
 from helpers import ROOT
+from specmaskfoley.commands.main import app
 from specmaskfoley.device import stage_main
 
 
@@ -39,3 +41,14 @@ def call_stage(name: str, root: Path) -> tuple[int, str]:
                 print(end.code)
             return (1, output.getvalue()) if isinstance(end.code, str) else (end.code or 0, output.getvalue())
     return 0, output.getvalue()
+
+
+def call_command(root: Path, *arguments: object) -> tuple[int, str]:
+    """What `specmaskfoley arguments...` does in the folder `root`: exit code and output."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        patch.setenv("DVC_ROOT", str(root))
+        result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, result.output

@@ -6,6 +6,8 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import yaml
@@ -25,6 +27,22 @@ def test_stages_are_those_that_have_a_script():
 def test_a_stage_depends_on_what_it_can_reach(stage):
     assert STAGES[stage]["deps"][0] == f"${{paths.code}}/{stage}.txt"
     assert not [dep for dep in STAGES[stage]["deps"] if str(dep).startswith(("src", "stages"))]
+
+
+@pytest.mark.parametrize("profile", ["mini", "vggsound"])
+def test_the_code_depends_on_every_setting_that_chooses_some(profile):
+    listed = {name.replace("${profile}", profile) for name in STAGES["code"]["params"]}
+    raw = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    raw["profiles"] = {profile: raw["profiles"][profile]}
+    assert set(choosers(raw)) == listed
+
+
+def choosers(section: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    for name, value in section.items():
+        if isinstance(value, dict):
+            yield from choosers(value, f"{prefix}{name}.")
+        elif name in lineage.CHOOSERS:
+            yield f"{prefix}{name}"
 
 
 @pytest.mark.parametrize("stage", STAGES)

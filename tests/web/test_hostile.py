@@ -242,6 +242,7 @@ def outside(server: Server) -> set[Path]:
     return {path for path in near if path.is_file() and server.folder not in path.parents and path != server.log}
 
 
+@pytest.mark.slow  # dozens of videos, one after the other
 def test_names_of_files(server: Server, watched: Path, good: bytes) -> None:
     names = [name.format(mark=watched) for name in SHELL] + NAMES
     client = server.client()
@@ -286,6 +287,7 @@ def test_paths_of_files(server: Server, watched: Path, listener: tuple[int, list
     assert asked == []
 
 
+@pytest.mark.slow  # dozens of videos, one after the other
 def test_contents_of_files(server: Server, watched: Path, good: bytes, tmp_path: Path) -> None:
     client = server.client()
     for what, content in files(good, tmp_path):
@@ -345,6 +347,7 @@ def test_requests_as_such(server: Server, watched: Path) -> None:
     assert foreign.headers.get("access-control-allow-origin") is None
 
 
+@pytest.mark.slow  # dozens of videos, one after the other
 def test_a_crowd(server: Server, watched: Path, good: bytes) -> None:
     """More jobs than fit in the queue, from as many sessions: the rest get an error, and none waits for ever."""
     clients = [server.client() for _ in range(24)]
