@@ -1,7 +1,7 @@
 """What every panel of judges does: from frames and waveforms to the arrays that the metrics compare.
 
 Shape letters: n clips, N samples, t frames, H, W frame height and width, C classes, w DeSync windows, O offset
-classes, k stretches a clip, D width.
+classes, D width.
 """
 
 from __future__ import annotations
@@ -17,21 +17,14 @@ from torch import Tensor, nn
 
 from specmaskfoley.media.frames import View
 from specmaskfoley.media.sound import Sound
+from specmaskfoley.metrics.judged import SoundArrays
 from specmaskfoley.settings import Params
 
 
 @dataclass(frozen=True)
-class Heard:
+class Heard(SoundArrays):
     """What the judges make of the sound of n clips."""
 
-    logits: np.ndarray
-    """(n, C) of the tagger: KL and the inception score."""
-    embedding: np.ndarray
-    """(n, D) of the tagger: FD."""
-    stretches: np.ndarray
-    """(n, k, D) of the audio embedder, a row about every second: FAD."""
-    joint: np.ndarray
-    """(n, D) of the audio-video embedder: IB score."""
     windows: tuple[np.ndarray, ...]
     """w arrays (n, ...) of the offset classifier: DeSync."""
 

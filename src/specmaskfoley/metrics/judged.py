@@ -6,26 +6,32 @@ Shape letters: n clips, C classes, D width, k stretches a clip, w windows of the
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
-OF_SOUND = ("logits", "embedding", "stretches", "joint")
-"""The arrays of `Listened` with a row a clip that depend on the sound alone."""
-
 
 @dataclass(frozen=True)
-class Listened:
-    """What the judges made of the sounds of n clips."""
+class SoundArrays:
+    """What the networks make of the sounds of n clips."""
 
     logits: np.ndarray
     """(n, C) of the tagger: KL and the inception score."""
     embedding: np.ndarray
     """(n, D) of the tagger: FD."""
     stretches: np.ndarray
-    """(n, k, D) of the audio embedder: FAD."""
+    """(n, k, D) of the audio embedder, a row about every second: FAD."""
     joint: np.ndarray
     """(n, D) of the audio-video embedder: IB score."""
+
+
+OF_SOUND = tuple(field.name for field in fields(SoundArrays))
+
+
+@dataclass(frozen=True)
+class Listened(SoundArrays):
+    """The same with the onsets that were detected, and how the sounds fit to videos."""
+
     onsets: tuple[np.ndarray, ...]
     """n arrays of times in seconds."""
     offsets: tuple[np.ndarray, ...]

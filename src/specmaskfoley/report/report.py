@@ -11,7 +11,7 @@ from specmaskfoley.report import pictures
 from specmaskfoley.report.experiments import Experiment, sweep
 from specmaskfoley.report.page import ReportClip, ReportContext, write_markdown, write_report
 from specmaskfoley.report.pictures import Measured, Point
-from specmaskfoley.report.published import TABLE_1
+from specmaskfoley.report.published import read_published
 from specmaskfoley.report.results import SCORES_SCHEMA, Evaluation, Interval, OtherSystems, ScoredClips, Scores
 from specmaskfoley.report.tables import Entry, ScoreTable, class_table, published_table, score_table, system_entries
 from specmaskfoley.settings import Params
@@ -144,7 +144,7 @@ def _tables(params: Params, evaluation: Evaluation, company: Company) -> list[Sc
     tables += apart
     if company.this is not None and company.experiments:
         tables.append(_experiments_table(company.this, company.experiments))
-    tables.append(published_table("Published on VGGSound", TABLE_1))
+    tables.append(published_table("Published on VGGSound", read_published()))
     clip_scores = Path(params.paths.evaluation) / "clips.parquet"
     if clip_scores.exists():
         rows = [row for row in read_table(clip_scores, SCORES_SCHEMA) if row["system"] == OURS]
@@ -282,7 +282,7 @@ def _published_points(group: str = "", suffix: str = "") -> list[Point]:
             desync=Measured(value=float(row.desync)),
             published=True,
         )
-        for row in TABLE_1
+        for row in read_published()
     ]
 
 
