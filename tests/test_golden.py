@@ -87,6 +87,7 @@ def test_frames_are_resized_to_the_same_bytes(golden: Golden) -> None:
             assert np.abs(part.astype(int) - stored).max() <= limit
 
 
+@pytest.mark.official
 def test_clips_give_the_frames_of_both_official_rules(golden: Golden, clips: Path, golden_clip: str) -> None:
     names = golden.spec("video_preprocessing")["clips"]
     path = clips / f"{golden_clip}.mp4"

@@ -154,6 +154,7 @@ def test_a_failed_stage_goes_on_in_its_run(store: Path) -> None:
     assert run.info.status == "FINISHED"
 
 
+@pytest.mark.slow
 def test_two_processes_may_create_the_database_at_once(store: Path) -> None:
     shutil.rmtree(store / ".mlflow")
     code = (

@@ -668,6 +668,7 @@ def undisturbed(hub, settings, tmp_path, monkeypatch):
     return make
 
 
+@pytest.mark.kill
 def test_a_kill_while_a_part_is_downloaded(hub, undisturbed, tmp_path, monkeypatch):
     content = {"a.tar.gz": part(names(*range(10)), 100_000), "b.tar.gz": part(names(10, 11), 100_000)}
     hub.publish("c1", content)
@@ -689,6 +690,7 @@ def test_a_kill_while_a_part_is_downloaded(hub, undisturbed, tmp_path, monkeypat
     assert hub.sent < sum(map(len, content.values())) + 250_000
 
 
+@pytest.mark.kill
 def test_kills_while_clips_are_taken_out(hub, undisturbed, tmp_path, monkeypatch):
     content = {"a.tar.gz": part(names(*range(10))), "b.tar.gz": part(names(*range(10, 20)))}
     hub.publish("c1", content)

@@ -98,6 +98,7 @@ def test_time_and_memory_are_bounded(zoo):
     assert zoo.memory_mb < MEMORY_MB
 
 
+@pytest.mark.slow
 def test_ready_files_can_be_read_as_later_stages_do(zoo):
     paths = [found["path"] for found in zoo.ledger if found["state"] == "ready"]
     assert len(paths) > 40

@@ -139,6 +139,7 @@ outcomes = st.lists(st.sampled_from(ENDS), min_size=8, max_size=8).map(lambda en
 cuts = st.lists(st.tuples(st.integers(0, 4), st.sampled_from(["between", "before the line"])), max_size=4)
 
 
+@pytest.mark.kill
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(first=outcomes, second=outcomes, kills=cuts)
 def test_killed_runs_are_together_one_run(tmp_path_factory, first, second, kills):

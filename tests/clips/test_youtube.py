@@ -108,6 +108,7 @@ def test_a_second_run_tries_only_what_may_have_changed(settings, server):
     assert "gone" in server.requests
 
 
+@pytest.mark.slow
 def test_an_address_that_is_refused_everything_stops_and_loses_nothing(settings, server, monkeypatch):
     ids = make_ids(40, seed=5)
     asked = []

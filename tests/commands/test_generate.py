@@ -47,6 +47,7 @@ def check_result(source: Path, out: Path, name: str) -> None:
     assert json.loads((out / f"{name}.json").read_text(encoding="utf-8"))["video"]["name"] == source.name
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="pipes, links and names of POSIX")
 def test_a_zoo_of_files_gives_sounds_of_the_same_length_or_one_line(model: Path, tmp_path: Path):
     cases = corpus(tmp_path / "work")
@@ -102,6 +103,7 @@ def colours(video: Path) -> tuple[int, int, int]:
         return int(context.color_primaries), int(context.color_trc), int(context.colorspace)
 
 
+@pytest.mark.slow
 def test_three_minutes(model: Path, tmp_path: Path):
     source = write_noise(tmp_path / "long.mp4", 180, fps=4)
     result = generate(model, source, "--out", tmp_path / "out", "--steps", "1")
@@ -109,6 +111,7 @@ def test_three_minutes(model: Path, tmp_path: Path):
     check_result(source, tmp_path / "out", "long")
 
 
+@pytest.mark.official
 def test_real_clips(model: Path, clips: Path, tmp_path: Path):
     result = generate(model, clips, "--out", tmp_path, "--text", "playing drum")
     assert result.exit_code == 0, result.output

@@ -101,6 +101,7 @@ def test_a_change_reaches_only_the_segments_that_hold_it(encoder):
     torch.testing.assert_close(after[2], before[2], atol=0, rtol=0)
 
 
+@pytest.mark.official
 @torch.inference_mode()
 def test_clips_and_chunks_do_not_matter(encoder, monkeypatch):
     frames = pixels(2, 33)

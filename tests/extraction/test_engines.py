@@ -68,6 +68,7 @@ def units(project: Project, stage: str) -> list[Path]:
     return sorted(project.path(".work").glob(f"{stage}-*/unit-*.parquet"))
 
 
+@pytest.mark.slow
 def test_the_pool_gives_the_same_shards_as_the_pipeline(alone, project, tmp_path):
     """Smaller units and batches than those of `dvc repro`, other processes: the same content."""
     assert sorted(alone) == sorted(shards(project))
@@ -106,6 +107,7 @@ def test_a_killed_stage_goes_on_and_gives_the_same_bytes(before, alone, tmp_path
     assert shards(mine) == alone
 
 
+@pytest.mark.slow
 def test_a_second_run_makes_nothing(before, alone, tmp_path):
     mine = before.copy(tmp_path / "project")
     assert mine.stage("tokens")[0] == 0

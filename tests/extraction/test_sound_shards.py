@@ -87,6 +87,7 @@ def states(project: Project) -> dict[str, str]:
     return {row["clip_id"]: row["state"] for row in rows}
 
 
+@pytest.mark.slow
 def test_every_usable_part_has_a_row(alone: Project) -> None:
     ids, arrays = read_arrays(alone.path("data", "audio"), "train")
     assert ids == [clip_id for clip_id, state in states(alone).items() if state == "ready"]
@@ -100,6 +101,7 @@ def test_every_usable_part_has_a_row(alone: Project) -> None:
     assert {path.name for path in alone.path("data", "audio").iterdir()} == {f"train-{n:05d}.parquet" for n in range(4)}
 
 
+@pytest.mark.slow
 def test_its_ledger_is_shown_like_any_other(alone: Project) -> None:
     code, output = alone.command("ledger", "data/audio_ledger.parquet")
     assert code == 0, output
@@ -109,6 +111,7 @@ def test_its_ledger_is_shown_like_any_other(alone: Project) -> None:
     assert f"{LONG + 13} usable parts of 2 s among {LONG + 15} rows of data/audio_ledger" in alone.command("plan")[1]
 
 
+@pytest.mark.slow
 def test_rows_are_those_of_the_clips_stages(untrained: Project, tmp_path: Path) -> None:
     """The same sounds as videos, through stages tokens and features."""
     mine = untrained.copy(tmp_path / "project")
@@ -190,6 +193,7 @@ def test_a_cluster_gives_the_same_bytes(untrained: Project, alone: Project, tmp_
     assert files(mine) == files(alone)
 
 
+@pytest.mark.slow
 def test_a_larger_folder_costs_its_new_files(alone: Project, tmp_path: Path) -> None:
     mine = alone.copy(tmp_path / "project")
     another = noise(5, 50)
@@ -207,6 +211,7 @@ def test_a_larger_folder_costs_its_new_files(alone: Project, tmp_path: Path) -> 
         np.testing.assert_array_equal(array[1], array[3], err_msg="a part is not what it is as a file of its own")
 
 
+@pytest.mark.slow
 def test_a_sound_that_breaks_after_its_inspection_costs_no_other(
     untrained: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -226,6 +231,7 @@ def test_a_sound_that_breaks_after_its_inspection_costs_no_other(
     assert not any("short/3" in name for name in ids)
 
 
+@pytest.mark.slow
 def test_without_folders_there_are_empty_files(untrained: Project, tmp_path: Path) -> None:
     mine = untrained.copy(tmp_path / "project")
     mine.change(lambda params: params["data"].update(audio=[]))
@@ -244,6 +250,7 @@ def test_without_folders_there_are_empty_files(untrained: Project, tmp_path: Pat
     assert not mine.path(".work").exists()
 
 
+@pytest.mark.slow
 def test_folders_of_no_use_are_told_in_one_line(untrained: Project, tmp_path: Path) -> None:
     mine = untrained.copy(tmp_path / "project")
     for folder, message in {"gone": "error: data.audio: 'gone' is not a directory", "bad": "no usable sound"}.items():

@@ -193,6 +193,7 @@ def test_wrong_values_are_named(foley: Foley, video: Path, wrong):
         foley.generate(video, **wrong)
 
 
+@pytest.mark.slow
 def test_a_long_video_takes_little_more_memory_than_a_short_one(foley: Foley, tmp_path: Path):
     psutil = pytest.importorskip("psutil")
     short, long = write_noise(tmp_path / "short.mp4", 6, fps=2), write_noise(tmp_path / "long.mp4", 180, fps=2)

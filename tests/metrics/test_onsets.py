@@ -99,6 +99,7 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_thread")
 def test_true_and_vocoded_world_clips_are_heard_right() -> None:
     """What the metric's ceiling rests on: the mini data, and the same through an 80-band mel and Griffin-Lim."""

@@ -43,6 +43,7 @@ def test_nothing_but_lost_items(pool):
     assert states == ["crashed"] * 6
 
 
+@pytest.mark.kill
 def test_what_does_not_end_when_asked_is_killed(pool):
     begin = time.monotonic()
     results = list(pool.map(deaf, ["hang", 2, 3]))

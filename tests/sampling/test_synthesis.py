@@ -128,6 +128,7 @@ def test_a_split_in_pieces_is_the_split(tmp_path: Path):
         next(stream_arrays(tmp_path, "test", ["c"]))
 
 
+@pytest.mark.slow
 def test_the_process_does_not_grow_with_the_clips():
     """Sampling with new noise, batch after batch: what it holds afterwards is what it held after the first."""
     code = f"""

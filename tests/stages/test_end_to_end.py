@@ -144,6 +144,7 @@ def test_every_system_has_a_sound_for_every_test_clip(project, params):
     assert np.abs(heard).max() > 0
 
 
+@pytest.mark.slow
 def test_the_report_does_without_curves_of_official_networks(project, tmp_path):
     """Stage `encoders` leaves a table without rows for an encoder that it did not train."""
     changed = project.copy(tmp_path / "project")
@@ -491,6 +492,7 @@ def test_a_wrong_setting_is_one_line(tmp_path, change, told):
         assert part in line
 
 
+@pytest.mark.slow
 def test_a_folder_of_unusable_files_is_one_line_with_the_reasons(own):
     states = bad_clips(own.path("my videos"))
     code, output = own.stage("clips")
@@ -503,6 +505,7 @@ def test_a_folder_of_unusable_files_is_one_line_with_the_reasons(own):
     assert {row["clip_id"]: row["state"] for row in ledger} == states
 
 
+@pytest.mark.pipeline
 def test_dvc_passes_the_one_line_on(own):
     output = own.dvc("repro", "prepare", check=False)
     assert len(re.findall(r"^error: data\.folder='my videos' is not a directory", output, re.MULTILINE)) == 1

@@ -49,6 +49,7 @@ def check(out, wanted):
 IDS = st.lists(st.integers(0, 20), min_size=1, max_size=14, unique=True)
 
 
+@pytest.mark.kill
 @settings(max_examples=60, deadline=None)
 @given(
     history=st.lists(st.tuples(IDS, IDS, st.integers(0, 5), st.integers(1, 4)), min_size=1, max_size=4),

@@ -149,6 +149,7 @@ def test_two_processes_train_a_codec_with_its_codebook_and_discriminator(tmp_pat
     assert float(two["weights"][counts].sum()) == pytest.approx(float(one["weights"][counts].sum()), rel=1e-3)
 
 
+@pytest.mark.slow
 def test_parts_of_a_batch_train_as_the_whole(tmp_path):
     assert_close(trained(tmp_path / "parts", 1, micro=3), trained(tmp_path / "whole", 1))
 
