@@ -134,6 +134,30 @@ def test_a_check_of_a_setting_runs_nothing_again(copy):
     )
 
 
+def test_a_name_means_what_it_means_in_its_scope(copy):
+    """A variable of a comprehension hides a function of that name there and nowhere else."""
+    module = copy.root / "src/specmaskfoley/vocoders/griffin_lim.py"
+    text = module.read_text(encoding="utf-8").replace("super().__init__()", "super().__init__(), scale(3)")
+    module.write_text(text + '''
+
+def scale(x):
+    twice = [scale for scale in (x, double(x))]
+    return [double for double in twice][0] + (lambda other: other)(x)
+
+
+def double(x):
+    return 2 * x
+
+
+def other(x):
+    return 3 * x
+''', encoding="utf-8")  # fmt: skip
+    copy.before = copy.codes()
+    file = "src/specmaskfoley/vocoders/griffin_lim.py"
+    assert copy.edit(file, "return 3 * x", "return 4 * x") == set()
+    assert copy.edit(file, "return 2 * x", "return 5 * x") == {"sample"}
+
+
 def test_a_new_setting_runs_nothing_again(copy):
     section = "class Sample(Settings):"
     text = (copy.root / "src/specmaskfoley/settings/sampling.py").read_text(encoding="utf-8")

@@ -44,15 +44,10 @@ CHOOSERS = ("kind", "source", "engine")
 FREE = ("checkpoint_every", "validate_every", "listen_every")
 """When a training keeps or looks at something; these settings may change while it is unfinished."""
 
-HARMLESS = frozenset(
-    {
-        *(
-            f"run.{name}"
-            for name in ("workers", "launch", "compile", "micro_batch", "checkpoint_minutes", "engine", "unit_clips")
-        ),
-        *(f"fetch.{name}" for name in ("workers", "retries", "interval_s", "timeout_s")),
-    }
-)
+HARMLESS = frozenset({
+    "run.workers", "run.launch", "run.compile", "run.micro_batch", "run.checkpoint_minutes", "run.engine",
+    "run.unit_clips", "fetch.workers", "fetch.retries", "fetch.interval_s", "fetch.timeout_s",
+})  # fmt: skip
 """How a stage runs, never what it makes: dvc.yaml does not list these settings."""
 
 DECISIVE_RUN = ("run.precision",)
@@ -316,13 +311,11 @@ class _Text:
             case _:
                 return repr(value)
         skipped = _SKIPPED if typed else _SKIPPED | _ANNOTATIONS
-        outer, inner = self._locals, self._locals
-        if isinstance(value, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
-            inner = outer | _locals(value)
+        outer, inner = self._locals, self._locals | _locals(value)
         fields = []
         for name, item in ast.iter_fields(value):
             if name not in skipped and item is not None and item != []:
-                self._locals = inner if name == "body" else outer
+                self._locals = outer if name in _OUTSIDE else inner
                 fields.append(f"{name}={self.of(item, typed)}")
         self._locals = outer
         return f"{type(value).__name__}({','.join(fields)})"
@@ -355,6 +348,8 @@ class _Text:
 
 _SKIPPED = frozenset({"ctx", "type_comment", "type_ignores", "type_params", "kind"})
 _ANNOTATIONS = frozenset({"annotation", "returns"})
+_OUTSIDE = frozenset({"args", "decorator_list"})
+"""Parts of a function that are evaluated where it is defined."""
 
 
 def _is_import_path(value: object) -> bool:
@@ -369,15 +364,36 @@ def _silent(node: object) -> bool:
     return False
 
 
-def _bound(nodes: Iterable[ast.AST]) -> list[str]:
-    """Names that are assigned to somewhere in syntax trees."""
-    found = (node for tree in nodes for node in ast.walk(tree))
-    return [node.id for node in found if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)]
+_SCOPES = (
+    ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef,
+    ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp,
+)  # fmt: skip
 
 
-def _locals(function: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) -> set[str]:
-    given = {node.arg for node in ast.walk(function.args) if isinstance(node, ast.arg)}
-    return given | set(_bound([function]))
+def _bound(nodes: Iterable[ast.AST]) -> set[str]:
+    """Names that syntax trees bind themselves, those of functions and comprehensions within them left out."""
+    found: set[str] = set()
+    todo = list(nodes)
+    while todo:
+        match node := todo.pop():
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+                found.add(name)
+            case ast.Name(id=name, ctx=ast.Store()):
+                found.add(name)
+        todo += [] if isinstance(node, _SCOPES) else ast.iter_child_nodes(node)
+    return found
+
+
+def _locals(scope: ast.AST) -> set[str]:
+    """Names that stand for something else within a function or a comprehension than outside."""
+    match scope:
+        case ast.FunctionDef(args=given, body=body) | ast.AsyncFunctionDef(args=given, body=body):
+            return {node.arg for node in ast.walk(given) if isinstance(node, ast.arg)} | _bound(body)
+        case ast.Lambda(args=given):
+            return {node.arg for node in ast.walk(given) if isinstance(node, ast.arg)}
+        case ast.ListComp() | ast.SetComp() | ast.DictComp() | ast.GeneratorExp():
+            return _bound(part.target for part in scope.generators)
+    return set()
 
 
 def _members(settings: ast.ClassDef) -> Iterator[tuple[str, ast.AST]]:
