@@ -42,7 +42,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """An order in which several processes (-n) end at about the same time: what takes longest comes first.
 
-    The file that makes the shared project comes first, others that use it last, so that nobody waits for it.
+    The first file that needs the shared project makes it; others that use it come last, so that nobody waits for it.
     """
     users = list(dict.fromkeys(item.path for item in items if "project" in getattr(item, "fixturenames", ())))
     patient = {item.path for item in items if item.get_closest_marker("timeout")}
