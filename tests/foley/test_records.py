@@ -85,6 +85,7 @@ def test_the_record_holds_every_setting_that_decides_a_sound(foley: Foley, recor
     assert held["settings"]["vocoder"] == foley.params.vocoder.model_dump()
 
 
+@pytest.mark.slow
 def test_whatever_the_defaults_are_now_it_is_the_same_sound_to_the_bit(
     foley: Foley, now: Path, record: Path, take: Take, video: Path, tmp_path: Path
 ):
