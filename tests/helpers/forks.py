@@ -1,7 +1,7 @@
 """Python scripts in processes of their own that need not import torch and the like first.
 
 Importing them takes 5 s of processor time, most stages of a tiny project less than two. So one server process imports
-them once and forks a child for every script: all stages together took 108 s as new interpreters, and take 40 s so.
+them once and forks a child for every script.
 Only packages of others are imported ahead: the child finds our own on the PYTHONPATH that it is given, as a new
 interpreter would.
 """
