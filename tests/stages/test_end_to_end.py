@@ -203,6 +203,7 @@ def test_scores_say_what_they_are_of(project):
     assert np.mean(mine) == pytest.approx(found["specmaskfoley"]["desync"], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_the_command_gives_the_stages_numbers(project, tmp_path):
     """`specmaskfoley evaluate` on the folders that stage sample wrote."""
     mine = project.copy(tmp_path / "project")
