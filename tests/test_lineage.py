@@ -227,7 +227,7 @@ def test_an_unfinished_training_goes_on_with_other_machines_and_other_looks(stag
 
 
 NOT_BY_MINI = {
-    "code": ("data", "run", "encoders", "vocoder", "judges"),  # read by the lineage, which is not watched
+    "lineage": ("data", "run", "encoders", "vocoder", "judges"),  # read by the lineage, which is not watched
     "clips": ("data", "fetch", "prepare"),  # by the other sources
     "audio": ("codec", "run.device", "run.threads"),  # where data.audio names folders
 }

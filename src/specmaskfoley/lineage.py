@@ -1,6 +1,6 @@
 """What a result depends on: the code that can reach it, the settings it reads, its input files.
 
-DVC does not see imports. Stage `code` therefore writes one small file a stage, with a line for each source file that
+DVC does not see imports. Stage `lineage` therefore writes one small file a stage, with a line for each source file that
 the stage can reach, and every other stage lists its file as a dependency. Work that outlives a run (`.work/`:
 unfinished trainings, extracted rows, judged sounds) gets its key from the same analysis.
 
@@ -103,9 +103,9 @@ def kept_key(
 
 
 def stages() -> list[str]:
-    """Every stage that has a script, but for `code` itself."""
+    """Every stage that has a script, but for `lineage` itself."""
     names = {file.stem for file in _ROOT.glob("stages/*.py")}
-    return sorted(names - {"code", "own_code"})
+    return sorted(names - {"lineage", "own_code"})
 
 
 def _digest(code: Mapping[str, str], settings: Any, inputs: Iterable[str | os.PathLike[str]]) -> str:

@@ -20,7 +20,13 @@ STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 
 
 def test_stages_are_those_that_have_a_script():
-    assert sorted(STAGES) == sorted([*lineage.stages(), "code"])
+    assert sorted(STAGES) == sorted([*lineage.stages(), "lineage"])
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_script_hides_no_module_of_the_standard_library(stage):
+    """Python looks beside a script first: torch would import ours in place of, say, `code`."""
+    assert stage not in sys.stdlib_module_names
 
 
 @pytest.mark.parametrize("stage", lineage.stages())
@@ -31,7 +37,7 @@ def test_a_stage_depends_on_what_it_can_reach(stage):
 
 @pytest.mark.parametrize("profile", ["mini", "vggsound"])
 def test_the_code_depends_on_every_setting_that_chooses_some(profile):
-    listed = {name.replace("${profile}", profile) for name in STAGES["code"]["params"]}
+    listed = {name.replace("${profile}", profile) for name in STAGES["lineage"]["params"]}
     raw = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     raw["profiles"] = {profile: raw["profiles"][profile]}
     assert set(choosers(raw)) == listed

@@ -35,24 +35,24 @@ def test_words_run_only_the_lineage(edited: Project) -> None:
     for file in edited.path("src").rglob("*.py"):
         file.write_text(file.read_text(encoding="utf-8") + "\n# A comment at the end.\n", encoding="utf-8")
     edit(edited, "vocoders/hifigan.py", "super().__init__()", "super().__init__(), 1")  # not in use
-    assert ran(edited.dvc("repro")) == ["code"]
+    assert ran(edited.dvc("repro")) == ["lineage"]
 
 
 def test_a_metric_runs_evaluate_and_report(edited: Project) -> None:
     edit(edited, "metrics/kl.py", "np.asarray(", "0 + np.asarray(")
-    assert ran(edited.dvc("repro")) == ["code", "evaluate", "report"]
+    assert ran(edited.dvc("repro")) == ["lineage", "evaluate", "report"]
 
 
 def test_the_control_network_runs_what_hangs_on_it(edited: Project) -> None:
     edit(edited, "control/network.py", "super().__init__()", "super().__init__(), 1")
-    assert ran(edited.dvc("repro")) == ["code", "control", "sample", "evaluate", "report"]
+    assert ran(edited.dvc("repro")) == ["lineage", "control", "sample", "evaluate", "report"]
 
 
 def test_the_formula_of_a_feature_makes_all_rows_anew(edited: Project) -> None:
     edit(edited, "extraction/features.py", "semantic.float().mean(1)", "semantic.float().amax(1)")
     output = edited.dvc("repro")
     assert "features: 48 clips, 0 of them kept from before" in output
-    assert ran(output) == ["code", "features", "backbone", "control", "sample", "evaluate", "report"]
+    assert ran(output) == ["lineage", "features", "backbone", "control", "sample", "evaluate", "report"]
     _, arrays = read_arrays(edited.path("data", "features"), "test", ["semantic", "semantic_mean"])
     np.testing.assert_allclose(arrays["semantic_mean"], arrays["semantic"].max(1), atol=1e-3)
 
@@ -66,4 +66,4 @@ def test_a_training_goes_on_though_its_log_has_changed(edited: Project) -> None:
     edit(edited, "tracking.py", "the stage goes on without it", "nothing is sent")
     output = edited.dvc("repro")
     assert "control: going on from step" in output
-    assert ran(output) == ["code", "control", "sample", "evaluate", "report"]
+    assert ran(output) == ["lineage", "control", "sample", "evaluate", "report"]

@@ -1,4 +1,4 @@
-"""Stage code: this project's source files in; for each stage the list of those that its result depends on out."""
+"""Stage lineage: this project's source files in; for each stage the list of those that its result depends on out."""
 
 from pathlib import Path
 
