@@ -84,7 +84,7 @@ class Project:
         )
         for name in filter(None, listing.stdout.decode().split("\0")):
             source = ROOT / name
-            if source.is_file() and name != "dvc.lock" and not name.startswith(("metrics/", "tests/")):
+            if source.is_file() and name != "dvc.lock" and not name.startswith(("metrics/", "tests/", "data/code/")):
                 (root / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(source, root / name)
         project = cls(root)

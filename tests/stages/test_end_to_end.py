@@ -297,9 +297,9 @@ def test_mlflow_has_one_run_with_everything(project, params, monkeypatch):
 
 
 @pytest.mark.pipeline
-def test_git_sees_only_the_lock_file_and_the_metrics(reproduced):
-    changed = {line[3:].split("/")[0] for line in reproduced.git("status", "--porcelain").splitlines()}
-    assert changed == {"dvc.lock", "metrics"}
+def test_git_sees_only_the_lock_file_the_metrics_and_the_lineage(reproduced):
+    changed = {line[3:] for line in reproduced.git("status", "--porcelain").splitlines()}
+    assert changed == {"dvc.lock", "metrics/", "data/code/"}
 
 
 # ------------------------------------------------------------------ a second run
@@ -526,7 +526,7 @@ def test_good_clips_go_on_beside_bad_ones(own):
     own.path("labels.tsv").write_text("id\tlabel\tsplit\n-leading dash\tdog bark\ttest\ngone\tcat\ttrain\n")
     own.change(with_folder("my videos", labels="labels.tsv"))
     output = own.dvc("repro", "prepare")
-    assert ran(output) == ["clips", "prepare"]
+    assert ran(output) == ["lineage", "clips", "prepare"]
     assert f"prepare: {len(ODD_NAMES)} ready" in output
     ledger = {row["clip_id"]: row for row in read_table(own.path("data", "ledger.parquet"), LEDGER_SCHEMA)}
     good = {name.removesuffix(".mp4").replace("/", "__"): "ready" for name in ODD_NAMES}
