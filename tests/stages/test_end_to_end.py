@@ -375,7 +375,7 @@ def test_killed_in_the_middle_it_goes_on_and_gives_the_same_bytes(project, tmp_p
 
     # Rendering: dvc and the stage die, and must take the stage's workers with them.
     with mine.start("repro") as running:
-        running.wait_for(lambda: len(list(work.glob("clips-*/takes/*.json"))) >= 3, "the third clip")
+        running.wait_for(lambda: len(list(work.glob("clips-*/facts/*.json"))) >= 3, "the third clip")
         everything = mine.processes()
         stage = holder(mine, "clips")
         assert stage is not None
@@ -383,7 +383,7 @@ def test_killed_in_the_middle_it_goes_on_and_gives_the_same_bytes(project, tmp_p
         stage.kill()
         running.process.wait()
         wait_until_gone(everything)
-    assert 3 <= len(list(work.glob("clips-*/takes/*.json"))) < sum(COUNTS.values())
+    assert 3 <= len(list(work.glob("clips-*/facts/*.json"))) < sum(COUNTS.values())
     assert not mine.path("data", "clips.parquet").exists()
 
     # Training: the whole process group dies after a checkpoint. Rendering has gone on before.
