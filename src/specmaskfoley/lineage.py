@@ -85,7 +85,7 @@ def stage_key(stage: str, params: Params) -> str:
     found = _graph()["stages"][stage]
     values = {name: _value(params, name) for name in map(_shortened(params), found.get("params", ())) if _counts(name)}
     code = _filled(params.paths.code, params)
-    inputs = [item for item in (_filled(str(dep), params) for dep in found["deps"]) if not item.startswith(code)]
+    inputs = [item for item in (_filled(str(dep), params) for dep in found["deps"]) if not item.startswith(f"{code}/")]
     return _digest(stage_code(stage, params), _without(values, FREE), inputs)
 
 
