@@ -159,3 +159,10 @@ def test_errors_in_a_parallel_map_are_the_callers():
 def test_a_killed_worker_of_a_parallel_map_names_the_setting():
     with pytest.raises(ValueError, match=r"dying: a worker process was killed.*run\.workers \(now 2\)"):
         parallel_map(os._exit, [1, 1], workers=2, title="dying")
+
+
+def test_workers_that_are_only_starting_end_in_silence(capfd):
+    for _ in range(8):
+        with IsolatedPool(4, timeout_s=9.0, memory_gb=math.inf) as pool:
+            assert list(pool.map(abs, [-1])) == [1]
+    assert capfd.readouterr().err == ""

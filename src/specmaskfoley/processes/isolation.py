@@ -20,6 +20,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
+from multiprocessing.context import SpawnContext
 from typing import Any, TypeVar
 
 from pebble import ProcessExpired, ProcessPool
@@ -165,7 +166,7 @@ class IsolatedPool:
                 max_workers=self._workers,
                 max_tasks=_TASKS_A_WORKER,
                 initializer=_start_worker,
-                context=multiprocessing.get_context("spawn"),
+                context=_Context(),
             )
         return self._pool.schedule(_call, args=(packed, item, self._memory_gb), timeout=self._timeout_s)
 
@@ -174,6 +175,17 @@ class IsolatedPool:
         if pool is not None:
             pool.stop()
             pool.join()
+
+
+class _Context(SpawnContext):
+    """Spawns, and keeps its locks: pebble unlinks them before it ends workers that may only be starting."""
+
+    def __init__(self) -> None:
+        self._locks: list[Any] = []
+
+    def RLock(self) -> Any:  # noqa: N802
+        self._locks.append(super().RLock())
+        return self._locks[-1]
 
 
 def _start_worker() -> None:
