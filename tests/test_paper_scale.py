@@ -38,4 +38,9 @@ def test_token_grid_and_recipe_are_the_papers(params):
     assert (recipe.steps, recipe.batch_size, recipe.warmup_steps) == (140_000, 64, 2_800)
     assert recipe.peak_learning_rate == pytest.approx(2.5e-4)
     assert params.train_control.prompt_dropout == 0.9
-    assert (params.sample.steps, params.sample.gumbel_temperature) == (12, 9.0)
+
+
+def test_decoding_and_guidance_are_the_papers(params):
+    """Section 4.1: scale from 0 to 3 over 12 steps, Gumbel temperature 9."""
+    assert (params.sample.steps, params.sample.gumbel_temperature, params.sample.schedule) == (12, 9.0, "cosine")
+    assert (params.cfg.scale, params.cfg.mode, params.cfg.start) == (3.0, "multi", 0.0)

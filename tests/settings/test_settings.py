@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from specmaskfoley.settings import Audio, Params, Training
+from specmaskfoley.settings.params import in_force
 
 PARAMS = ROOT / "params.yaml"
 RAW: dict[str, Any] = yaml.safe_load(PARAMS.read_text(encoding="utf-8"))
@@ -91,7 +92,9 @@ def test_settings_cannot_be_changed_after_loading():
         ),
         pytest.param({"paths": "data"}, ["paths='data'"], id="value-for-section"),
         pytest.param({"seed": MISSING}, ["seed is missing"], id="missing-top-level"),
-        pytest.param({"cfg.mode": MISSING}, ["cfg.mode is missing"], id="missing-nested"),
+        pytest.param({"run.threads": MISSING}, ["run.threads is missing"], id="missing-nested"),
+        pytest.param({"profiles.mini.cfg.mode": MISSING}, ["profiles.mini.cfg.mode is missing"], id="nowhere"),
+        pytest.param({"profiles.mini.cfg.scale": -1.0}, ["profiles.mini.cfg.scale=-1.0"], id="wrong-in-profile"),
         pytest.param(
             {"profiles.mini.audio.patch": MISSING}, ["profiles.mini.audio.patch is missing"], id="missing-in-profile"
         ),
@@ -100,7 +103,7 @@ def test_settings_cannot_be_changed_after_loading():
         pytest.param({"profile": ["mini"]}, ["profile=['mini']", "known: mini"], id="list-of-profiles"),
         pytest.param({"profiles.mini": None}, ["profiles.mini is empty"], id="empty-profile"),
         pytest.param({"profiles": MISSING}, ["profile='mini'", "known: none"], id="no-profiles"),
-        pytest.param({"profiles.mini.cfg": {"scale": 1.0}}, ["cfg set both", "profiles.mini"], id="set-twice"),
+        pytest.param({"profiles.mini.run": {"threads": 1}}, ["run set both", "profiles.mini"], id="set-twice"),
         pytest.param(
             {"profiles.mini.backbone.heads": WIDTH + 1},
             ["profiles.mini.backbone", f"width={WIDTH}", f"heads={WIDTH + 1}"],
@@ -220,7 +223,7 @@ def test_a_wrong_setting_is_named_with_its_value(changes, told):
 
 def test_all_mistakes_are_told_at_once():
     with pytest.raises(ValueError, match="sede") as caught:
-        Params.from_mapping(changed({"sede": 1, "sample.steps": "12", "cfg.mode": MISSING}))
+        Params.from_mapping(changed({"sede": 1, "sample.steps": "12", "run.threads": MISSING}))
     assert len(str(caught.value).splitlines()) == 3
 
 
@@ -299,3 +302,28 @@ def test_peak_learning_rate_is_the_papers():
         validate_every=1000,
     )
     assert optim.peak_learning_rate == pytest.approx(2.5e-4)
+
+
+@pytest.mark.parametrize(
+    ("changes", "scale", "steps"),
+    [
+        ({}, 1.5, 12),
+        ({"cfg.scale": 3}, 3.0, 12),
+        ({"profile": "vggsound"}, 3.0, 12),
+        ({"profile": "vggsound", "cfg.scale": 2, "sample.steps": 16}, 2.0, 16),
+        ({"cfg.scale": MISSING, "sample": MISSING}, 1.5, 12),
+        ({"cfg.scale": 0.0}, 0.0, 12),
+    ],
+)
+def test_the_top_level_overrides_guidance_and_decoding_of_the_profile(changes, scale, steps):
+    params = Params.from_mapping(changed(changes))
+    assert (params.cfg.scale, params.sample.steps) == (scale, steps)
+    assert (params.cfg.mode, params.sample.gumbel_temperature) == ("multi", 9.0)
+
+
+def test_settings_in_force():
+    written = {"cfg.scale": None, "cfg.mode": "text", "profiles.mini.cfg.scale": 1.5, "profiles.mini.cfg.mode": "multi",
+               "profiles.mini.audio.patch": 16, "seed": 0}  # fmt: skip
+    expected = {"cfg.scale": 1.5, "cfg.mode": "text", "profiles.mini.audio.patch": 16, "seed": 0}
+    assert in_force(written, "mini") == expected
+    assert in_force(expected, "mini") == expected

@@ -18,6 +18,7 @@ from typing import Any
 import yaml
 
 from specmaskfoley.report.results import Evaluation, read_evaluation
+from specmaskfoley.settings.params import in_force
 from specmaskfoley.systems import OURS
 from specmaskfoley.tracking import flatten
 
@@ -128,7 +129,7 @@ def _read(name: str, revision: str, baseline: str, text_of: Callable[[str], str 
     profile, profiles = raw.get("profile"), raw.get("profiles")
     if isinstance(profiles, Mapping):
         raw = raw | {"profiles": {key: value for key, value in profiles.items() if key == profile}}
-    settings = flatten(raw)
+    settings = in_force(flatten(raw), profile)
     metrics = str(settings.get("paths.metrics", "metrics"))
     stages = list((lock.get("stages") or {}).values())
     networks = [out for stage in stages for out in stage.get("outs", []) if out["path"] == settings.get("paths.judges")]
@@ -139,15 +140,15 @@ def _read(name: str, revision: str, baseline: str, text_of: Callable[[str], str 
         settings=settings,
         evaluation=read_evaluation(lambda file: text_of(f"{metrics}/{file}"), metrics),
         judges=str(networks[0]["md5"] if networks else settings.get(f"profiles.{profile}.judges.kind", "unknown")),
-        changed=_changed(settings, stages),
+        changed=_changed(settings, stages, profile),
     )
 
 
-def _changed(settings: Mapping[str, object], stages: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+def _changed(settings: Mapping[str, object], stages: Sequence[Mapping[str, Any]], profile: object) -> tuple[str, ...]:
     """Settings that had another value when a stage last ran."""
     names: set[str] = set()
     for stage in stages:
-        for name, value in flatten(stage.get("params", {}).get("params.yaml", {})).items():
+        for name, value in in_force(flatten(stage.get("params", {}).get("params.yaml", {})), profile).items():
             if name in settings and settings[name] != value and not name.startswith(IRRELEVANT):
                 names.add(name)
     return tuple(sorted(names))

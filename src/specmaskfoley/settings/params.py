@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -172,18 +173,24 @@ class Params(Settings):
             raise ValueError(f"{where}: profile={profile!r} is not under profiles: (known: {known})")
         if not isinstance(profiles[profile], dict):
             raise ValueError(f"{where}: profiles.{profile} is empty; expected the sections of a profile")
-        twice = sorted(set(base) & set(profiles[profile]))
+        twice = sorted(set(base) & set(profiles[profile]) - set(OVERRIDING))
         if twice:
             raise ValueError(f"{where}: {', '.join(twice)} set both at the top level and in profiles.{profile}")
         merged = _tuples({**base, **profiles[profile]})
+        for section in OVERRIDING:
+            if isinstance(merged.get(section), dict) and isinstance(base.get(section), dict):
+                merged[section] |= {key: value for key, value in base[section].items() if value is not None}
         try:
             return cls.model_validate(merged)
         except ValidationError as error:
-            raise ValueError(_explain(error, where, merged, set(profiles[profile]), str(profile))) from None
+            raise ValueError(_explain(error, where, merged, base, str(profile))) from None
 
     def to_dict(self) -> dict[str, Any]:
         return self.model_dump(mode="json")
 
+
+OVERRIDING = ("cfg", "sample")
+"""Sections that a profile has and the top level may override, value by value; null there: the profile's."""
 
 OFFICIAL_VIEWS: dict[str, tuple[int, Fit]] = {"synchformer": (224, "crop"), "dfn5b_clip": (384, "clip")}
 VOCODER_MELS = {
@@ -191,6 +198,18 @@ VOCODER_MELS = {
     "bigvgan": ("hifigan", HIFIGAN_RECIPE),
     "melgan": ("specvqgan", SPECVQGAN_RECIPE),
 }
+
+
+def in_force(settings: Mapping[str, object], profile: object) -> dict[str, object]:
+    """Settings by dotted name, as params.yaml or dvc.lock has them, without what another value overrides."""
+    found = dict(settings)
+    prefix = f"profiles.{profile}."
+    for name, value in settings.items():
+        own = name.removeprefix(prefix)
+        if name.startswith(prefix) and own.startswith(tuple(f"{section}." for section in OVERRIDING)):
+            found[own] = value if found.get(own) is None else found[own]
+            del found[name]
+    return found
 
 
 def weights_of(section: BaseModel) -> list[str]:
@@ -213,11 +232,16 @@ def _tuples(value: Any) -> Any:
     return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
 
 
-def _explain(error: ValidationError, where: str, raw: dict[str, Any], in_profile: set[str], profile: str) -> str:
+def _explain(error: ValidationError, where: str, raw: dict[str, Any], top: dict[str, Any], profile: str) -> str:
+    """The problems, a line each, under the names that params.yaml has for them.
+
+    Args:
+        raw: the settings with the profile merged in; top: the top level alone.
+    """
     lines = []
     for item in error.errors():
         keys = _without_tags(raw, item["loc"])
-        name = ".".join(([f"profiles.{profile}"] if keys and keys[0] in in_profile else []) + keys)
+        name = ".".join(([] if _at_top(top, keys, raw) else [f"profiles.{profile}"]) + keys)
         if item["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
             lines.append(f"{where}: {name} is not a known setting; check its spelling")
         elif item["type"] in ("missing", "missing_argument"):
@@ -227,6 +251,16 @@ def _explain(error: ValidationError, where: str, raw: dict[str, Any], in_profile
             shown = "" if isinstance(item["input"], dict) else f"={item['input']!r}"
             lines.append(f"{where}: {name}{shown}: {message}" if name else f"{where}: {message}")
     return "\n".join(lines)
+
+
+def _at_top(top: dict[str, Any], keys: list[str], raw: dict[str, Any]) -> bool:
+    """Whether a setting is at the top level, rather than in the profile."""
+    if not keys or keys[0] not in raw:
+        return True
+    section = top.get(keys[0])
+    if keys[0] not in OVERRIDING or len(keys) == 1:
+        return keys[0] in top
+    return isinstance(section, dict) and section.get(keys[1]) is not None
 
 
 def _without_tags(raw: Any, location: tuple[int | str, ...]) -> list[str]:
