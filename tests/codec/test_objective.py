@@ -13,6 +13,7 @@ import torch
 from helpers.fitting import fit_on_cpu
 from helpers.small_codec import CODEC, WHOLE, rows, train_codec
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from specmaskfoley.codec.network import Codec
 from specmaskfoley.codec.objective import CodecObjective
@@ -151,6 +152,66 @@ def test_dead_codes_start_again_at_vectors_of_the_batch():
     assert (distance[[2, 7]] < 1e-4).all()
     assert (made.averages.counts >= 0.5).all()
     torch.testing.assert_close(made.averages.sums, codebook(made) * made.averages.counts[:, None])
+
+
+def test_several_dead_codes_start_again_at_vectors_of_their_own():
+    made = objective(dead_code_threshold=0.5)
+    made.averages.counts.fill_(3.0)
+    made.averages.sums.copy_(3.0 * codebook(made))
+    made.averages.counts[3:] = 0.0
+    before = codebook(made)
+    made.loss("codec", step_of(made, 1), 1, generator())
+    made.after_step(1, generator(3))
+    picked = torch.randint(4 * (MELS // 16) * WHOLE, (CODEC.codebook_size - 3,), generator=generator(3))
+    # Dead codes may still gain counts in the step that revives them: those at or above the threshold stay.
+    dead = made.averages.counts[3:] == 1.0
+    assert dead.sum() >= 3
+    torch.testing.assert_close(codebook(made)[3:][dead], latents(made)[picked[: int(dead.sum())]])
+    assert not torch.equal(codebook(made)[:3], before[:3])
+
+
+class Waits(TorchDispatchMode):
+    """Operations whose result the host has to wait for, or whose size depends on values."""
+
+    names = ("_local_scalar_dense", "nonzero", "masked_select", "bincount", "is_nonzero", "equal", "unique")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.overloadpacket.__name__
+        mask = name in ("index", "index_put", "index_put_") and any(
+            place is not None and place.dtype in (torch.bool, torch.uint8) for place in args[1]
+        )
+        if mask or any(name.startswith(bad) for bad in self.names):
+            self.found.append(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+def test_waits_are_seen():
+    with Waits() as waits:
+        values = torch.ones(3)
+        values[values > 0] = 2.0
+        float(values.sum())
+        torch.bincount(torch.ones(3, dtype=torch.int64))
+    assert len(waits.found) == 3
+
+
+def test_a_step_never_waits_for_the_device():
+    """On a GPU a single wait a step leaves it idle while the host catches up."""
+    made = objective(adversarial_weight=0.5, perceptual_weight=0.5, dead_code_threshold=0.5, crop_columns=2)
+    made.after_step(0, generator())
+    made.averages.counts[:5] = 0.0
+    batch = step_of(made, 1)
+    before = codebook(made)
+    with Waits() as waits:
+        for group in ("codec", "discriminator"):
+            loss, _ = made.loss(group, batch, 1, generator())
+            loss.backward()
+        made.after_step(1, generator())
+    assert not torch.equal(codebook(made), before)
+    assert waits.found == []
 
 
 def test_the_codebook_learns_without_a_gradient():

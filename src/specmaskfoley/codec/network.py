@@ -249,7 +249,10 @@ class Discriminator(nn.Module):
 
 def codebook_usage(tokens: Tensor, codebook_size: int) -> tuple[Tensor, Tensor]:
     """Share of codes used, and perplexity exp(H) of the code histogram (at most codebook_size)."""
-    counts = torch.bincount(tokens.flatten(), minlength=codebook_size).double()
+    index = tokens.flatten()
+    ones = torch.ones(len(index), dtype=torch.float64, device=index.device)
+    # Not bincount, at which the host waits for the device.
+    counts = torch.zeros(codebook_size, dtype=torch.float64, device=index.device).scatter_add_(0, index, ones)
     share = counts / counts.sum()
     entropy = -torch.special.xlogy(share, share).sum()
     return (counts > 0).double().mean(), entropy.exp()

@@ -133,7 +133,7 @@ class CodecObjective:
         return {"start": starts, "weight": torch.full((size,), 1.0 / size)}
 
     def loss(self, group: str, batch: Batch, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        share = float(batch["weight"].sum())
+        share = batch["weight"].sum()  # on the CPU, like all that is drawn: no wait for the device
         if group == "discriminator":
             loss, seen = self._discriminator_loss(step)
         else:
@@ -180,9 +180,9 @@ class CodecObjective:
         return {"reconstruction": float(torch.cat(errors).mean()), **scores}
 
     def _crops(self, batch: Batch) -> Tensor:
-        mels = batch["mel"]
+        mels = batch["mel"].to(self.device, non_blocking=True)  # before cropping: out of page-locked memory
         crops = [mel[:, s : s + self.crop] for mel, s in zip(mels, batch["start"].tolist(), strict=True)]
-        return torch.stack(crops)[:, None].to(self.device, non_blocking=True).float()
+        return torch.stack(crops)[:, None].float()
 
     def _perceptual(self, decoded: Tensor, mel: Tensor) -> Tensor:
         assert self.listener is not None
@@ -233,20 +233,22 @@ class CodecObjective:
         averages.sums.mul_(decay).add_(sums, alpha=1 - decay)
         dead = averages.counts < self.settings.dead_code_threshold
         # A dead code starts again at a vector that the encoder produces now (Dhariwal et al. 2020); with several
-        # processes, at the mean of one from each.
+        # processes, at the mean of one from each. The n-th dead code takes the n-th of as many as there are codes: to
+        # count the dead ones, or to index with `dead`, the host would wait for the device at every step.
         processes = self._total(torch.ones((), device=latents.device))
-        restarts = self._total(self._draw(latents, int(dead.sum()), generator)) / processes
-        averages.counts[dead] = max(1.0, self.settings.dead_code_threshold)
-        averages.sums[dead] = restarts * averages.counts[dead][:, None]
+        drawn = self._total(self._draw(latents, len(dead), generator)) / processes
+        restarts, count = drawn[dead.cumsum(0) - 1], max(1.0, self.settings.dead_code_threshold)
+        averages.counts.masked_fill_(dead, count)
+        averages.sums.copy_(torch.where(dead[:, None], restarts * count, averages.sums))
         self.codec.quantize.embedding.weight.copy_(averages.sums / averages.counts[:, None].clamp(min=1e-5))
 
     @staticmethod
     def _draw(latents: Tensor, count: int, generator: torch.Generator) -> Tensor:
         picked = torch.randint(len(latents), (count,), generator=generator)
-        return latents[picked.to(latents.device)].float()
+        return latents[picked.to(latents.device, non_blocking=True)].float()
 
 
 def _gather(vectors: Tensor, index: Tensor, size: int) -> tuple[Tensor, Tensor]:
     """Counts (size,) and sums (size, C) of the vectors of each index; as a product, so that the order is fixed."""
-    one_hot = F.one_hot(index, size).to(torch.float32)
+    one_hot = (index[:, None] == torch.arange(size, device=index.device)).float()
     return one_hot.sum(0), one_hot.T @ vectors.float()
