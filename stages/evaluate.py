@@ -6,7 +6,7 @@ import own_code  # noqa: F401
 import torch
 
 from specmaskfoley import tracking
-from specmaskfoley.device import stage_main, start
+from specmaskfoley.device import announce, stage_main, start
 from specmaskfoley.evaluation.comparison import compare_systems
 from specmaskfoley.evaluation.judging import judging
 from specmaskfoley.evaluation.loading import load_compared_files, subsets
@@ -27,6 +27,7 @@ DRAWN = (OURS, "backbone_text")
 def main(params_file: str = "params.yaml") -> None:
     params = Params.load(params_file)
     device = start(params)
+    announce(device, "float32")
     metrics, rows = Path(params.paths.metrics), ready_clips(params.paths.usable, "test")
     with (
         tracking.stage_run("evaluate", params) as log,

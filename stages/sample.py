@@ -6,7 +6,7 @@ from pathlib import Path
 import own_code  # noqa: F401
 import torch
 
-from specmaskfoley.device import stage_main, start
+from specmaskfoley.device import announce, device_name, stage_main, start
 from specmaskfoley.media.sound import read_audio
 from specmaskfoley.media.writing import mux, write_audio
 from specmaskfoley.sampling.generator import Generator
@@ -14,12 +14,13 @@ from specmaskfoley.sampling.synthesis import Overlap, Sounds, synthesise
 from specmaskfoley.settings import Params
 from specmaskfoley.storage.files import write_json
 from specmaskfoley.storage.tables import ShardWriter, ready_clips
-from specmaskfoley.systems import GENERATED, OURS, take_folder, takes_of
+from specmaskfoley.systems import GENERATED, MADE_ON, OURS, take_folder, takes_of
 
 
 def main(params_file: str = "params.yaml") -> None:
     params = Params.load(params_file)
     generator = Generator(params, start(params))
+    announce(generator.device, generator.precision)
     rows = ready_clips(params.paths.usable, "test")
     shown = {row.clip_id: row.path for row in rows[: params.sample.videos]}
     folder, audio = Path(params.paths.samples), params.audio
@@ -44,6 +45,7 @@ def main(params_file: str = "params.yaml") -> None:
         waveform = read_audio(path, sample_rate=audio.sample_rate, num_samples=audio.num_samples)
         write_audio(folder / "ground_truth" / f"{clip_id}.flac", waveform, audio.sample_rate)
     write_json(folder / "sample_time_s.json", seconds)
+    write_json(folder / MADE_ON, {"device": device_name(generator.device), "precision": generator.precision})
 
 
 def write(sounds: Sounds, out: Path, videos: dict[str, str], params: Params) -> None:

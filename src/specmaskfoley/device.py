@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import inspect
 import os
+import shutil
+import sys
+import sysconfig
+import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from specmaskfoley.errors import one_line_errors
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
     from specmaskfoley.settings import Params, Run
 
@@ -46,17 +53,36 @@ def start(params: Params) -> torch.device:
 
 
 def start_device(run: Run) -> torch.device:
-    """Set torch's threads and determinism, and pick the device."""
+    """Set torch's threads, determinism and current device."""
     import torch
 
     if run.threads:
         torch.set_num_threads(run.threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
-    return pick_device(run.device)
+    # Filling every fresh tensor would be a kernel each, and none is read before it is written.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    device = pick_device(run.device)
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)  # for graphs, streams and libraries, which take the current one
+    return device
+
+
+def announce(device: torch.device, precision: str) -> None:
+    """Print the first line of a stage: what it runs on."""
+    print(f"device {device_name(device)}, {precision}", flush=True)
+
+
+def device_name(device: torch.device) -> str:
+    """`cuda:1 (NVIDIA H200)`, `cpu (8 threads)`: for people."""
+    import torch
+
+    if device.type == "cuda":
+        return f"{device} ({torch.cuda.get_device_name(device)})"
+    return f"cpu ({torch.get_num_threads()} threads)" if device.type == "cpu" else str(device)
 
 
 def pick_device(name: str) -> torch.device:
-    """The device of that name; `auto` is cuda, else mps, else cpu.
+    """The device of that name; `auto` is cuda, else mps, else cpu. A GPU that torch cannot use is told on stderr.
 
     Raises:
         ValueError: the device does not exist here.
@@ -64,8 +90,14 @@ def pick_device(name: str) -> torch.device:
     import torch
 
     if name == "auto":
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            cuda = torch.cuda.is_available()
+        if caught and not cuda:  # torch warns where there is a driver that does not serve, as one that is too old
+            reason = str(caught[0].message).partition(" (Triggered")[0]
+            print(f"run.device=auto: the GPU is not used: {' '.join(reason.split())}", file=sys.stderr, flush=True)
         mps = torch.backends.mps.is_available()
-        return torch.device("cuda" if torch.cuda.is_available() else "mps" if mps else "cpu")
+        return torch.device("cuda" if cuda else "mps" if mps else "cpu")
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
@@ -94,6 +126,38 @@ def half_dtype(precision: str, device: torch.device) -> torch.dtype | None:
     if precision == "float16":
         return torch.float16
     return torch.bfloat16 if precision == "bfloat16" or (precision == "auto" and device.type == "cuda") else None
+
+
+def precision_name(precision: str, device: torch.device) -> str:
+    """What `run.precision` means on this device: float32, bfloat16 or float16."""
+    return str(half_dtype(precision, device) or "float32").removeprefix("torch.")
+
+
+def compile_trouble(device: torch.device) -> str:
+    """What torch.compile lacks here, in a few words; empty if it has all it needs."""
+    host = "CXX" if device.type == "cpu" else "CC"
+    compilers = [os.environ.get(host), *(("g++", "clang++") if host == "CXX" else ("gcc", "clang"))]
+    if not any(name and shutil.which(name) for name in compilers):
+        return f"no {'C++' if host == 'CXX' else 'C'} compiler ({host}, {compilers[1]} or {compilers[2]})"
+    if not (Path(sysconfig.get_path("include")) / "Python.h").exists():
+        return f"no Python headers ({sysconfig.get_path('include')}/Python.h; Debian: python3-dev)"
+    if device.type == "cuda" and importlib.util.find_spec("triton") is None:
+        return "the package triton is not installed"
+    return ""
+
+
+def round_weights(network: nn.Module, half: torch.dtype | None) -> None:
+    """Weights of linear layers, convolutions and attention to half precision, once; None: nothing is done.
+
+    For a frozen network that runs in `autocast`, which would round them at every pass, with the same result: it keeps
+    rounded weights only of those that learn. Norms stay in float32.
+    """
+    from torch import nn
+
+    products = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.MultiheadAttention)
+    for module in network.modules() if half is not None else ():
+        if isinstance(module, products):
+            module.to(half)
 
 
 def fast_bfloat16(device: torch.device) -> bool:

@@ -59,6 +59,9 @@ SYSTEMS = {
 }  # fmt: skip
 """By the names in metrics/evaluate.json."""
 
+MADE_ON = "made_on.json"
+"""Beside the sounds: device and precision that they were sampled with."""
+
 GENERATED = tuple(name for name, system in SYSTEMS.items() if system.source != "there")
 """The systems that stage sample makes sounds by."""
 

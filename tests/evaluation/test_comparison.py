@@ -209,3 +209,10 @@ def test_no_clip_keeps_its_place():
         places = derangement(count, 0)
         assert sorted(places) == list(range(count))
         assert all(places != np.arange(count))
+
+
+def test_judges_compute_in_plain_float32(place: tuple[Path, Params]) -> None:
+    allowed = torch.backends.cudnn.allow_tf32
+    with judging(load_panel(place[1], torch.device("cpu")), place[1]):
+        assert not torch.backends.cudnn.allow_tf32
+    assert torch.backends.cudnn.allow_tf32 == allowed

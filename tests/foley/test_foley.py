@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 from helpers.untrained import write_noise
 from scipy import signal
 
@@ -52,12 +53,27 @@ def test_the_record_says_what_was_done_with_what(video: Path, take: Take, foley:
     assert made.record == edited.record
     for kind in ("video", "model", "versions", "settings"):
         assert record[kind], kind
+    assert record["made_on"] == {
+        "device": f"cpu ({torch.get_num_threads()} threads)", "encoders": "float32", "sampler": "float32",
+    }  # fmt: skip
     assert {len(digest) for digest in record["model"].values()} == {64}
 
 
 def test_a_copy_of_the_video_elsewhere_gets_the_same_sound(foley: Foley, video: Path, take: Take, tmp_path: Path):
     copy = Path(shutil.copy(video, tmp_path / "other name.mp4"))
     assert same(foley.generate(copy, text="playing drum", seed=3)[0].waveform, take.waveform)
+
+
+def test_only_windows_that_know_something_name_it(foley: Foley, video: Path, monkeypatch: pytest.MonkeyPatch):
+    """From nothing the sampler has a constant first step, and on a GPU one graph for all steps."""
+    named = []
+    draw = foley.generator.tokens
+    monkeypatch.setattr(foley.generator, "tokens", lambda **given: named.append(given["known"]) or draw(**given))
+    foley.generate(video)
+    first, *others = named
+    assert first is None
+    assert len(others) >= 1
+    assert all(known is not None and known[1].any() and not known[1].all() for known in others)
 
 
 def test_candidates_are_the_takes_of_their_seeds_the_best_first(foley: Foley, video: Path, take: Take):

@@ -31,6 +31,7 @@ from specmaskfoley.storage.tables import LEDGER_SCHEMA, SPLITS, read_arrays, rea
 from specmaskfoley.systems import GENERATED
 
 KEPT = {"prepare", "features", "tokens", "judged"}
+COMPUTING = {"encoders", "features", "codec", "tokens", "backbone", "control", "sample", "judges", "evaluate"}
 SCORED = {"ground_truth", "shuffled", *GENERATED}
 SCORES = {"fd", "fad", "kl", "ib", "desync", "isc", "onset_f1", "onset_clips", "clips", "coverage"}
 
@@ -76,6 +77,9 @@ def kept_work(project: Project) -> set[str]:
 @pytest.mark.pipeline
 def test_every_stage_runs_once(reproduced):
     assert sorted(ran(reproduced.first_output)) == sorted(STAGES)
+    parts = re.split(r"^Running stage '(\w+)':\n> .*\n", reproduced.first_output, flags=re.MULTILINE)
+    first = {stage: text.split("\n", 1)[0] for stage, text in zip(parts[1::2], parts[2::2], strict=True)}
+    assert {stage for stage, line in first.items() if line == "device cpu (1 threads), float32"} == COMPUTING
     assert kept_work(reproduced) == KEPT
     assert not list(reproduced.root.rglob(".tmp-*"))
 

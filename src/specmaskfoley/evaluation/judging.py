@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from specmaskfoley.device import half_dtype, pick_device, worker_count
+from specmaskfoley.device import worker_count
 from specmaskfoley.evaluation.agreement import sound_facts
 from specmaskfoley.judges.panel import Panel
 from specmaskfoley.lineage import kept_key
@@ -150,7 +150,10 @@ class Judging:
 
 @contextmanager
 def judging(judge: Panel, params: Params) -> Iterator[Judging]:
-    """The panel, with all results that an earlier run kept under the same settings, weights and code."""
+    """The panel, with all results that an earlier run kept under the same settings, weights and code.
+
+    Judges compute in float32; TF32, which torch allows in convolutions, would move scores by 1e-3 (relative).
+    """
     if isinstance(params.judges, MiniJudges):
         weights: list[Any] = [params.audio, params.video]
         inputs = [params.paths.judges]
@@ -159,9 +162,8 @@ def judging(judge: Panel, params: Params) -> Iterator[Judging]:
         records = [recorded(find_weights(name, params)) for name in dict.fromkeys(names)]
         weights = [params.audio, [record.sha256 for record in records if record is not None]]
         inputs = []
-    half = str(half_dtype(params.run.precision, pick_device(params.run.device)))
-    key = kept_key([Judging, type(judge)], [params.judges, *weights, half], params, inputs)
-    with pool("judged", key) as folder:  # noqa: SIM117
+    key = kept_key([Judging, type(judge)], [params.judges, *weights], params, inputs)
+    with pool("judged", key) as folder, torch.backends.cudnn.flags(enabled=True, allow_tf32=False):  # noqa: SIM117
         with Store(folder / "features.sqlite") as store:
             yield Judging(judge, store, params)
 

@@ -24,6 +24,7 @@ class Extractor(Protocol):
 
     stage: ClassVar[str]
     reads_label: ClassVar[bool]
+    precision: str
     views: tuple[View, ...]
     sounds: tuple[Sound, ...]
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from specmaskfoley.device import half_dtype, pick_device
+from specmaskfoley.device import pick_device, precision_name
 from specmaskfoley.encoders import features
 from specmaskfoley.extraction.extractor import weight_sums
 from specmaskfoley.media.clips import MediaBatch
@@ -25,6 +25,7 @@ class FeatureExtractor:
 
     def __init__(self, params: Params, device: torch.device) -> None:
         self._features = features.Features(params, device)
+        self.precision = precision_name(params.run.precision, device)
         self.views = (self._features.sync_view, self._features.semantic_view)
         self.sounds = (self._features.prompt_sound,)
 
@@ -46,9 +47,8 @@ class FeatureExtractor:
     @staticmethod
     def settings(params: Params) -> list[Any]:
         encoders = (params.encoders.sync, params.encoders.semantic, params.encoders.prompt)
-        half = half_dtype(params.run.precision, pick_device(params.run.device))
-        sums = weight_sums(params, *encoders)
-        return [params.audio, params.video, *encoders, sums, str(half or "float32")]
+        precision = precision_name(params.run.precision, pick_device(params.run.device))
+        return [params.audio, params.video, *encoders, weight_sums(params, *encoders), precision]
 
     @staticmethod
     def inputs(params: Params) -> list[str]:

@@ -32,6 +32,7 @@ class SoundExtractor:
 
     stage: ClassVar[str] = "audio"
     reads_label: ClassVar[bool] = False
+    precision = "float32"
     views: tuple[View, ...] = ()
 
     def __init__(self, params: Params, device: torch.device) -> None:

@@ -20,6 +20,7 @@ class TokenExtractor:
 
     stage = "tokens"
     reads_label = False
+    precision = "float32"
     views: tuple[View, ...] = ()
 
     def __init__(self, params: Params, device: torch.device) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from specmaskfoley.device import start_device, worker_count
+from specmaskfoley.device import announce, start_device, worker_count
 from specmaskfoley.extraction.decoding import ClipReader, Decoded
 from specmaskfoley.extraction.extractor import Extractor
 from specmaskfoley.media.clips import MediaBatch
@@ -51,7 +51,9 @@ class Worker:
     """
 
     def __init__(self, params: Params, extractor: type[Extractor], decoders: int | None = None) -> None:
-        self._extractor = extractor(params, start_device(params.run))
+        device = start_device(params.run)
+        self._extractor = extractor(params, device)
+        announce(device, self._extractor.precision)
         self._batch_size = extractor.batch_size(params)
         prepare = params.prepare
         self._pool = IsolatedPool(

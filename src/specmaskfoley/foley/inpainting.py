@@ -149,13 +149,16 @@ class Inpainter:
         """Draw a window's open tokens, settle them, and return all of the window: (F, T)."""
         window = np.s_[:, start : start + self._audio.token_columns]
         tokens, settled = candidate.tokens[window], candidate.settled[window]
+        known = None  # from nothing the sampler is quicker: its first step is the same for all
+        if settled.any():
+            known = torch.from_numpy(np.maximum(tokens, 0))[None], torch.from_numpy(settled.copy())[None]
         drawn = self._generator.tokens(
             prompt=prompt,
             sync=seen[0],
             semantic=seen[1],
             seeds=[clip_seed(candidate.sampling.seed, f"column {start}")],
             sampling=candidate.sampling,
-            known=(torch.from_numpy(np.maximum(tokens, 0))[None], torch.from_numpy(settled.copy())[None]),
+            known=known,
             before_step=before_step,
         )[0]
         tokens[:], settled[:] = drawn.cpu().numpy(), True

@@ -125,6 +125,7 @@ class Record(Settings):
     """What decides a sound.
 
     model: file of the pipeline, or name of official weights -> SHA-256.
+    made_on: device, and the precisions that the settings meant on it; for people.
     history: a sound that was made or read, and then edits.
     """
 
@@ -134,6 +135,7 @@ class Record(Settings):
     model: dict[str, str]
     settings: Deciding
     versions: dict[str, str]
+    made_on: dict[str, str] = Field(default_factory=dict)
     history: tuple[Annotated[Generate | Listen | Regenerate | ExtendBand, Field(discriminator="operation")], ...]
 
     @field_validator("history")

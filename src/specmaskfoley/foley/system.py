@@ -325,5 +325,12 @@ class Foley:
 
     def _record(self, video: VideoIdentity, first: Generate | Listen) -> dict[str, Any]:
         settings = Deciding.of(self.params, self.device)
-        record = Record(video=video, model=self._model, settings=settings, versions=versions(), history=(first,))
+        made_on = {
+            "device": runtime.device_name(self.device),
+            "encoders": runtime.precision_name(self.params.run.precision, self.device),
+            "sampler": self.generator.precision,
+        }
+        record = Record(
+            video=video, model=self._model, settings=settings, versions=versions(), made_on=made_on, history=(first,)
+        )
         return record.model_dump(mode="json")

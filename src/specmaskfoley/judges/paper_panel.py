@@ -14,7 +14,6 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from specmaskfoley.device import autocast
 from specmaskfoley.encoders.synchformer import Synchformer, scale_frames
 from specmaskfoley.judges.imagebind import ImageBind
 from specmaskfoley.judges.panel import Heard, Panel, Seen, to_numpy
@@ -30,14 +29,13 @@ _WINDOW = 14
 
 
 class PaperPanel(Panel):
-    """The official networks; their weights are loaded from outside."""
+    """The official networks in float32, whatever run.precision says; their weights are loaded from outside."""
 
     batch_size = 4
 
     def __init__(self, params: Params) -> None:
         super().__init__()
         seconds = params.audio.duration_s
-        self.precision = params.run.precision
         self.passt, self.vggish, self.imagebind, self.synchformer = PaSST(), VGGish(), ImageBind(), Synchformer()
         self.grid = Synchformer.offset_grid()
         self.sync_view = View(25.0, int(25 * seconds), 224, "crop", "rate_filter")
@@ -55,11 +53,10 @@ class PaperPanel(Panel):
     @torch.inference_mode()
     def hear(self, waves: Mapping[Sound, Tensor]) -> Heard:
         wave_16k, wave_32k = self.to_device(waves[self.sound_16k]), self.to_device(waves[self.sound_32k])
-        with autocast(self.precision, wave_16k.device):
-            logits, embedding = self.passt(_zero_mean(wave_32k))
-            stretches = self.vggish(_zero_mean(wave_16k))
-            joint = self.imagebind.encode_audio(wave_16k)
-            segments = self.synchformer.encode_audio(wave_16k)
+        logits, embedding = self.passt(_zero_mean(wave_32k))
+        stretches = self.vggish(_zero_mean(wave_16k))
+        joint = self.imagebind.encode_audio(wave_16k)
+        segments = self.synchformer.encode_audio(wave_16k)
         first, last = segments[:, :_WINDOW], segments[:, -_WINDOW:]
         # Half precision: two windows of a clip are 0.5 MB of float32, and a test split has 15,000 clips.
         windows = to_numpy(first, torch.float16), to_numpy(last, torch.float16)
@@ -68,9 +65,8 @@ class PaperPanel(Panel):
     @torch.inference_mode()
     def see(self, frames: Mapping[View, Tensor]) -> Seen:
         sync, crops = self.to_device(frames[self.sync_view]), self.to_device(frames[self.crops_view])
-        with autocast(self.precision, sync.device):
-            joint = self.imagebind.encode_video(crops.permute(0, 1, 2, 5, 3, 4).float() / 255)
-            segments = self.synchformer.encode_video(scale_frames(sync))
+        joint = self.imagebind.encode_video(crops.permute(0, 1, 2, 5, 3, 4).float() / 255)
+        segments = self.synchformer.encode_video(scale_frames(sync))
         first, last = segments[:, :_WINDOW], segments[:, -_WINDOW:]
         return Seen(to_numpy(joint), (to_numpy(first, torch.float16), to_numpy(last, torch.float16)))
 

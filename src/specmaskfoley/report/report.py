@@ -16,8 +16,9 @@ from specmaskfoley.report.results import SCORES_SCHEMA, Evaluation, Interval, Ot
 from specmaskfoley.report.tables import Entry, ScoreTable, class_table, published_table, score_table, system_entries
 from specmaskfoley.settings import Params
 from specmaskfoley.storage.curves import read_curves
+from specmaskfoley.storage.files import read_json
 from specmaskfoley.storage.tables import read_table, ready_clips
-from specmaskfoley.systems import GENERATED, OURS, SYSTEMS, TRUE, take_folder
+from specmaskfoley.systems import GENERATED, MADE_ON, OURS, SYSTEMS, TRUE, take_folder
 
 JUDGES = {
     "mini": "The judges were trained by this pipeline on the training split, apart from the generator's encoders.",
@@ -78,6 +79,8 @@ def write_all(params: Params, out: Path, evaluation: Evaluation, company: Compan
 
 def _settings(params: Params, this: Experiment | None) -> dict[str, object]:
     settings = {name: getattr(getattr(params, name.split(".")[0]), name.split(".")[1]) for name in SHOWN_SETTINGS}
+    made_on = Path(params.paths.samples) / MADE_ON
+    settings |= read_json(made_on) if made_on.exists() else {}  # sounds are not in git
     return settings | ({"commit": this.baseline[:7]} if this is not None and this.baseline else {})
 
 

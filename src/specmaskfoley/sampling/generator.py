@@ -38,6 +38,12 @@ class Generator:
             control = build_control(backbone, params).to(device).eval()
         self.sampler = Sampler(backbone, control, precision=params.run.precision, int8=params.sample.int8)
 
+    @property
+    def precision(self) -> str:
+        """Of the sampler: float32, bfloat16, or int8 with one of them around it."""
+        around = str(self.sampler.dtype).removeprefix("torch.")
+        return f"int8 and {around}" if self.params.sample.int8 else around
+
     def tokens(
         self,
         *,

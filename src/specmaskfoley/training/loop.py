@@ -24,6 +24,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from specmaskfoley.device import compile_trouble
 from specmaskfoley.settings import Run, Training
 from specmaskfoley.storage.checkpoint import TrainingStates
 from specmaskfoley.training.batches import Batch, Batches, RowOrder, Rows
@@ -430,7 +431,17 @@ class Fitting:
 
 
 def _compiles(run: Run, device: torch.device) -> bool:
-    return run.compile == "always" or (run.compile == "auto" and device.type == "cuda")
+    """
+    Raises:
+        ValueError: run.compile=always, and something that compiling needs is missing.
+    """
+    wanted = run.compile == "always" or (run.compile == "auto" and device.type == "cuda")
+    trouble = compile_trouble(device) if wanted else ""
+    if trouble and run.compile == "always":
+        raise ValueError(f"run.compile=always: {trouble}; install it, or set run.compile=never")
+    if trouble:
+        print(f"run.compile=auto: networks are not compiled, which is slower: {trouble}", flush=True)
+    return wanted and not trouble
 
 
 def _adamw(parameters: Iterable[nn.Parameter], settings: Training) -> torch.optim.AdamW:

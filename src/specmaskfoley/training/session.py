@@ -16,7 +16,7 @@ from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list
 
 from specmaskfoley import tracking
-from specmaskfoley.device import start
+from specmaskfoley.device import announce, precision_name, start
 from specmaskfoley.lineage import stage_key
 from specmaskfoley.settings import Params, Training
 from specmaskfoley.storage.scratch import scratch
@@ -96,14 +96,13 @@ def session(
     if spread and params.run.launch and "RANK" not in os.environ:
         _launch(params.run.launch)
     device = start(params)
-    if device.type == "cuda" and device.index is not None:
-        torch.cuda.set_device(device)
     scaled = "fp16" if params.run.precision == "float16" and device.type == "cuda" else "no"
     patience = InitProcessGroupKwargs(timeout=_PATIENCE)
     accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision=scaled, kwargs_handlers=[patience])
     with ExitStack() as stack:
         folder, log = [""], None
         if accelerator.is_main_process:
+            announce(device, precision_name(params.run.precision, device))
             folder = [str(stack.enter_context(scratch(stage, stage_key(stage, params))))]
             log = None if dry_run else stack.enter_context(tracking.stage_run(stage, params))
         if accelerator.num_processes > 1:
