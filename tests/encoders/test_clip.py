@@ -10,10 +10,13 @@ import sys
 
 import pytest
 import torch
+from helpers import ROOT
 from helpers.golden_rule import Golden, golden_tensor
 from torch import Tensor
 
+from specmaskfoley.encoders import trained
 from specmaskfoley.encoders.clip import ARCHITECTURE, ClipEncoder, normalize
+from specmaskfoley.settings import Params
 
 open_clip = pytest.importorskip("open_clip")
 
@@ -49,6 +52,18 @@ def test_frames_have_vectors_of_length_one(clip):
     assert features.dtype == torch.float32
     torch.testing.assert_close(features.norm(dim=-1), torch.ones(2, 3))
     assert (features[0, 0] - features[0, 1]).abs().max() > 1e-3
+
+
+@torch.inference_mode()
+def test_on_a_cpu_the_tower_stays_in_float32(clip, monkeypatch):
+    """Where load_encoder would round the weights, a CPU could no longer run the tower, which leaves autocast there."""
+    params = Params.load(ROOT / "params.yaml", "vggsound")
+    loaded = copy.deepcopy(clip)
+    monkeypatch.setattr(trained, "build_encoder", lambda role, params: loaded)
+    monkeypatch.setattr(trained, "load_weights", lambda name, params: (clip.state_dict(), "-"))
+    encoder = trained.load_encoder(trained.SEMANTIC, params, torch.device("cpu"), torch.bfloat16)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(encoder(frames()), clip(frames()))
 
 
 @torch.inference_mode()

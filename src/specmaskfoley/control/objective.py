@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from specmaskfoley.backbone.network import Backbone
 from specmaskfoley.backbone.objective import BackboneObjective, TokenClips, embed_batch
 from specmaskfoley.control.network import ControlBranch
-from specmaskfoley.device import half_dtype
+from specmaskfoley.device import half_dtype, round_weights
 from specmaskfoley.training.batches import Batch
 
 
@@ -43,16 +43,8 @@ class ControlObjective(BackboneObjective):
         device: torch.device,
         precision: str = "float32",
     ) -> None:
-        _freeze(backbone, half_dtype(precision, device))
+        backbone.requires_grad_(False)
+        round_weights(backbone.blocks, half_dtype(precision, device))
         super().__init__(backbone, valid, prompt_dropout=prompt_dropout, device=device, precision=precision)
         self.modules = control
         self.network = self._forward = SteeredReconstruction(backbone, control)
-
-
-def _freeze(backbone: Backbone, half: torch.dtype | None) -> None:
-    """No gradients; weights of the blocks in half precision once, where autocast would round them at every pass."""
-    backbone.requires_grad_(False)
-    if half is not None:
-        for module in backbone.blocks.modules():
-            if isinstance(module, nn.Linear):
-                module.to(half)

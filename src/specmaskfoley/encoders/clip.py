@@ -47,6 +47,7 @@ class ClipEncoder(OfficialNetwork):
     frame_size = 384
     fps = 8.0
     ignored = _OTHER_PARTS
+    half_on_cpu = False  # see `encode`
 
     def __init__(self, chunk: int = 16) -> None:
         super().__init__()
@@ -83,5 +84,6 @@ class ClipEncoder(OfficialNetwork):
 
 def normalize(images: Tensor) -> Tensor:
     """(n, 3, S, S) in 0..1 -> float32 with CLIP's mean and standard deviation of each channel taken out."""
-    mean, std = (torch.tensor(values, device=images.device).view(3, 1, 1) for values in (_MEAN, _STD))
+    # Moved without waiting: made on the device, they would hold up the host at every chunk.
+    mean, std = torch.tensor((_MEAN, _STD)).view(2, 3, 1, 1).to(images.device, non_blocking=True)
     return (images - mean) / std

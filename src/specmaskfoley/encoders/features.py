@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from specmaskfoley.device import autocast
+from specmaskfoley.device import autocast, half_dtype
 from specmaskfoley.encoders.trained import PROMPT, SEMANTIC, SYNC, Prompt, Semantic, Sync, load_encoder
 from specmaskfoley.media.clips import semantic_view, sync_view
 from specmaskfoley.media.sound import Sound
@@ -39,8 +39,9 @@ class Features(Prompts):
     """Frames, sound and text to the features that steer the generator."""
 
     def __init__(self, params: Params, device: torch.device) -> None:
-        self.sync_encoder: Sync = load_encoder(SYNC, params, device)
-        self.semantic_encoder: Semantic = load_encoder(SEMANTIC, params, device)
+        half = half_dtype(params.run.precision, device)
+        self.sync_encoder: Sync = load_encoder(SYNC, params, device, half)
+        self.semantic_encoder: Semantic = load_encoder(SEMANTIC, params, device, half)
         super().__init__(load_encoder(PROMPT, params, device), device)
         self.params = params
         self.sync_view, self.semantic_view = sync_view(params), semantic_view(params)

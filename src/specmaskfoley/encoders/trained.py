@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
+from specmaskfoley.device import round_weights
 from specmaskfoley.settings import Clap, Params
 from specmaskfoley.storage.checkpoint import Described, load_model
 from specmaskfoley.weights.loading import load_weights, weights_folder
@@ -70,8 +71,11 @@ PROMPT = Role(
 ROLES = {role.name: role for role in (SYNC, SEMANTIC, PROMPT)}
 
 
-def load_encoder(role: Role, params: Params, device: torch.device) -> Any:
+def load_encoder(role: Role, params: Params, device: torch.device, half: torch.dtype | None = None) -> Any:
     """The encoder of a role, frozen, with its weights: trained by stage `encoders`, or official.
+
+    Args:
+        half: of the autocast that it will always run in, if any; see `device.round_weights`.
 
     Raises:
         ValueError: a file is missing, or was made with other settings.
@@ -81,7 +85,10 @@ def load_encoder(role: Role, params: Params, device: torch.device) -> Any:
         load_model(encoder_file(params, role.name), encoder, **encoder_description(params, role.name))
     else:
         encoder.load_official(*load_weights(weights, params))  # type: ignore[operator]
-    return encoder.to(device).eval().requires_grad_(False)
+    encoder.to(device).eval().requires_grad_(False)
+    if device.type != "cpu" or getattr(encoder, "half_on_cpu", True):
+        round_weights(encoder, half)
+    return encoder
 
 
 def build_encoder(role: Role, params: Params) -> nn.Module:
