@@ -71,6 +71,11 @@ def main():
         time.sleep(pause)
         return inner(*arguments)
     objective.loss = slow
+    validate = objective.validate
+    def noted(generator):
+        (folder / f"validated_by_{{accelerator.process_index}}").touch()
+        return validate(generator)
+    objective.validate = noted
     settings = Training(steps=steps, batch_size=8, base_learning_rate=0.03, warmup_steps=9, weight_decay=0.01,
                         grad_clip=1.0, checkpoint_every=10, validate_every=20)
     run = RUN.model_copy(update={{"micro_batch": micro_batch}})
@@ -132,6 +137,7 @@ def assert_close(found: dict, expected: dict) -> None:
 def test_two_processes_train_as_one(tmp_path):
     one, two = trained(tmp_path / "one", 1), trained(tmp_path / "two", 2)
     assert_close(two, one)
+    assert [path.name for path in (tmp_path / "two").glob("validated_by_*")] == ["validated_by_0"]
     losses = [value for _, value in one["curves"]["loss"]]
     assert losses[-1] != losses[0]
 

@@ -85,5 +85,5 @@ class ClipEncoder(OfficialNetwork):
 def normalize(images: Tensor) -> Tensor:
     """(n, 3, S, S) in 0..1 -> float32 with CLIP's mean and standard deviation of each channel taken out."""
     # Moved without waiting: made on the device, they would hold up the host at every chunk.
-    mean, std = torch.tensor((_MEAN, _STD)).view(2, 3, 1, 1).to(images.device, non_blocking=True)
-    return (images - mean) / std
+    channels = torch.tensor((_MEAN, _STD)).view(2, 3, 1, 1).to(images.device, non_blocking=True)
+    return (images - channels[0]) / channels[1]

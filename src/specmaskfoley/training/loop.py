@@ -78,7 +78,8 @@ class Objective(Protocol):
         ...
 
     def validate(self, generator: torch.Generator) -> Scores:
-        """Scores on the validation split; called with gradients off and modules in eval mode."""
+        """Scores on the validation split; called by the first process alone, with gradients off and modules in eval
+        mode, so nothing in it may wait for other processes."""
         ...
 
 
@@ -202,7 +203,8 @@ class Fitting:
                     or (terminated() and self.accelerator.num_processes == 1)
                 ):
                     stop = self._read(scores, done, terminated(), bar) and done < settings.steps
-                if done % settings.validate_every == 0 or done == settings.steps:
+                # The others wait for the first at the next exchange of gradients, or after the last step.
+                if leads and (done % settings.validate_every == 0 or done == settings.steps):
                     self._validate(done)
                 if leads and (stop or self._due(done) or self._overdue()):
                     self._keep(done)
@@ -326,7 +328,7 @@ class Fitting:
         with torch.no_grad():
             # One generator for all validations, of a step that is never trained: only weights make scores differ.
             scores = self.objective.validate(step_generator(self.seed, 2**31))
-            if self.listen is not None and self.accelerator.is_main_process:
+            if self.listen is not None:
                 self.listen(done)
         modules.train()
         self._record({f"val_{name}": value for name, value in scores.items()}, done)
@@ -334,8 +336,7 @@ class Fitting:
         criterion = self.objective.criterion
         if self.settings.result == "best" and criterion is not None and scores[criterion] < self.best:
             self.best = scores[criterion]
-            if self.accelerator.is_main_process:
-                self.states.save_best({"step": done, "modules": modules.state_dict()})
+            self.states.save_best({"step": done, "modules": modules.state_dict()})
 
     def _record(self, values: Scores, step: int) -> None:
         self.history.add(values, step)

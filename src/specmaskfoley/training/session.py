@@ -24,7 +24,7 @@ from specmaskfoley.training.batches import Rows
 from specmaskfoley.training.loop import Fitting, History, Objective
 
 _PATIENCE = timedelta(hours=24)
-"""How long processes wait for the first one, which alone reads mels and draws the pictures for MLflow."""
+"""How long processes wait for the first one, which alone reads mels, validates and draws the pictures for MLflow."""
 
 
 class Silent:
