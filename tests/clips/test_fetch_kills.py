@@ -1,4 +1,4 @@
-"""Five hundred clips from a bad server, killed ten times: nothing is lost, nothing differs."""
+"""Two hundred clips from a bad server, killed six times: nothing is lost, nothing differs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from helpers.video_server import KINDS, VideoServer, kind_of, make_ids, write_li
 
 from specmaskfoley.storage.tables import LEDGER_SCHEMA, read_arrays, read_table
 
-CLIPS, KILLS = 500, 10
+CLIPS, KILLS = 200, 6
 TARGETS = ("features", "tokens")
 pytest.importorskip("yt_dlp")
 
@@ -44,10 +44,10 @@ def results(found: Project) -> dict[str, bytes]:
 
 
 @pytest.mark.kill
-def test_ten_kills_leave_no_trace(tmp_path):
+def test_kills_leave_no_trace(tmp_path):
     ids = make_ids(CLIPS)
-    assert sum(name.startswith("-") for name in ids) >= 50
-    assert sum("_" in name for name in ids) >= 50
+    assert sum(name.startswith("-") for name in ids) >= CLIPS // 10
+    assert sum("_" in name for name in ids) >= CLIPS // 10
     (tmp_path / "videos").mkdir()
     server = VideoServer(tmp_path / "videos", duration_s=3.2)
     try:
