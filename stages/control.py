@@ -25,6 +25,7 @@ def main(params_file: str = "params.yaml", dry_run: bool = False) -> None:
             control,
             valid,
             prompt_dropout=settings.prompt_dropout,
+            label_smoothing=settings.label_smoothing,
             device=here.device,
             precision=params.run.precision,
         )

@@ -62,11 +62,14 @@ def clips(count: int = CLIPS) -> TokenClips:
     )
 
 
-def objective(data: TokenClips, network: Diary | None = None, dropout: float = 0.5) -> BackboneObjective:
-    return BackboneObjective(network or backbone(), data, prompt_dropout=dropout, device=torch.device("cpu"))
+def objective(
+    data: TokenClips, network: Diary | None = None, dropout: float = 0.5, **changes: Any
+) -> BackboneObjective:
+    made = network or backbone()
+    return BackboneObjective(made, data, prompt_dropout=dropout, device=torch.device("cpu"), **changes)
 
 
-def control_objective(data: TokenClips, frozen: Diary | None = None) -> ControlObjective:
+def control_objective(data: TokenClips, frozen: Diary | None = None, **changes: Any) -> ControlObjective:
     frozen = frozen or backbone()
     branch = ControlBranch(
         frozen,
@@ -76,7 +79,7 @@ def control_objective(data: TokenClips, frozen: Diary | None = None) -> ControlO
         token_rows=ROWS,
         token_columns=COLUMNS,
     )
-    return ControlObjective(frozen, branch, data, prompt_dropout=0.9, device=torch.device("cpu"))
+    return ControlObjective(frozen, branch, data, prompt_dropout=0.9, device=torch.device("cpu"), **changes)
 
 
 def loss(made: BackboneObjective, seed: int = 0) -> float:
@@ -134,6 +137,24 @@ def test_loss_is_the_mean_cross_entropy_of_the_masked_tokens():
         x = network.embed(tokens, network.masked, data.prompt.float(), network.use_prompt)
         each = F.cross_entropy(network(x).flatten(0, 1), tokens.flatten(), reduction="none").view(CLIPS, N)
     assert found == pytest.approx(float(each[network.masked].mean()), rel=1e-5)
+
+
+@pytest.mark.parametrize("control", [False, True])
+def test_label_smoothing_spreads_targets_over_all_codes_in_training_only(control):
+    network, data = backbone(), clips()
+    build = control_objective if control else objective
+    made, smooth = (build(data, network, label_smoothing=share) for share in (0.0, 0.1))
+    plain, smoothed = loss(made), loss(smooth)
+    with torch.no_grad():
+        batch = made._on_device({**data.columns(), **made.draw(CLIPS, 0, torch.Generator().manual_seed(0))})
+        logits = made.network(batch).log_softmax(-1)
+    targets = 0.9 * F.one_hot(batch["tokens"], CODES) + 0.1 / CODES
+    each = -(targets * logits).sum(-1)
+    assert smoothed == pytest.approx(float(each[batch["masked"]].mean()), rel=1e-5)
+    assert smoothed != pytest.approx(plain, rel=1e-3)
+    with torch.no_grad():
+        scores = [one.validate(torch.Generator().manual_seed(0)) for one in (made, smooth)]
+    assert scores[0] == scores[1]
 
 
 @pytest.mark.parametrize(("dropout", "share"), [(0.0, 1.0), (0.9, 0.1), (1.0, 0.0)])

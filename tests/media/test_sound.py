@@ -73,6 +73,17 @@ def test_mono_is_the_mean_of_the_channels(tmp_path, layout):
     assert probe(path).audio_channels == channels
 
 
+def test_sound_is_scaled_to_a_peak(tmp_path):
+    path, wave = tmp_path / "sound.wav", np.sin(np.arange(800) * 0.3).astype(np.float32) * 0.1
+    write_audio(path, np.concatenate([wave, 3 * wave]), 8000, "PCM_24")
+    plain = read_audio(path, sample_rate=8000, num_samples=800)
+    scaled = read_audio(path, sample_rate=8000, num_samples=800, peak=0.95)
+    assert np.abs(scaled).max() == pytest.approx(0.95)
+    np.testing.assert_allclose(scaled, plain * (0.95 / np.abs(plain).max()), rtol=1e-6)
+    write_audio(path, np.zeros(800, np.float32), 8000)
+    assert not read_audio(path, sample_rate=8000, num_samples=800, peak=0.95).any()
+
+
 def test_cut_pad_and_start(tmp_path):
     noise = np.random.default_rng(0).uniform(-0.5, 0.5, 44100).astype(np.float32)
     path = tmp_path / "a.wav"

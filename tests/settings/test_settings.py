@@ -86,6 +86,16 @@ def test_settings_cannot_be_changed_after_loading():
             id="share-above-one",
         ),
         pytest.param(
+            {"profiles.mini.train_control.label_smoothing": 1.5},
+            ["profiles.mini.train_control.label_smoothing=1.5", "less than or equal to 1"],
+            id="smoothing-above-one",
+        ),
+        pytest.param(
+            {"profiles.mini.audio.normalize": 0.0},
+            ["profiles.mini.audio.normalize=0.0", "greater than 0"],
+            id="normalised-to-silence",
+        ),
+        pytest.param(
             {"profiles.mini.codec.channel_mults": [1, -1, 2]},
             ["profiles.mini.codec.channel_mults.1=-1"],
             id="wrong-element-of-a-list",

@@ -90,9 +90,11 @@ class BackboneObjective:
         prompt_dropout: float,
         device: torch.device,
         precision: str = "float32",
+        label_smoothing: float = 0.0,
     ) -> None:
         self.backbone, self.valid = backbone, valid
         self.prompt_dropout, self.device, self.precision = prompt_dropout, device, precision
+        self.label_smoothing = label_smoothing
         self.modules: nn.Module = backbone
         self.network: nn.Module = Reconstruction(backbone)
         self._forward: Callable[[Batch], Tensor] = self.network  # compiled and spread over processes by `distribute`
@@ -116,7 +118,7 @@ class BackboneObjective:
         with autocast(self.precision, self.device):
             logits = self._forward(batch)
         share = batch["masked"] * batch["weight"][:, None]
-        loss, hits = _cross_entropy(logits, batch["tokens"])
+        loss, hits = _cross_entropy(logits, batch["tokens"], self.label_smoothing)
         return (loss * share).sum(), {"loss": (loss.detach() * share).sum(), "accuracy": (hits * share).sum()}
 
     def after_step(self, step: int, generator: torch.Generator) -> None:
@@ -148,7 +150,8 @@ class BackboneObjective:
         return {**moved, "tokens": moved["tokens"].long().flatten(1)}
 
 
-def _cross_entropy(logits: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
+def _cross_entropy(logits: Tensor, tokens: Tensor, smoothing: float = 0.0) -> tuple[Tensor, Tensor]:
     """(b, N, K), (b, N) -> cross entropy and whether the most likely code is right, each (b, N)."""
-    loss = F.cross_entropy(logits.float().flatten(0, 1), tokens.flatten(), reduction="none")
+    flat = logits.float().flatten(0, 1)
+    loss = F.cross_entropy(flat, tokens.flatten(), reduction="none", label_smoothing=smoothing)
     return loss.view_as(tokens), logits.detach().argmax(-1) == tokens

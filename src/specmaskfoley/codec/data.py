@@ -10,7 +10,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from specmaskfoley.media.clips import model_sound, read_media
+from specmaskfoley.media.clips import codec_sound, read_media
 from specmaskfoley.media.mel import batched_mel, build_mel
 from specmaskfoley.settings import Params
 from specmaskfoley.storage.rows import ShardRows
@@ -37,6 +37,6 @@ def mel_rows(params: Params, split: str, folder: Path) -> ShardRows:
 
 
 def _codec_mels(params: Params, clips: Sequence[LedgerRow]) -> Tensor:
-    sound, mel = model_sound(params), build_mel(params.audio)
+    sound, mel = codec_sound(params), build_mel(params.audio)
     waves = read_media([clip.path for clip in clips], sounds=(sound,), workers=params.run.workers).waves[sound]
     return mel.normalize(batched_mel(mel, waves))

@@ -42,9 +42,17 @@ class ControlObjective(BackboneObjective):
         prompt_dropout: float,
         device: torch.device,
         precision: str = "float32",
+        label_smoothing: float = 0.0,
     ) -> None:
         backbone.requires_grad_(False)
         round_weights(backbone.blocks, half_dtype(precision, device))
-        super().__init__(backbone, valid, prompt_dropout=prompt_dropout, device=device, precision=precision)
+        super().__init__(
+            backbone,
+            valid,
+            prompt_dropout=prompt_dropout,
+            device=device,
+            precision=precision,
+            label_smoothing=label_smoothing,
+        )
         self.modules = control
         self.network = self._forward = SteeredReconstruction(backbone, control)

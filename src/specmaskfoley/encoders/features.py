@@ -18,11 +18,15 @@ from specmaskfoley.settings import Params
 
 
 class Prompts:
-    """Sound and text to prompt embeddings."""
+    """Sound and text to prompt embeddings.
 
-    def __init__(self, encoder: Prompt, device: torch.device) -> None:
+    Args:
+        peak: of the sounds; see audio.normalize.
+    """
+
+    def __init__(self, encoder: Prompt, device: torch.device, peak: float | None) -> None:
         self.prompt_encoder, self.device = encoder, device
-        self.prompt_sound = Sound(encoder.sample_rate, encoder.num_samples)
+        self.prompt_sound = Sound(encoder.sample_rate, encoder.num_samples, peak=peak)
 
     @torch.inference_mode()
     def audio_prompt(self, waveform: Tensor) -> Tensor:
@@ -42,7 +46,7 @@ class Features(Prompts):
         half = half_dtype(params.run.precision, device)
         self.sync_encoder: Sync = load_encoder(SYNC, params, device, half)
         self.semantic_encoder: Semantic = load_encoder(SEMANTIC, params, device, half)
-        super().__init__(load_encoder(PROMPT, params, device), device)
+        super().__init__(load_encoder(PROMPT, params, device), device, params.audio.normalize)
         self.params = params
         self.sync_view, self.semantic_view = sync_view(params), semantic_view(params)
         self.num_sync = self.sync_encoder.num_features(self.sync_view.frames)

@@ -37,7 +37,7 @@ class SoundExtractor:
 
     def __init__(self, params: Params, device: torch.device) -> None:
         self._tokens = TokenExtractor(params, device)
-        self._prompts = features.Prompts(load_encoder(PROMPT, params, device), device)
+        self._prompts = features.Prompts(load_encoder(PROMPT, params, device), device, params.audio.normalize)
         self.sounds: tuple[Sound, ...] = tuple(dict.fromkeys((*self._tokens.sounds, self._prompts.prompt_sound)))
 
     def encode(self, batch: MediaBatch, labels: Sequence[str]) -> dict[str, np.ndarray]:

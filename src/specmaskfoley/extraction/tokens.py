@@ -10,7 +10,7 @@ import torch
 
 from specmaskfoley.codec import trained
 from specmaskfoley.media import mel
-from specmaskfoley.media.clips import MediaBatch, model_sound
+from specmaskfoley.media.clips import MediaBatch, codec_sound
 from specmaskfoley.media.frames import View
 from specmaskfoley.settings import Params
 
@@ -25,7 +25,7 @@ class TokenExtractor:
 
     def __init__(self, params: Params, device: torch.device) -> None:
         self._codec, self._mel = trained.load_codec(params, device), mel.build_mel(params.audio).to(device)
-        self._device, self.sounds = device, (model_sound(params),)
+        self._device, self.sounds = device, (codec_sound(params),)
 
     @torch.inference_mode()
     def encode(self, batch: MediaBatch, labels: Sequence[str]) -> dict[str, np.ndarray]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -47,8 +47,13 @@ def semantic_view(params: Params) -> View:
 
 
 def model_sound(params: Params) -> Sound:
-    """What the codec hears: the samples of the token grid."""
+    """The samples of the token grid, as recorded: what the mini encoders and judges hear."""
     return Sound(params.audio.sample_rate, params.audio.num_samples)
+
+
+def codec_sound(params: Params) -> Sound:
+    """What the codec hears: the samples of the token grid, at the peak that audio.normalize asks for."""
+    return replace(model_sound(params), peak=params.audio.normalize)
 
 
 def stream_media(

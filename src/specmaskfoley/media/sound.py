@@ -51,11 +51,13 @@ BLOCK = 1 << 19
 
 @dataclass(frozen=True)
 class Sound:
-    """How an encoder or a judge hears a file: mono, cut or padded with silence to `num_samples`."""
+    """How an encoder or a judge hears a file: mono, cut or padded with silence to `num_samples`, then, with a `peak`,
+    as loud as that makes its loudest sample."""
 
     sample_rate: int
     num_samples: int
     resampling: Resampling = "kaiser"
+    peak: float | None = None
 
     @property
     def duration_s(self) -> float:
@@ -63,12 +65,21 @@ class Sound:
 
 
 def read_audio(
-    path: PathLike, *, sample_rate: int, num_samples: int, start_s: float = 0.0, resampling: Resampling = "kaiser"
+    path: PathLike,
+    *,
+    sample_rate: int,
+    num_samples: int,
+    start_s: float = 0.0,
+    resampling: Resampling = "kaiser",
+    peak: float | None = None,
 ) -> np.ndarray:
     """The sound from `start_s` on: float32 (num_samples,), the mean of all channels.
 
     Sound is placed by its timestamps; silence before it starts, in its gaps and after it ends. A late start is sought,
     so that a part of a long file costs about as much as a short file.
+
+    Args:
+        peak: of the loudest of these samples, to which all are scaled; digital silence stays. None: as recorded.
 
     Raises:
         MediaError: with state "missing", "corrupt" or "no_audio".
@@ -82,7 +93,10 @@ def read_audio(
         def read(begin: int, end: int) -> np.ndarray:
             return _read_samples(container, stream, first + begin, end - begin)
 
-        return _resampled(read, rate, sample_rate, 0, num_samples, resampling)
+        wave = _resampled(read, rate, sample_rate, 0, num_samples, resampling)
+    if peak is not None and (loudest := float(np.abs(wave).max(initial=0.0))) > 0:
+        wave *= peak / loudest
+    return wave
 
 
 # ---- levels ----

@@ -64,10 +64,14 @@ class Backbone(Settings):
 
 
 class TrainMasked(Settings):
-    """Mask reconstruction, by the backbone or its control branch; every `listen_every` steps (0: never) it is heard."""
+    """Mask reconstruction, by the backbone or its control branch; every `listen_every` steps (0: never) it is heard.
+
+    `label_smoothing` is the share of each target that is spread evenly over all codes, in the training loss alone.
+    """
 
     optim: Training
     prompt_dropout: Fraction
+    label_smoothing: Fraction = 0.0
     listen_every: Annotated[int, Field(ge=0)] = 0
 
     @model_validator(mode="after")

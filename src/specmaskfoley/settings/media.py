@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from specmaskfoley.settings.base import NonNegative, Positive, PositiveFloat, Settings
 
@@ -22,6 +22,8 @@ class Audio(Settings):
     """Clip length and mel-spectrogram; every other length follows from these.
 
     `mel` is the recipe: HiFi-GAN's (natural logarithm) or that of the public SpecVQGAN codebook (decibels on 0..1).
+    `normalize` is the peak to which sounds are scaled before codec and prompt encoder hear them (MMAudio: 0.95);
+    None: as recorded. References of the judges stay as recorded.
     """
 
     mel: Literal["hifigan", "specvqgan"] = "hifigan"
@@ -33,6 +35,7 @@ class Audio(Settings):
     fmin: NonNegative
     fmax: PositiveFloat
     patch: Positive
+    normalize: Annotated[float, Field(gt=0, le=1)] | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:
