@@ -322,6 +322,9 @@ def test_the_stage_shows_this_experiment_alone(tmp_path: Path, monkeypatch: pyte
         page = write_all(Params.load(file), Path("metrics"), evaluation)
         pages.append((page.read_bytes(), (tmp_path / "metrics" / "table.md").read_bytes()))
     assert pages[0] == pages[1]
+    text = (tmp_path / "metrics" / "table.md").read_text()
+    assert text.count("| *measured here (profile mini)*<br><sub>workspace, cfg.scale=1.5, mini judges</sub> |") == 2
+    assert "Scores by mini judges do not compare with published ones" in text
 
 
 def test_other_systems_join_the_table_on_the_same_terms_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -342,6 +345,7 @@ def test_other_systems_join_the_table_on_the_same_terms_only(tmp_path: Path, mon
         "Scores",
         *(f"Other systems: {name}" for name in ("longer", "official", "published")),
         "Published on VGGSound",
+        "Published: backbone, steps and guidance",
     ]
     assert "| SpecMaskFoley | **1.00** |" in parts[0]
     assert "| SpecMaskFoley (same) | 2.00 |" in parts[0]

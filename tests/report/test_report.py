@@ -13,11 +13,13 @@ import pytest
 
 from specmaskfoley.report import page as report
 from specmaskfoley.report import pictures
+from specmaskfoley.report.experiments import Experiment
 from specmaskfoley.report.page import ReportClip, ReportContext
 from specmaskfoley.report.pictures import Measured, Point
-from specmaskfoley.report.published import SOURCES, read_published
-from specmaskfoley.report.results import Interval, ScoredClips, read_evaluation, read_other_systems
+from specmaskfoley.report.published import SOURCES, measured_like, published_settings, published_systems
+from specmaskfoley.report.results import Evaluation, Interval, ScoredClips, read_evaluation, read_other_systems
 from specmaskfoley.report.tables import (
+    Entry,
     ScoreTable,
     class_table,
     markdown_scores,
@@ -190,17 +192,78 @@ def test_intervals_and_deviations_stand_beside_the_scores(tmp_path: Path) -> Non
     assert "±" not in to_html(tmp_path, alone)
 
 
-def test_the_published_table_prints_as_published(tmp_path: Path) -> None:
-    found = published_table("Published", read_published())
+def test_published_systems_are_printed_as_published(tmp_path: Path) -> None:
+    found = published_table("Published", published_systems())
     rows = {line.title: [cell.text for cell in line.cells] for line in found.lines}
-    assert rows["SpecMaskFoley"] == ["109", "1.03", "1.76", "26.4", "0.65", "0.47", "300 M", "SpecMaskFoley, Table 1"]
-    assert rows["VATT"][-3:] == ["n/a", "n/a", "MMAudio, Table 1"]
-    assert marked(found)["MMAudio-L-44.1kHz"] == ["**60.60**", "**1.40**", "<u>33.22</u>", "**0.442**"]
-    assert all(
-        name in to_html(tmp_path, found) and where in to_html(tmp_path, found) for name, where in SOURCES.items()
+    assert rows["SpecMaskFoley"] == [
+        *("109", "1.03", "1.76", "26.4", "0.65", "0.47"),
+        *("300 M (126 M trainable)", "Synchformer & CLIP", "SpecMaskFoley"),
+    ]
+    assert rows["VATT"][5:] == ["-", "-", "eva-CLIP", "SpecMaskFoley"]
+    assert {line.title: line.about for line in found.lines}["ReWaS"] == (
+        "ControlNet, handcrafted features; diffusion on AudioLDM"
     )
-    assert {row.source for row in read_published()} == set(SOURCES)
-    assert "not measured here" in to_html(tmp_path, found)
+    assert marked(found)["MMAudio-L-44.1kHz"] == ["**60.60**", "**1.40**", "<u>33.22</u>", "**0.442**"]
+    html = to_html(tmp_path, found)
+    assert all(name in html and where in html for name, where in SOURCES.items())
+    assert "not measured here" in html
+
+
+def test_published_settings_are_printed_as_published() -> None:
+    found = published_table("Published", published_settings())
+    rows = {(line.title, line.about): [cell.text for cell in line.cells] for line in found.lines}
+    assert len(rows) == 7
+    assert "video features" not in found.headings
+    assert rows["SpecMaskGIT, text prompt", "16 steps, system backbone_text"] == [
+        *("223", "4.97", "2.77", "10.2", "1.28", "0.32"), "SpecMaskFoley"
+    ]  # fmt: skip
+    assert rows["SpecMaskGIT, text prompt", "12 steps, system backbone_text"][2:6] == ["?", "9.9", "?", "?"]
+    assert rows["without the video term", "12 steps, cfg.mode=no_video"][:2] == ["125", "1.33"]
+    assert {row.source for row in published_systems() + published_settings()} == set(SOURCES)
+
+
+def run(name: str, *, mode: str = "multi", steps: int = 12, scale: float = 3.0, **more: Any) -> Experiment:
+    settings = {"cfg.mode": mode, "cfg.scale": scale, "sample.steps": steps}
+    scores = Evaluation(scores={"specmaskfoley": {"fad": 1.0}, "backbone_text": {"fad": 5.0}})
+    whole = {"revision": "", "baseline": "", "settings": settings, "evaluation": scores, "judges": "mini"}
+    return Experiment(name=name, **(whole | more))
+
+
+def test_a_published_row_finds_the_experiment_that_is_like_it() -> None:
+    runs = [
+        run("loud", scale=1.5), run("a"), run("b"), run("form", mode="no_video"), run("more", steps=16),
+        run("stale", mode="no_text_video", changed=("cfg.mode",)),
+    ]  # fmt: skip
+    found = {(row.system, row.mode, row.steps): measured_like(row, runs) for row in published_settings()}
+    names = {key: like and (like[0].name, like[1]) for key, like in found.items()}
+    assert names == {
+        ("backbone_text", "", "16"): ("more", {}),
+        ("backbone_audio", "", "16"): None,  # none has scores of it
+        ("backbone_text", "", "12"): ("a", {}),
+        ("backbone_audio", "", "12"): None,
+        ("specmaskfoley", "multi", "12"): ("a", {}),
+        ("specmaskfoley", "no_text_video", "12"): None,
+        ("specmaskfoley", "no_video", "12"): ("form", {}),
+    }
+    row = next(row for row in published_settings() if row.mode == "multi")
+    alone = measured_like(row, runs[:1])
+    assert alone is not None
+    assert (alone[0].name, alone[1]) == ("loud", {"cfg.scale": 1.5})
+
+
+def test_what_is_measured_here_stands_beneath_and_does_not_compete(tmp_path: Path) -> None:
+    rows = published_settings()
+    here = Entry(
+        title="measured here (profile mini)", scores={"fd": 1.0, "ib": 0.5149, "isc": 9.0}, about="mini judges"
+    )
+    found = published_table("Published", rows, {rows[4]: here}, "A note.")
+    line = found.lines[5]
+    assert [cell.text for cell in line.cells] == ["1.00", "-", "-", "51.5", "-", "-", "here"]
+    assert marked(published_table("Published", rows)) == {name: marks for name, marks in marked(found).items()
+                                                          if name != here.title}  # fmt: skip
+    assert "| *measured here (profile mini)*<br><sub>mini judges</sub> | 1.00 |" in to_markdown(found)
+    assert "A note." in found.notes
+    assert '<tr class="reference"><th scope="row">measured here' in to_html(tmp_path, found)
 
 
 def test_classes_are_means_of_their_clips() -> None:

@@ -15,8 +15,8 @@ from specmaskfoley.systems import SYSTEMS, label_of
 PRINTED = ("fd", "fad", "kl", "ib", "desync")
 """The metrics of a published row, fields of `Published`."""
 
-_ABOUT_PUBLISHED = {"time_s": "time (s)", "parameters": "parameters", "source": "source"}
-"""Other fields of it and their headings."""
+_ABOUT_PUBLISHED = {"time_s": "time (s)", "parameters": "parameters", "features": "video features", "source": "source"}
+"""Other fields of it and their headings; a column is there if a row states something."""
 
 
 Mark = Literal["", "best", "second"]
@@ -123,27 +123,48 @@ def score_table(
     )
 
 
-def published_table(title: str, rows: Sequence[Published]) -> ScoreTable:
-    """Published rows as they were printed, with their sources; marked among themselves only."""
-    columns = [replace(COLUMNS[name], title="IB \u00d7 100") if name == "ib" else COLUMNS[name] for name in PRINTED]
-    columns += [Column(name=name, title=title, about="") for name, title in _ABOUT_PUBLISHED.items()]
-    lines = [
-        Line(
-            title=row.system,
-            about=row.method,
-            cells=[Cell(text=getattr(row, column.name) or "n/a") for column in columns],
-        )
-        for row in rows
-    ]
+def published_table(
+    title: str, rows: Sequence[Published], measured: Mapping[Published, Entry] | None = None, note: str = ""
+) -> ScoreTable:
+    """Published rows as they were printed, with their sources; marked among themselves only.
+
+    Args:
+        measured: what is shown beneath a row.
+    """
+    columns = [replace(COLUMNS[name], title="IB \u00d7 100", digits=1) if name == "ib" else COLUMNS[name]
+               for name in PRINTED]  # fmt: skip
+    about = {name: title for name, title in _ABOUT_PUBLISHED.items() if any(getattr(row, name) for row in rows)}
+    columns += [Column(name=name, title=title, about="") for name, title in about.items()]
+    lines = []
+    for row in rows:
+        cells = [Cell(text=getattr(row, column.name) or "-") for column in columns]
+        lines.append(Line(title=row.title, about=row.about, cells=cells))
+        if measured and (entry := measured.get(row)):
+            lines.append(_beneath(entry, columns))
     better = [column.better for column in columns]
+    sources = {row.source for row in rows}
     notes = [
         "Published numbers, measured by their authors on their own clips of the test split: not measured here, and "
-        "marked among themselves only. FD and KL by PaSST, FAD by VGGish.",
-        *(f"{name}: {where}." for name, where in SOURCES.items()),
+        "marked among themselves only. FD and KL by PaSST, FAD by VGGish; time of one clip at batch 1. -: not stated.",
+        note,
+        *(f"{name}: {where}." for name, where in SOURCES.items() if name in sources),
         *_how_to_read(lines, better),
     ]
     headings = [column.heading for column in columns]
-    return ScoreTable(title=title, first="system", headings=headings, lines=_marked(lines, better), notes=notes)
+    return ScoreTable(
+        title=title, first="system", headings=headings, lines=_marked(lines, better), notes=[*filter(None, notes)]
+    )
+
+
+def _beneath(entry: Entry, columns: Sequence[Column]) -> Line:
+    """Scores of ours in the units of a published table, for reference."""
+    cells = []
+    for column in columns:
+        value = entry.scores.get(column.name) if column.name in PRINTED else None
+        value = 100 * value if value is not None and column.name == "ib" else value
+        missing = "here" if column.name == "source" else "-"
+        cells.append(Cell(text=missing if value is None else _number(column, value)))
+    return Line(title=entry.title, about=entry.about, cells=cells, competes=False)
 
 
 def class_table(title: str, rows: Sequence[Mapping[str, object]]) -> ScoreTable:
