@@ -235,6 +235,12 @@ def bench(
         list[Path] | None, typer.Argument(help="Default: the first test clips.", show_default=False)
     ] = None,
     runs: Annotated[int, typer.Option(help="Timed runs, after one to warm up.", min=1)] = 20,
+    mode: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Form of guidance, as cfg.mode.", show_default="cfg.mode"),
+    ] = None,
+    steps: Steps = None,
+    batch: Annotated[int, typer.Option(metavar="N", help="Clips at a time.", min=1)] = 1,
     untrained: Annotated[
         bool, typer.Option("--untrained", help="New networks of the profile's sizes; sampler and vocoder alone.")
     ] = False,
@@ -250,7 +256,12 @@ def bench(
     files = [video.resolve() for video in videos or []]
     target = None if out is None else out.resolve()
     params = enter(params_file, profile)
-    typer.echo("\n".join(timing.bench(params, start(params), files, runs=runs, trained=not untrained, out=target)))
+    given = {"mode": mode or params.cfg.mode, "steps": steps or params.sample.steps}
+    lines = timing.bench(
+        params, start(params), files, runs=runs, batch=batch, sampling=params.sampling.changed(**given),
+        trained=not untrained, out=target,
+    )  # fmt: skip
+    typer.echo("\n".join(lines))
 
 
 @app.command()
