@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers.fake_gpu import CUDA, Watch, fake_gpu, on_gpu
 from helpers.fitting import fit_on_cpu
 from helpers.small_codec import CODEC, WHOLE, rows, train_codec
 from torch import Tensor
@@ -212,6 +213,23 @@ def test_a_step_never_waits_for_the_device():
         made.after_step(1, generator())
     assert not torch.equal(codebook(made), before)
     assert waits.found == []
+
+
+def test_a_step_on_a_gpu_has_its_tensors_there():
+    """The forward passes and the codebook: where each tensor lies, and that none is read by the host."""
+    codec, perceiver, data = Codec(CODEC), listener(), rows(torch.zeros(4, MELS, FRAMES))
+    settings = train_codec(adversarial_weight=0.5, perceptual_weight=0.5, dead_code_threshold=0.5, crop_columns=2)
+    with fake_gpu():
+        mels = torch.empty(4, MELS, FRAMES)
+        made = CodecObjective(on_gpu(codec), settings, data, mels, patch=16, device=CUDA, listener=on_gpu(perceiver))
+        # The values of a fake tensor cannot be listed.
+        batch: Batch = {**made.draw(4, 1, torch.Generator()), "start": np.zeros(4, np.int64), "mel": mels}
+        with Watch(strict=False):
+            for group in ("codec", "discriminator"):
+                loss, seen = made.loss(group, batch, 1, torch.Generator())
+                assert {loss.device, *(value.device for value in seen.values())} == {CUDA}
+            made.after_step(1, torch.Generator())
+        assert made.averages.sums.device == made.codec.quantize.embedding.weight.device == CUDA
 
 
 def test_the_codebook_learns_without_a_gradient():

@@ -6,13 +6,15 @@ import copy
 
 import pytest
 import torch
+from helpers.fake_gpu import CUDA, Watch, fake_gpu, on_gpu
 from helpers.untrained import write_untrained
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from specmaskfoley.device import autocast, round_weights
+from specmaskfoley.encoders.clip import ClipEncoder
 from specmaskfoley.encoders.features import Features
-from specmaskfoley.encoders.synchformer import Aggregator, SpaceTimeBlock
+from specmaskfoley.encoders.synchformer import Aggregator, SpaceTimeBlock, SynchformerEncoder
 from specmaskfoley.encoders.trained import SEMANTIC, SYNC, load_encoder
 from specmaskfoley.settings import Params
 
@@ -89,3 +91,28 @@ def test_rounded_parts_of_synchformer_give_the_same(build):
             plain(tokens)
     assert casts.count > 0
     assert all(m.weight.dtype == torch.float32 for m in rounded.modules() if isinstance(m, nn.LayerNorm))
+
+
+@pytest.mark.parametrize(
+    ("build", "shape", "chunks", "weights"),
+    [
+        # of 32 layers 8 weights and biases each, and the patches'
+        pytest.param(lambda: ClipEncoder(chunk=2), (1, 4, 384, 384, 3), 2, 32 * 8 + 1, id="clip"),
+        # of 12 layers 12 each, of the aggregator 8 (products of parts of one weight count twice), and the patches' 2
+        pytest.param(SynchformerEncoder, (1, 16 + 8 * 15, 224, 224, 3), 2, 12 * 12 + 10 + 2, id="synchformer"),
+    ],
+)
+def test_official_encoders_on_a_gpu_round_no_weight_twice(build, shape, chunks, weights):
+    if build is not SynchformerEncoder:
+        pytest.importorskip("open_clip")
+    casts = []
+    for half in (None, torch.bfloat16):
+        with torch.device("meta"):
+            encoder = build().eval().requires_grad_(False)
+        with fake_gpu():
+            on_gpu(encoder)
+            round_weights(encoder, half)
+            with torch.inference_mode(), Watch(strict=False) as watch, autocast("auto", CUDA):
+                encoder(torch.empty(shape, dtype=torch.uint8, device=CUDA))
+        casts.append(watch.kernels["_to_copy"])
+    assert casts[0] - casts[1] == chunks * weights
