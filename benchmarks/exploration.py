@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -74,10 +75,9 @@ class HaltonSampler(fast.Sampler):
 
     rank: Tensor
 
-    def _decode(self, given: fast._Given, steps: Sequence[fast._Step], fresh: bool) -> Tensor:
+    def _decode(self, given: fast._Given, *loop: Any, **uniform: bool) -> Tensor:
         order = (-1e6 * self.rank.float()).expand_as(given.order)
-        fixed = [fast._Step(step.rows, step.count, 1.0) for step in steps]
-        return super()._decode(given._replace(order=order), fixed, fresh)
+        return super()._decode(given._replace(order=order), *loop, **uniform)
 
 
 def unguided(plan: Plan, where: Callable[[float], bool]) -> Plan:

@@ -28,10 +28,8 @@ _Network = TypeVar("_Network", bound=nn.Module)
 _aten = torch.ops.aten
 _WAITS = {"_local_scalar_dense", "nonzero", "masked_select", "is_nonzero", "item", "equal", "_unique2", "unique_dim"}
 """The host cannot go on before the device has the value, or the number of values."""
-_PRODUCTS = {
-    "linear", "matmul", "mm", "bmm", "addmm", "baddbmm", "convolution", "_scaled_dot_product_flash_attention",
-    "_scaled_dot_product_efficient_attention", "_scaled_dot_product_cudnn_attention", "scaled_dot_product_attention",
-}  # fmt: skip
+_PRODUCTS = {"linear", "matmul", "mm", "bmm", "addmm", "baddbmm"}
+_PRODUCT_FAMILIES = ("conv", "_scaled_dot_product", "scaled_dot_product")
 """A GPU refuses these for unequal types, which fake tensors do not notice."""
 _NO_KERNEL = {"empty", "empty_like", "new_empty", "empty_strided", "detach", "_unsafe_view", "lift_fresh", "alias"}
 
@@ -61,9 +59,9 @@ def fake_gpu() -> Iterator[None]:
         yield
 
 
-def on_gpu(network: _Network) -> _Network:
+def on_gpu(network: _Network, device: torch.device = CUDA) -> _Network:
     """Every parameter and buffer of a network, which may be on `meta`, replaced by a fake one on the GPU."""
-    return _apply(network, lambda tensor: torch.empty(tensor.shape, dtype=tensor.dtype, device=CUDA))
+    return _apply(network, lambda tensor: torch.empty(tensor.shape, dtype=tensor.dtype, device=device))
 
 
 def by_host(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -117,7 +115,7 @@ class Watch(TorchDispatchMode):
             return function(*args, **kwargs)
         name = function.overloadpacket.__name__
         inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
-        if name in _PRODUCTS:
+        if name.rstrip("_") in _PRODUCTS or name.startswith(_PRODUCT_FAMILIES):
             kinds = {tensor.dtype for tensor in inputs if tensor.dtype != torch.bool}
             assert len(kinds) <= 1, f"{name} of unequal types: {sorted(map(str, kinds))}"
         if name == "scaled_dot_product_attention":

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import math
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -27,6 +28,9 @@ CPU = torch.device("cpu")
 needs_vnni = pytest.mark.skipif(not supports_int8(CPU), reason="this processor has no AVX512-VNNI")
 NETWORKS = [Networks(), Networks(depth=1), Networks(depth=3, control_depth=3)]
 SAMPLERS = [Sampler(networks.backbone, networks.control, precision="float32") for networks in NETWORKS]
+with pytest.MonkeyPatch.context() as as_on_a_gpu:
+    as_on_a_gpu.setattr(fast, "_groups", lambda device: True)
+    SAMPLERS += [Sampler(networks.backbone, networks.control, precision="float32") for networks in NETWORKS]
 
 
 def random_known(clips: int, seed: int, share: float) -> tuple[Tensor, Tensor]:
@@ -39,7 +43,7 @@ def random_known(clips: int, seed: int, share: float) -> tuple[Tensor, Tensor]:
 # The same examples every time: rounding differs between the two, so that one clip in some ten thousand may too.
 @settings(max_examples=150, deadline=None, derandomize=True)
 @given(
-    which=st.integers(0, 2),
+    which=st.integers(0, 5),
     mode=st.sampled_from(GUIDANCE_MODES),
     steps=st.integers(1, 20),
     scale=st.sampled_from([0.0, 0.5, 1.0, 1.5, 3.0]),
@@ -54,7 +58,7 @@ def test_tokens_are_the_references(which, mode, steps, scale, start, clips, temp
     changed = STEPS.model_copy(update={"steps": steps, "gumbel_temperature": temperature, "schedule": schedule})
     known = None if share is None else random_known(clips, seed, share)
     seeds = list(range(seed, seed + clips))
-    expected = NETWORKS[which].sample(
+    expected = NETWORKS[which % len(NETWORKS)].sample(
         conditions(clips), seeds, mode=mode, scale=scale, start=start, settings=changed, known=known
     )
     found = SAMPLERS[which].sample(
@@ -157,6 +161,43 @@ def test_the_loop_asks_the_host_for_nothing():
         del sampler._decode  # type: ignore[attr-defined]
     assert any("argmax" in name for name in Watch.seen)
     assert not [name for name in Watch.seen if "_local_scalar_dense" in name or "nonzero" in name]
+
+
+@pytest.mark.parametrize("warn_only", [False, True])
+@pytest.mark.parametrize("fails", [False, True])
+def test_sampling_takes_no_deterministic_algorithms(warn_only, fails):
+    seen: list[bool] = []
+
+    def before_step(step: int) -> None:
+        seen.append(torch.are_deterministic_algorithms_enabled())
+        if fails and step == 2:
+            raise InterruptedError
+
+    torch.use_deterministic_algorithms(True, warn_only=warn_only)
+    try:
+        with pytest.raises(InterruptedError) if fails else nullcontext():
+            SAMPLERS[0].sample(
+                conditions(1), plan=guidance_plan("multi", 6, 3.0), settings=STEPS, seeds=[0], before_step=before_step
+            )
+        assert torch.are_deterministic_algorithms_enabled()
+        assert torch.is_deterministic_algorithms_warn_only_enabled() == warn_only
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert seen == [False] * (3 if fails else 6)
+
+
+def test_grouped_networks_hold_their_weights_once(monkeypatch):
+    monkeypatch.setattr(fast, "_groups", lambda device: True)
+    networks = Networks()
+    sampler = Sampler(networks.backbone, networks.control, precision="bfloat16")
+    assert sampler._grouped is not None
+    owned = {part.data_ptr() for layer in sampler._grouped.layers for part in layer if part is not None}
+    for block in [*networks.backbone.blocks[:1], *networks.control.blocks]:
+        for linear in (block.attention.qkv, block.attention.out, block.mlp[0], block.mlp[2]):
+            assert linear.weight.untyped_storage().data_ptr() in owned
+    grouped = sample(sampler)
+    monkeypatch.setattr(fast, "_FEW_ROWS", 0)
+    assert (sample(sampler) == grouped).float().mean() > 0.5  # block by block with the same weights, rounded elsewhere
 
 
 @pytest.mark.parametrize("int8", [False, pytest.param(True, marks=needs_vnni)])
