@@ -1,4 +1,4 @@
-"""The vggsound profile has the paper's sizes."""
+"""The vggsound profile has the paper's sizes; vggsound_small is the same but for what it says."""
 
 import pytest
 import torch
@@ -9,12 +9,14 @@ from specmaskfoley.backbone.trained import build_backbone
 from specmaskfoley.codec.network import Codec
 from specmaskfoley.control.trained import build_control
 from specmaskfoley.settings import Params
+from specmaskfoley.tracking import flatten
+
+RAW = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")
 def params() -> Params:
-    raw = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    return Params.from_mapping({**raw, "profile": "vggsound"})
+    return Params.from_mapping({**RAW, "profile": "vggsound"})
 
 
 def count(module: torch.nn.Module) -> int:
@@ -44,3 +46,32 @@ def test_decoding_and_guidance_are_the_papers(params):
     """Section 4.1: scale from 0 to 3 over 12 steps, Gumbel temperature 9."""
     assert (params.sample.steps, params.sample.gumbel_temperature, params.sample.schedule) == (12, 9.0, "cosine")
     assert (params.cfg.scale, params.cfg.mode, params.cfg.start) == (3.0, "multi", 0.0)
+
+
+def test_the_small_profile_is_another_codec_smaller_networks_and_fewer_steps():
+    small, paper = (flatten(RAW["profiles"][name]) for name in ("vggsound_small", "vggsound"))
+    changed = {name: value for name, value in small.items() if paper.get(name, "absent") != value}
+    assert changed == {
+        "audio.mel": "specvqgan", "audio.fmin": 125.0, "audio.fmax": 7600.0,
+        "codec.weights": "specvqgan_vggsound", "train_codec": None,
+        "vocoder.kind": "melgan", "vocoder.weights": "specvqgan_melgan",
+        "backbone.depth": 12, "backbone.width": 512, "backbone.mlp_width": 2048,
+        "control.depth": 6, "control.aligner_mlp_width": 2048,
+        "train_backbone.optim.steps": 60_000, "train_control.optim.steps": 30_000,
+    }  # fmt: skip
+    gone = set(paper) - set(small)
+    assert all(name.startswith("train_codec.") for name in gone)
+
+
+def test_the_small_profile_has_networks_and_recipe_for_a_card_of_24_gb():
+    params = Params.from_mapping({**RAW, "profile": "vggsound_small"})
+    with torch.device("meta"):
+        backbone = build_backbone(params)
+        control = build_control(backbone, params)
+        codec = Codec(params.codec)
+    assert count(backbone.blocks) == 37_828_608
+    assert len(control.blocks) == 6
+    assert count(codec) == 72_137_089
+    assert (params.audio.token_rows, params.audio.token_columns) == (5, 53)
+    assert params.train_control.optim.batch_size == 64
+    assert {"specvqgan_vggsound", "specvqgan_melgan", "synchformer", "passt"} <= set(params.needed_weights())

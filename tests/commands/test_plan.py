@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +46,30 @@ def test_vggsound_says_bytes_licences_and_shapes(tmp_path: Path) -> None:
     assert "CC-BY-NC-SA-4.0; NOT for commercial use" in told
     assert "126.0 M parameters" in told
     assert "140000 steps of batch 64" in told
+
+
+def test_hours_memory_and_disk_are_estimated_with_their_arithmetic(tmp_path: Path) -> None:
+    limit = {"train": 20000, "val": 500, "test": 1500}
+    told = planned(tmp_path, profile="vggsound_small", data=data("youtube", limit=limit))
+    computed = told[told.index("computed on one GPU (an estimate: operations counted") :]
+    assert "at an assumed 60 TFLOP/s in bfloat16" in computed
+    hours = 0.0
+    for line in re.findall(r"  (?:encoders|backbone|control) .*TFLOP: .*", computed):
+        *factors, flops, said = (float(number) for number in re.findall(r"[\d.]+(?:e\+\d+)?", line))
+        work = math.prod(factors) * 1e12
+        assert work == pytest.approx(flops, rel=0.05), line  # as printed
+        assert work / 60e12 / 3600 == pytest.approx(said, abs=0.1), line
+        hours += said
+    assert re.search(r"encoders  22000 clips x 60.0 TFLOP: 1.3e\+18 operations, 6.1 h", computed)
+    assert "backbone  60000 steps x 112 clips x" in computed
+    assert "\n  codec     " not in computed[: computed.index("together")]  # official
+    assert float(re.search(r"together .*, ([\d.]+) h", computed)[1]) == pytest.approx(hours, abs=0.2)
+    assert "(backbone): weights, gradients and Adam 628.4 MB, activations of 112 clips" in computed
+    assert "together with official weights (12.7 GB), without videos: " in computed
+    run = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))["run"]
+    told = planned(tmp_path, profile="vggsound_small", run=run | {"micro_batch": 8})
+    assert "activations of 8 clips" in told
+    assert "computed on one GPU" not in planned(tmp_path)
 
 
 def test_another_profile_can_be_planned_for(tmp_path: Path) -> None:

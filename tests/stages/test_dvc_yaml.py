@@ -35,7 +35,7 @@ def test_a_stage_depends_on_what_it_can_reach(stage):
     assert not [dep for dep in STAGES[stage]["deps"] if str(dep).startswith(("src", "stages"))]
 
 
-@pytest.mark.parametrize("profile", ["mini", "vggsound"])
+@pytest.mark.parametrize("profile", ["mini", "vggsound", "vggsound_small"])
 def test_the_code_depends_on_every_setting_that_chooses_some(profile):
     listed = {name.replace("${profile}", profile) for name in STAGES["lineage"]["params"]}
     raw = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))

@@ -9,16 +9,12 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 
-from specmaskfoley.backbone.trained import build_backbone
 from specmaskfoley.clips.folder import SUFFIXES
 from specmaskfoley.clips.sounds import find_sounds
 from specmaskfoley.clips.vggsound import load_lists, shared_videos
-from specmaskfoley.codec.network import Codec
-from specmaskfoley.control.trained import build_control
-from specmaskfoley.encoders.synchformer import SynchformerEncoder
-from specmaskfoley.settings import Params, Synchformer
+from specmaskfoley.commands.estimate import Network, count_networks, num_sync_features
+from specmaskfoley.settings import Params
 from specmaskfoley.storage.files import show_size
 from specmaskfoley.storage.tables import LISTED, SPLITS
 from specmaskfoley.systems import GENERATED, takes_of
@@ -39,6 +35,13 @@ _CLIP_BYTES = {"youtube": 2_200_000, "archive": 1_600_000}
 
 _PARTS, _PART_BYTES = 20, 16_000_000_000
 """Of the archive, roughly."""
+
+_FLOPS = 60e12
+_CARD = "about a third of an RTX 4090's peak"
+"""Assumed operations a second of a device, in bfloat16 (a 4090 has 165 TFLOP/s); docs/scale.md assumes the same."""
+
+_ENCODER_FLOPS = {"synchformer": 10.9e12, "dfn5b_clip": 49.1e12, "clap": 0.033e12}
+"""Operations of the official encoders on a clip of 10 s (python benchmarks/extractors.py)."""
 
 _NEAR = 0.1
 """How far estimated numbers of clips may be off."""
@@ -66,7 +69,11 @@ def plan(params: Params) -> Iterator[str]:
     yield ""
     yield from _downloads(params)
     yield ""
-    yield from _stored(params, clips.counts)
+    networks = count_networks(params)
+    if params.needed_weights():  # other profiles are for a CPU
+        yield from _computed(params, clips.counts, networks)
+        yield ""
+    yield from _stored(params, clips.counts, networks)
 
 
 def _fetched(params: Params, clips: int) -> Iterator[str]:
@@ -127,12 +134,50 @@ def _downloads(params: Params) -> Iterator[str]:
     yield f"  still to download: {show_size(sum(size or 0 for size in missing))}{unstated}"
 
 
-def _stored(params: Params, clips: Mapping[str, int] | None) -> Iterator[str]:
-    audio, encoders, frames = params.audio, params.encoders, params.num_sync_frames
-    num_sync = SynchformerEncoder.num_features(frames) if isinstance(encoders.sync, Synchformer) else frames
+def _computed(params: Params, clips: Mapping[str, int] | None, networks: Mapping[str, Network]) -> Iterator[str]:
+    """Operations, hours and memory: of the encoders and the trainings, which are nearly all."""
+    yield (
+        f"computed on one GPU (an estimate: operations counted by torch, at an assumed {_FLOPS / 1e12:.0f} TFLOP/s in "
+        f"bfloat16, {_CARD}; sampling, judges and waiting for the disk not counted):"
+    )
+    total = 0.0
+    roles = (params.encoders.sync, params.encoders.semantic, params.encoders.prompt)
+    each = params.video_duration_s / 10 * sum(_ENCODER_FLOPS.get(role.kind, 0.0) for role in roles)
+    if clips is not None:
+        total += (flops := each * sum(clips.values()))
+        yield f"  encoders  {sum(clips.values())} clips x {each / 1e12:.1f} TFLOP: {_hours(flops)}"
+    for name, network in networks.items():
+        if network.recipe is not None:
+            total += network.flops
+            yield (
+                f"  {name:9} {network.recipe.steps} steps x {network.recipe.batch_size} clips x "
+                f"{network.clip_flops / 1e12:.3f} TFLOP: {_hours(network.flops)}"
+            )
+    yield f"  together  {_hours(total)}"
+    half = params.run.precision != "float32"
+    needs = {}
+    for name, network in networks.items():
+        if network.recipe is not None:
+            at_once = params.run.micro_batch or network.recipe.batch_size
+            needs[name] = (*network.memory(min(at_once, network.recipe.batch_size), half=half), network.recipe)
+    name, (fixed, activations, recipe) = max(needs.items(), key=lambda item: sum(item[1][:2]))
+    yield (
+        f"  memory of the largest training step ({name}): weights, gradients and Adam {show_size(fixed)}, activations "
+        f"of {min(params.run.micro_batch or recipe.batch_size, recipe.batch_size)} clips {show_size(activations)}; "
+        "run.micro_batch lowers the latter"
+    )
+
+
+def _hours(flops: float) -> str:
+    return f"{flops:.1e} operations, {flops / _FLOPS / 3600:.1f} h"
+
+
+def _stored(params: Params, clips: Mapping[str, int] | None, networks: Mapping[str, Network]) -> Iterator[str]:
+    audio, encoders, num_sync = params.audio, params.encoders, num_sync_features(params)
     widths = num_sync * encoders.sync.width + params.num_semantic_frames * encoders.semantic.width
     features = _HALF * (widths + 2 * encoders.prompt.width) + _SINGLE * encoders.semantic.width  # and their mean
     tokens = _TOKEN * audio.token_rows * audio.token_columns
+    total = 0.0
     yield "computed and stored:"
     yield (
         f"  a clip: sync {num_sync} x {encoders.sync.width}, semantic {params.num_semantic_frames} x "
@@ -140,19 +185,21 @@ def _stored(params: Params, clips: Mapping[str, int] | None) -> Iterator[str]:
         f"tokens {audio.token_rows} x {audio.token_columns} ({show_size(tokens)})"
     )
     if clips is not None:
-        total = sum(clips.values())
+        count = sum(clips.values())
         takes = sum(len(takes_of(system, params)) for system in GENERATED)
         flac = clips["test"] * takes * audio.num_samples * _SAMPLE_BYTES
-        yield f"  {total} clips: features {show_size(total * features)}, tokens {show_size(total * tokens)}"
+        total += count * (features + tokens) + flac
+        yield f"  {count} clips: features {show_size(count * features)}, tokens {show_size(count * tokens)}"
         yield f"  {clips['test']} test clips in {takes} takes by {len(GENERATED)} systems: {show_size(flac)} of FLAC"
-    with torch.device("meta"):
-        backbone = build_backbone(params)
-        networks = {"codec": Codec(params.codec), "backbone": backbone, "control": build_control(backbone, params)}
-    recipes = {"codec": params.train_codec, "backbone": params.train_backbone, "control": params.train_control}
     for name, network in networks.items():
-        count, recipe = sum(parameter.numel() for parameter in network.parameters()), recipes[name]
-        how = f"{recipe.optim.steps} steps of batch {recipe.optim.batch_size}" if recipe else "official, not trained"
-        yield f"  {name:9} {count / 1e6:8.1f} M parameters, {show_size(count * _SINGLE)}: {how}"
+        recipe, size = network.recipe, _SINGLE * network.parameters
+        how = f"{recipe.steps} steps of batch {recipe.batch_size}" if recipe else "official, not trained"
+        kept = f"; checkpoints {show_size(network.checkpoint_bytes)}" if recipe else ""
+        total += size + network.checkpoint_bytes
+        yield f"  {name:9} {network.parameters / 1e6:8.1f} M parameters, {show_size(size)}: {how}{kept}"
+    lock = read_lock()
+    weights = sum(locked(name, lock).size or 0 for name in params.needed_weights())
+    yield f"  together with official weights ({show_size(weights)}), without videos: {show_size(total + weights)}"
 
 
 def _clips(params: Params) -> _Clips:
