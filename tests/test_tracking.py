@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 from helpers import ROOT
+from mlflow.tracking._tracking_service.utils import _artifact_repos_cache
 
 from specmaskfoley import tracking
 from specmaskfoley.settings import Params
@@ -196,7 +197,7 @@ def test_an_unreachable_store_warns_once_and_keeps_what_was_logged(
     assert "202 entries" in last
     (kept,) = (store / ".mlflow" / "unsent").glob("x-*.jsonl")
     rows = [json.loads(line) for line in kept.read_text().splitlines()]
-    assert {"key": "x/loss", "value": 199.0, "step": 199}.items() <= rows[199].items()
+    assert rows[200][:3] == ["x/loss", 199.0, 199]
     assert rows[-1]["text"] == "hello"
 
 
@@ -204,15 +205,117 @@ def test_a_store_that_comes_back_gets_everything(
     store: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING), tracking.stage_run("x", load()) as log:
-        send = log._log_batch
-        monkeypatch.setattr(log, "_log_batch", lambda points: (_ for _ in ()).throw(OSError("gone")))
+        send = tracking._log_points
+        monkeypatch.setattr(tracking, "_log_points", lambda *_: (_ for _ in ()).throw(OSError("gone")))
         for step in range(100):
             log.metrics({"loss": 0.0}, step)
-        monkeypatch.setattr(log, "_log_batch", send)
+        monkeypatch.setattr(tracking, "_log_points", send)
     assert len([record for record in caplog.records if "gone" in record.getMessage()]) == 1
     (run,) = runs()
     assert len(client().get_metric_history(run.info.run_id, "x/loss")) == 100
     assert not (store / ".mlflow" / "unsent").exists()
+
+
+def test_what_could_not_be_sent_is_sent_by_the_next_stage(
+    store: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    pictures = store / "pictures"
+    pictures.mkdir()
+    (pictures / "a.png").write_bytes(b"then")
+    with monkeypatch.context() as away:
+        away.setenv("MLFLOW_TRACKING_URI", "htp://typo")
+        with tracking.stage_run("x", load(seed=3)) as log:
+            for step in range(60):
+                log.metrics({"loss": 1 / (step + 1)}, step)
+            log.artifact(pictures, "seen")
+            log.artifact(pictures / "a.png")
+            log.text("hello", "note.txt")
+    assert "until the next stage" in caplog.text
+    (pictures / "a.png").write_bytes(b"later")  # the outputs of another experiment
+    stage("report", load())
+    sent, own = runs()
+    assert (sent.data.params["seed"], sent.data.tags["stage.x"], sent.info.status) == ("3", "finished", "FINISHED")
+    assert own.data.tags["stage.report"] == "finished"
+    assert len(client().get_metric_history(sent.info.run_id, "x/loss")) == 60
+    files = {
+        p.relative_to(store / ".mlflow/artifacts" / sent.info.run_id / "artifacts").as_posix(): p.read_bytes()
+        for p in (store / ".mlflow" / "artifacts").rglob("*")
+        if p.is_file()
+    }
+    assert files == {"seen/a.png": b"then", "a.png": b"then", "note.txt": b"hello"}
+    assert not list((store / ".mlflow" / "unsent").iterdir())
+
+
+def test_a_damaged_kept_file_is_named_and_hinders_nothing(store: Path, caplog: pytest.LogCaptureFixture) -> None:
+    kept = store / ".mlflow" / "unsent" / "x-1.jsonl"
+    kept.parent.mkdir()
+    kept.write_text("{")
+    stage("report", load())
+    assert f"{kept} stays unsent" in caplog.text
+    assert kept.exists()
+    assert runs()[0].data.tags["stage.report"] == "finished"
+
+
+@pytest.mark.parametrize("copied", [False, True])
+def test_artifacts_follow_a_checkout_that_is_moved_or_copied(
+    copied: bool, store: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = store / "first", tmp_path_factory.mktemp("elsewhere") / "100% second"
+    first.mkdir()
+    (store / ".mlflow").rename(first / ".mlflow")
+    monkeypatch.setenv("DVC_ROOT", str(first))
+    with tracking.stage_run("codec", load()) as log:
+        log.text("before", "before.txt")
+    if copied:
+        shutil.copytree(first, second)
+    else:
+        first.rename(second)
+    monkeypatch.setenv("DVC_ROOT", str(second))
+    _artifact_repos_cache.clear()  # as in another process
+    with tracking.stage_run("backbone", load()) as log:
+        log.text("after", "after.txt")
+    (run,) = runs()
+    assert run.info.artifact_uri.startswith((second / ".mlflow" / "artifacts").as_uri())
+    assert sorted(file.path for file in client().list_artifacts(run.info.run_id)) == ["after.txt", "before.txt"]
+    assert sorted(p.name for p in second.rglob("*.txt")) == ["after.txt", "before.txt"]
+    assert [p.name for p in first.rglob("*.txt")] == (["before.txt"] if copied else [])
+
+
+@pytest.mark.parametrize("name", ["ws_feature%2Ffoley", "end?", "a#b", "ü and space", "x?&=1;+", "100%"])
+def test_a_checkout_may_have_any_name(
+    name: str, store: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = store / name
+    folder.mkdir()
+    (store / ".mlflow").rename(folder / ".mlflow")
+    monkeypatch.setenv("DVC_ROOT", str(folder))
+    with tracking.stage_run("x", load()) as log:
+        log.text("hello", "note.txt")
+    assert not caplog.records
+    assert runs()[0].data.tags["stage.x"] == "finished"
+    (note,) = store.rglob("note.txt")
+    assert folder / ".mlflow" in note.parents
+    assert {p.name for p in store.iterdir()} == {".git", name}  # nothing beside the project
+
+
+@pytest.mark.parametrize("deleted", ["between stages", "during a stage"])
+def test_an_experiment_deleted_in_the_ui_is_restored(
+    deleted: str, store: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    stage("codec", load())
+    experiment = client().get_experiment_by_name(tracking.EXPERIMENT).experiment_id
+    if deleted == "between stages":
+        client().delete_experiment(experiment)
+    with tracking.stage_run("backbone", load()) as log:
+        if deleted == "during a stage":
+            client().delete_experiment(experiment)
+        log.metrics({"loss": 1.0}, 1)
+    stage("control", load())
+    assert "had been deleted; it is restored" in caplog.text
+    (run,) = runs()
+    assert run.data.metrics == {"backbone/loss": 1.0}
+    assert run.data.tags["stage.backbone"] == "finished"
+    assert not list((store / ".mlflow").glob("unsent/*"))
 
 
 def test_a_dead_server_is_not_asked_at_every_batch(monkeypatch: pytest.MonkeyPatch) -> None:
