@@ -78,3 +78,19 @@ def test_a_copy_runs_its_own_code(tmp_path):
         text=True,
     )
     assert "the code of the copy" in done.stderr
+
+
+def test_a_clone_has_the_same_bytes_whatever_git_does_to_line_ends(tmp_path):
+    """DVC compares bytes: with other line ends, nothing that was made elsewhere could be reused."""
+    work, clone = tmp_path / "work", tmp_path / "clone"
+    shutil.copytree(ROOT / "src", work / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    shutil.copytree(ROOT / "data" / "code", work / "data" / "code")
+    for name in (".gitattributes", "params.yaml", "dvc.yaml", "weights.lock.yaml"):
+        shutil.copy(ROOT / name, work / name)
+    shutil.copy(ROOT / "tests" / "golden" / "vggish.npz", work)
+    git = ["git", "-c", "user.name=test", "-c", "user.email=test@example.org", "-c", "core.autocrlf=true"]
+    for command in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "all"], ["clone", "-q", ".", str(clone)]):
+        subprocess.run([*git, *command], cwd=work, check=True, capture_output=True)
+    files = [path for path in work.rglob("*") if path.is_file() and ".git" not in path.parts]
+    assert len(files) > 100
+    assert [path for path in files if (clone / path.relative_to(work)).read_bytes() != path.read_bytes()] == []
