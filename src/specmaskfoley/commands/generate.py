@@ -1,26 +1,37 @@
 """The console command `specmaskfoley generate`: many videos, one line each.
 
-Imports neither torch nor a decoder until the arguments are known to make sense.
+Whatever can be refused is refused before the model is loaded, and nearly all of it before torch is imported.
 """
 
 from __future__ import annotations
 
 import math
+import os
 import re
+import signal
 import sys
-from collections.abc import Mapping, Sequence
+import tempfile
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from tqdm import tqdm
 
 from specmaskfoley.clips.folder import SUFFIXES
+from specmaskfoley.settings import Params
+from specmaskfoley.storage.files import sha256
+from specmaskfoley.storage.results import fitted, in_the_way, is_result, sweep
 
 if TYPE_CHECKING:
     from specmaskfoley.foley import Foley, Take
+    from specmaskfoley.media.probe import MediaInfo
 
 _SPAN = re.compile(r"\s*(\d+(?:\.\d*)?)\s*-\s*(\d+(?:\.\d*)?)\s*", re.ASCII)
+_FILES = SUFFIXES | {".aac", ".flac", ".json", ".m4a", ".mp3", ".ogg", ".opus", ".wav"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +51,7 @@ class Options:
     extend_band: float | None = None
     record: Path | None = None
     max_duration_s: float = 14400.0
+    overwrite: bool = False
 
     def check(self, videos: Sequence[Path]) -> None:
         """
@@ -51,6 +63,10 @@ class Options:
         for option, path in (("--from-audio", self.from_audio), ("--record", self.record)):
             if path is not None and len(videos) > 1:
                 raise ValueError(f"{option} {path} is of one video; found {len(videos)} videos")
+        try:
+            self.text.encode()
+        except UnicodeEncodeError:
+            raise ValueError(f"--text {self.text!a} is not UTF-8") from None
         scale = self.sampling.get("scale", 0.0)
         if not math.isfinite(scale):
             raise ValueError(f"--cfg-scale {scale} is not finite")
@@ -61,48 +77,174 @@ class Options:
                 "--cfg-scale, --only and --extend-band"
             )
 
+    def check_video(self, info: MediaInfo | None) -> None:
+        """
+        Args:
+            info: what the look into the video found; None: sound only.
 
-def generate_all(videos: Sequence[Path], out: Path, options: Options, source: Path) -> int:
+        Raises:
+            ValueError: naming what cannot be done with it.
+        """
+        if info is None:
+            raise ValueError("there is no video in this file")
+        for begin, end in self.only:
+            if begin >= info.duration_s:
+                raise ValueError(f"--only {begin:g}-{end:g}: the video ends at {info.duration_s:.2f} s")
+        own_sound = self.from_audio is None and self.record is None
+        if own_sound and (self.only or self.extend_band is not None) and info.audio_rate is None:
+            raise ValueError("the video has no sound to edit; give one with --from-audio")
+
+
+@dataclass(frozen=True)
+class Work:
+    """A video to make sounds for. `targets`: paths without ending, of the best candidate first."""
+
+    video: Path
+    targets: list[Path]
+    suffix: str
+
+    def files(self, format: str) -> list[Path]:
+        from specmaskfoley.foley.takes import Saved
+
+        return [file for target in self.targets for file in Saved.named(target, format, self.suffix).files]
+
+
+def generate_all(videos: Sequence[tuple[Path, Path]], out: Path, options: Options, source: Path) -> int:
     """Make and save sounds of all videos; returns how many failed.
 
     Args:
+        videos: what `find_videos` returns.
         source: a folder with a model, or a project's params.yaml.
     """
-    options.check(videos)
-    from specmaskfoley.clips.looking import check_media, checked, look_into
+    options.check([video for video, _ in videos])
+    check_out(out)
+    params = Params.load(source / "params.yaml" if source.is_dir() else source)
+    work, failed = _look(videos, out, options, params)
+    if not work:
+        return failed
+    _check_targets(work, out, options, [video for video, _ in videos])
+    if options.record is not None:
+        from specmaskfoley.foley.records import Record
+
+        Record.read(options.record).check_inputs(work[0].video, options.from_audio)
+    _open_folders({target.parent for one in work for target in one.targets}, out)
+
     from specmaskfoley.foley import Foley
+    from specmaskfoley.foley.editing import rows_above
+
+    if options.extend_band is not None:
+        rows_above(options.extend_band, params.audio)
+    with _ending_in_order():
+        foley = Foley.load(source, record=options.record)
+        if options.candidates > 1:
+            foley.judges  # noqa: B018, loaded before the work that they are for
+        for one in work:
+            try:
+                with tqdm(total=100, desc=one.video.name[:40], unit="%", bar_format=_BAR, disable=None) as bar:
+                    takes = make(foley, one.video, options, bar)
+                saved = [
+                    take.save(
+                        target, format=options.format, keep_original_audio=options.keep_original_audio,
+                        overwrite=options.overwrite,
+                    )
+                    for target, take in zip(one.targets, takes, strict=True)
+                ]  # fmt: skip
+            except (ValueError, OSError) as error:
+                failed += 1
+                _say_failed(one.video, error)
+                continue
+            _say(f"{_printable(one.video.name)}: {takes[0].duration_s:.2f} s -> {_printable(str(saved[0].video))}")
+            for number, (take, files) in enumerate(zip(takes, saved, strict=True), start=1):
+                if take.scores is not None:
+                    scores = ", ".join(f"{name} {value:.3f}" for name, value in take.scores.items())
+                    _say(f"  {number}. seed {take.seed}: {scores} -> {_printable(files.audio.name)}")
+    return failed
+
+
+def _look(videos: Sequence[tuple[Path, Path]], out: Path, options: Options, params: Params) -> tuple[list[Work], int]:
+    """The videos that sounds can be made for, and how many others there are; of each of those a line was printed."""
+    from specmaskfoley.clips.looking import check_media, checked, look_into
     from specmaskfoley.media.writing import muxed_suffix
 
-    foley = Foley.load(source, record=options.record)
-    prepare = foley.params.prepare
     if options.from_audio is not None:
         try:
-            check_media(options.from_audio, prepare)
+            check_media(options.from_audio, params.prepare)
         except ValueError as error:
             raise ValueError(f"--from-audio {options.from_audio}: {error}") from None
-    failed = 0
-    looks = look_into(videos, prepare)
-    for path, target, look in zip(videos, name_targets(videos, out, options.candidates), looks, strict=True):
+    work: list[Work] = []
+    targets = name_targets([name for _, name in videos], out, options.candidates)
+    looks = look_into([video for video, _ in videos], params.prepare)
+    for (video, _), target, look in zip(videos, targets, looks, strict=True):
         try:
-            if checked(look, options.max_duration_s) is None:
-                raise ValueError("there is no video in this file")
-            muxed_suffix(path)  # whether the picture can be copied is better known before the work
-            with tqdm(total=100, desc=path.name[:40], unit="%", bar_format=_BAR, disable=None) as bar:
-                takes = make(foley, path, options, bar)
-            saved = [
-                take.save(name, format=options.format, keep_original_audio=options.keep_original_audio)
-                for name, take in zip(_numbered(target, len(takes)), takes, strict=True)
-            ]
+            options.check_video(checked(look, options.max_duration_s))
+            work.append(Work(video, _numbered(target, options.candidates), muxed_suffix(video)))
         except (ValueError, OSError) as error:
-            failed += 1
-            print(f"error: {_printable(path.name)}: {' '.join(str(error).split())}", file=sys.stderr)
-            continue
-        print(f"{_printable(path.name)}: {takes[0].duration_s:.2f} s -> {_printable(str(saved[0].video))}")
-        for number, (take, files) in enumerate(zip(takes, saved, strict=True), start=1):
-            if take.scores is not None:
-                scores = ", ".join(f"{name} {value:.3f}" for name, value in take.scores.items())
-                print(f"  {number}. seed {take.seed}: {scores} -> {_printable(files.audio.name)}")
-    return failed
+            _say_failed(video, error)
+    return work, len(videos) - len(work)
+
+
+def check_out(out: Path) -> None:
+    """
+    Raises:
+        ValueError: `out` cannot be a folder, or has the name of a file.
+    """
+    there = next(path for path in (out, *out.absolute().parents) if os.path.lexists(path))
+    if not there.is_dir():
+        raise ValueError(f"--out {out}: {there} is a file; name a folder")
+    if there != out and out.suffix.lower() in _FILES:
+        raise ValueError(f"--out {out}: looks like a file; name a folder, for a video has several results")
+
+
+def _check_targets(work: Sequence[Work], out: Path, options: Options, videos: Sequence[Path]) -> None:
+    """
+    Raises:
+        ValueError: naming all files that must not be replaced.
+    """
+    inputs = [path for path in (*videos, options.from_audio, options.record) if path is not None]
+    kept = [
+        sentence
+        for one in work
+        for sentence in in_the_way(
+            one.files(options.format), partial(sha256, one.video), inputs, overwrite=options.overwrite
+        )
+    ]
+    if kept:
+        advice = "" if options.overwrite else "; --overwrite replaces all but folders and what is read"
+        raise ValueError(f"--out {out}: {'; '.join(map(_printable, kept))}. Choose another folder{advice}")
+
+
+def _open_folders(folders: set[Path], out: Path) -> None:
+    """Make the folders of the results, and remove what killed runs left in them.
+
+    Raises:
+        ValueError: one cannot be written to.
+    """
+    for folder in sorted(folders):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        except OSError as error:
+            raise ValueError(f"--out {out}: {folder} cannot be written to: {error.strerror}") from None
+        sweep(folder)
+
+
+@contextmanager
+def _ending_in_order() -> Iterator[None]:
+    """Signals that ask the process to end raise SystemExit, so that unfinished files are removed."""
+
+    def end(number: int, _: object) -> None:
+        raise SystemExit(128 + number)
+
+    signals = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    taken = [number for number in signals if signal.getsignal(number) is signal.SIG_DFL]  # nohup ignores SIGHUP
+    try:
+        for number in taken:
+            signal.signal(number, end)
+        yield
+    finally:
+        for number in taken:
+            signal.signal(number, signal.SIG_DFL)
 
 
 _BAR = "{desc}: {percentage:3.0f}% |{bar}| {elapsed}, {remaining} left{postfix}"
@@ -142,40 +284,61 @@ def parse_span(text: str) -> tuple[float, float]:
     return begin, end
 
 
-def find_videos(paths: Sequence[Path]) -> list[Path]:
-    """Files as they are; of folders, all files inside whose ending is a video's.
+def find_videos(paths: Sequence[Path], out: Path) -> list[tuple[Path, Path]]:
+    """Videos, and where below `out` the results of each belong, with the video's own name.
+
+    Files as they are; of folders, all files inside whose ending is a video's, in their subfolders. What lies in an
+    `out` inside the folder is left out, and so are results.
 
     Raises:
         ValueError: a path does not exist, or a folder holds no video.
     """
-    found: list[Path] = []
+    found: list[tuple[Path, Path]] = []
     for path in paths:
         if path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if p.is_file() and p.suffix.lower() in SUFFIXES)
+            own = out.resolve().relative_to(path.resolve()) if out.resolve().is_relative_to(path.resolve()) else Path()
+            inside = [(file, file.relative_to(path)) for file in sorted(path.rglob("*"))]
+            inside = [
+                (file, name)
+                for file, name in inside
+                if file.is_file() and file.suffix.lower() in SUFFIXES
+                and not (own.parts and name.is_relative_to(own)) and not is_result(file)
+            ]  # fmt: skip
             if not inside:
-                raise ValueError(f"{path}: no video in this folder (looked for {', '.join(sorted(SUFFIXES))})")
+                looked = ", ".join(sorted(SUFFIXES))
+                raise ValueError(f"{path}: no video in this folder, besides results (looked for {looked})")
             found += inside
         elif path.exists():
-            found.append(path)
+            found.append((path, Path(path.name)))
         else:
             raise ValueError(f"{path}: no such file or folder")
     return found
 
 
-def name_targets(videos: Sequence[Path], out: Path, candidates: int = 1) -> list[Path]:
-    """Output names without ending: the video's stem, with -2, -3, ... where files of two videos would share a name."""
+def name_targets(names: Sequence[Path], out: Path, candidates: int = 1) -> list[Path]:
+    """Output paths without ending: the video's stem, with -2, -3, ... where files of two videos would share a name.
+
+    Args:
+        names: of the videos, as they are to lie below `out`.
+    """
     targets: list[Path] = []
-    taken: set[Path] = set()
-    for path in videos:
-        stem, number = path.stem, 2
+    taken: set[str] = set()
+    more = f".{candidates}" if candidates > 1 else ""
+    for name in names:
+        stem, number = name.stem, 2
         if not stem.strip(". "):  # "...mp4" would lead out of the folder
             stem = "video"
-        target = out / stem
-        while not taken.isdisjoint(_numbered(target, candidates)):
-            target, number = out / f"{stem}-{number}", number + 1
+        target = out / name.parent / fitted(stem, more)
+        while not taken.isdisjoint(_keys(target, candidates)):
+            target, number = target.with_name(fitted(f"{stem}-{number}", more)), number + 1
         targets.append(target)
-        taken.update(_numbered(target, candidates))
+        taken.update(_keys(target, candidates))
     return targets
+
+
+def _keys(target: Path, candidates: int) -> set[str]:
+    """What tells files apart on every system: some take A for a, and two ways of writing é for one."""
+    return {unicodedata.normalize("NFC", str(path)).casefold() for path in _numbered(target, candidates)}
 
 
 def _numbered(target: Path, candidates: int) -> list[Path]:
@@ -186,3 +349,16 @@ def _numbered(target: Path, candidates: int) -> list[Path]:
 def _printable(name: str) -> str:
     """The name in one line, without control characters."""
     return name if name.isprintable() else ascii(name)
+
+
+def _say_failed(video: Path, error: Exception) -> None:
+    _say(f"error: {_printable(video.name)}: {' '.join(str(error).split())}", sys.stderr)
+
+
+def _say(line: str, stream: TextIO | None = None) -> None:
+    """Print a line. Where nobody reads any more (a closed pipe, a full disk), the sounds are still wanted."""
+    stream = stream or sys.stdout
+    try:
+        print(line, file=stream, flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

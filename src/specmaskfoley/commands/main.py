@@ -6,6 +6,8 @@ not wait for it.
 
 from __future__ import annotations
 
+import io
+import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -20,6 +22,8 @@ class Commands(typer.core.TyperGroup):
     """Ends a command with one line and exit code 2 where the user is at fault."""
 
     def invoke(self, ctx: Any) -> Any:
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")  # as stderr: no name of a file may end a command
         with one_line_errors(2):
             return super().invoke(ctx)
 
@@ -59,6 +63,9 @@ KeepAudio = Annotated[
     Literal["mix", "replace"], typer.Option(help="What becomes of the video's own sound, in the new video.")
 ]
 Format = Annotated[Literal["flac", "wav"], typer.Option(help="Format of the sound file.")]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace whatever has the name of a result, besides what is read.")
+]
 MaxDuration = Annotated[float, typer.Option(metavar="S", help="Refuse videos longer than S seconds.", min=0)]
 Only = Annotated[
     list[str] | None,
@@ -105,6 +112,7 @@ def generate(
     extend_band: ExtendBand = None,
     record: RecordFile = None,
     max_duration: MaxDuration = 14400,
+    overwrite: Overwrite = False,
     model: Model = None,
     params_file: ParamsFile = _PARAMS,
 ) -> None:
@@ -113,6 +121,9 @@ def generate(
     For every video the folder gets <name>.flac (the sound), <name>.mp4 (with the picture as it is; .mkv where its
     codec needs that) and <name>.json (how to make it again: see --record). The best of several candidates has the
     plain name, the others are <name>.2, <name>.3 and so on.
+
+    Results of folders lie in the same subfolders. They replace those of an earlier run for the same video, and nothing
+    else: what is in the way is named before anything is made.
 
     Editing keeps every other sample to the bit; cross-fades of 20 ms lie inside the seconds that are made anew.
 
@@ -125,8 +136,9 @@ def generate(
         text=text, candidates=candidates, sampling={name: value for name, value in given.items() if value is not None},
         keep_original_audio=keep_original_audio, format=format, only=tuple(parse_span(span) for span in only or ()),
         from_audio=from_audio, extend_band=extend_band, record=record, max_duration_s=max_duration,
+        overwrite=overwrite,
     )  # fmt: skip
-    if generate_all(find_videos(videos), out, options, model or params_file):
+    if generate_all(find_videos(videos, out), out, options, model or params_file):
         raise typer.Exit(1)
 
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-import torch
 from pydantic import ConfigDict, Field, ValidationError, field_validator
 
-from specmaskfoley.foley.export import model_identity
 from specmaskfoley.settings import (
     Audio,
     Backbone,
@@ -24,6 +22,10 @@ from specmaskfoley.settings import (
     first_problem,
 )
 from specmaskfoley.storage.files import sha256
+from specmaskfoley.storage.results import text_name
+
+if TYPE_CHECKING:
+    import torch
 
 
 class FileIdentity(Settings):
@@ -34,7 +36,7 @@ class FileIdentity(Settings):
 
     @classmethod
     def of(cls, path: Path, **more: Any) -> Self:
-        return cls(name=path.name, sha256=sha256(path), **more)
+        return cls(name=text_name(path), sha256=sha256(path), **more)
 
     def check(self, path: Path, role: str) -> None:
         """
@@ -80,6 +82,8 @@ class Deciding(Settings):
     @classmethod
     def of(cls, params: Params, device: torch.device) -> Deciding:
         """What is in use now; `device` is the one that run.device chose."""
+        import torch
+
         run = Machine(device=device.type, threads=torch.get_num_threads(), precision=params.run.precision)
         return cls(run=run, int8=params.sample.int8, **{name: getattr(params, name) for name in cls._sections()})
 
@@ -165,6 +169,8 @@ class Record(Settings):
         Raises:
             ValueError: naming the first that is missing or another one.
         """
+        from specmaskfoley.foley.export import model_identity
+
         found = model_identity(params)
         for name in self.model | found:
             if self.model.get(name) != found.get(name):
@@ -172,6 +178,17 @@ class Record(Settings):
                 raise ValueError(
                     f"{name} has the SHA-256 {now}, but {was} in the record; name the model that made the sound"
                 )
+
+    def check_inputs(self, video: Path, audio: Path | None) -> None:
+        """
+        Raises:
+            ValueError: a file is another one than the record's, or missing.
+        """
+        self.video.check(video, "video")
+        if (given := self.given_audio) is not None:
+            if audio is None:
+                raise ValueError(f"the record is of an edited sound; give its file, {given.name}")
+            given.check(audio, "sound")
 
     @property
     def given_audio(self) -> FileIdentity | None:

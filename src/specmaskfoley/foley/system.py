@@ -137,7 +137,8 @@ class Foley:
         waveform = waveform[: max(1, round(duration_s * track.sample_rate))]
         tokens = np.full((self.params.audio.token_rows, self._columns(duration_s)), -1)
         record = self._record(VideoIdentity.of(video, duration_s=duration_s), Listen(audio=FileIdentity.of(source)))
-        return Take(video, waveform, track.sample_rate, 0, tokens, None, record, track.subtype)
+        given = None if audio is None else source
+        return Take(video, waveform, track.sample_rate, 0, tokens, None, record, track.subtype, given=given)
 
     def regenerate(
         self,
@@ -224,11 +225,7 @@ class Foley:
         """
         if self.record is None:
             raise ValueError("no record to go by; load the model with record=..., the JSON file beside the sound")
-        self.record.video.check(Path(video), "video")
-        if (given := self.record.given_audio) is not None:
-            if audio is None:
-                raise ValueError(f"the record is of an edited sound; give its file, {given.name}")
-            given.check(Path(audio), "sound")
+        self.record.check_inputs(Path(video), None if audio is None else Path(audio))
         take: Take | None = None
         total = len(self.record.history)
         for done, step in enumerate(self.record.history):
@@ -238,7 +235,7 @@ class Foley:
                     progress((done + share) / total, message)
 
             if isinstance(step, Listen):
-                take = self.listen(video, audio if given else None)
+                take = self.listen(video, audio if self.record.given_audio else None)
                 continue
             how: dict[str, Any] = {"text": step.text, **dict(step.sampling), "progress": report, "stop": stop}
             if isinstance(step, Generate):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -9,7 +10,8 @@ from typing import Any, Literal
 import numpy as np
 
 from specmaskfoley.media.writing import mux, muxed_suffix, write_audio
-from specmaskfoley.storage.files import write_json
+from specmaskfoley.storage.files import sha256, write_json
+from specmaskfoley.storage.results import in_the_way, staging, text_name
 
 
 @dataclass(frozen=True)
@@ -19,6 +21,15 @@ class Saved:
     audio: Path
     video: Path
     record: Path
+
+    @classmethod
+    def named(cls, target: Path, format: str, video_suffix: str) -> Saved:
+        """Beside `target`, a path without ending."""
+        return cls(*(target.with_name(target.name + suffix) for suffix in (f".{format}", video_suffix, ".json")))
+
+    @property
+    def files(self) -> tuple[Path, Path, Path]:
+        return self.audio, self.video, self.record
 
 
 @dataclass(frozen=True)
@@ -31,6 +42,7 @@ class Take:
     scores: those of the judges, where there were several candidates; see `choosing`.
     record: all that is needed to make it again; see `records.Record`.
     seams_s: seconds at which windows of the model met when it was generated.
+    given: the sound that was edited, where it is a file of its own.
     """
 
     video: Path
@@ -42,6 +54,7 @@ class Take:
     record: dict[str, Any]
     subtype: Literal["PCM_16", "PCM_24"] = "PCM_16"
     seams_s: tuple[float, ...] = ()
+    given: Path | None = None
 
     @property
     def duration_s(self) -> float:
@@ -53,28 +66,35 @@ class Take:
         *,
         format: Literal["flac", "wav"] = "flac",
         keep_original_audio: Literal["replace", "mix"] = "replace",
+        overwrite: bool = False,
     ) -> Saved:
         """Write the sound, the video's own picture with it, and the record, beside `target`, a path without ending.
 
+        All three appear, or none. They replace those that an earlier run left for the same video.
+
         Args:
             keep_original_audio: whether the new video has the new sound alone, or mixed with the video's own.
+            overwrite: whether they may replace any file besides the video and the sound that were read.
 
         Raises:
-            ValueError: a file to be written is the video itself.
+            ValueError: something that must stay has one of these names.
             MediaError: the video cannot be read.
         """
-        target = Path(target)
-        video = _named(target, muxed_suffix(self.video))
-        saved = Saved(_named(target, f".{format}"), video, _named(target, ".json"))
-        if video.exists() and video.samefile(self.video):
-            raise ValueError(f"{video}: would take the place of the video itself; choose another folder or name")
-        mux(self.video, self.waveform, self.sample_rate, video, keep_original_audio)
-        write_audio(saved.audio, self.waveform, self.sample_rate, self.subtype)
-        files = {"audio": saved.audio.name, "video": saved.video.name, "keep_original_audio": keep_original_audio}
-        write_json(saved.record, {**self.record, "files": files})
+        saved = Saved.named(Path(target), format, muxed_suffix(self.video))
+        inputs = [self.video] if self.given is None else [self.video, self.given]
+        kept = in_the_way(saved.files, lambda: str(self.record["video"]["sha256"]), inputs, overwrite=overwrite)
+        if kept:
+            raise ValueError(f"{'; '.join(kept)}; choose another folder or name{'' if overwrite else ', or overwrite'}")
+        with staging(saved.audio.parent) as folder:
+            made = Saved.named(folder / "made", format, saved.video.suffix)
+            mux(self.video, self.waveform, self.sample_rate, made.video, keep_original_audio)
+            write_audio(made.audio, self.waveform, self.sample_rate, self.subtype)
+            files = {
+                "audio": text_name(saved.audio), "audio_sha256": sha256(made.audio),
+                "video": text_name(saved.video), "video_sha256": sha256(made.video),
+                "keep_original_audio": keep_original_audio,
+            }  # fmt: skip
+            write_json(made.record, {**self.record, "files": files})
+            for new, place in zip(made.files, saved.files, strict=True):
+                os.replace(new, place)
         return saved
-
-
-def _named(target: Path, suffix: str) -> Path:
-    """`with_suffix` would take a dot in the name for the beginning of a suffix."""
-    return target.with_name(target.name + suffix)
