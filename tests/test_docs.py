@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import copy
+import itertools
 import re
+import shlex
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
+import yaml
 from helpers import ROOT
 
 from specmaskfoley.commands.main import app
+from specmaskfoley.report.published import PAPER_SAMPLING, published_settings
 from specmaskfoley.settings import Params
+from specmaskfoley.tracking import flatten
 
 README = ROOT / "README.md"
 PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
@@ -35,6 +42,29 @@ def has_setting(schema: dict[str, Any], keys: list[str], whole: dict[str, Any]) 
         return True
     inner = schema.get("properties", {}).get(keys[0])
     return inner is not None and has_setting(inner, keys[1:], whole)
+
+
+def commands(page: Path, start: str) -> Iterator[list[str]]:
+    """The words after `start` of every such command, in blocks of code and in lines of text."""
+    text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+    for command in re.findall(rf"^    {start}\b(.*)$|`{start}\b([^`]*)`", text, re.MULTILINE):
+        yield list(itertools.takewhile(lambda word: word != "&&", shlex.split("".join(command), comments=True)))
+
+
+def settings_of(words: list[str]) -> Iterator[Params]:
+    """What `dvc exp run` makes of its options -S: an experiment for each combination of values."""
+    options = [after.partition("=") for word, after in itertools.pairwise(words) if word == "-S"]
+    choices = [value.split(",") if value[:1] not in "[{" else [value] for _, _, value in options]
+    for values in itertools.product(*choices):
+        raw = copy.deepcopy(yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8")))
+        for (name, _, _), value in zip(options, values, strict=True):
+            *sections, last = name.split(".")
+            section = raw
+            for key in sections:
+                section = section[key]
+            assert last in section, name
+            section[last] = yaml.safe_load(value)
+        yield Params.from_mapping(raw)
 
 
 def test_the_readme_is_short():
@@ -79,6 +109,38 @@ def test_settings_that_are_named_exist(page):
     for name in named:
         keys = name.split(".")
         assert keys[-1] in FILE_ENDINGS or has_setting(schema, keys, schema), name
+
+
+@on_every_page
+def test_experiments_that_are_named_have_good_settings(page):
+    for words in commands(page, "dvc exp run"):
+        assert list(settings_of(words)), words
+
+
+@on_every_page
+def test_timings_that_are_named_have_good_options(page):
+    bench = typer.main.get_command(app).commands["bench"]
+    for words in commands(page, "specmaskfoley bench"):
+        given = bench.make_context("bench", words).params
+        params = Params.load(ROOT / "params.yaml", given["profile"])
+        params.sampling.changed(mode=given["mode"] or params.cfg.mode, steps=given["steps"] or params.sample.steps)
+
+
+@pytest.mark.parametrize("profile", ["mini", "vggsound"])
+def test_every_row_of_the_papers_table_2_has_its_command(profile):
+    page = ROOT / "docs" / "paper_profile.md"
+    found = [one for words in commands(page, "dvc exp run") if "--queue" in words for one in settings_of(words)]
+    runs = set()
+    for one in found:
+        settings = flatten({"cfg": dict(one.cfg), "sample": dict(one.sample)})
+        if one.profile == profile and settings.items() >= PAPER_SAMPLING.items():
+            runs.add((one.cfg.mode, one.sample.steps))
+    assert runs >= {(row.mode or "multi", int(row.steps)) for row in published_settings()}
+    timed = {
+        tuple(words[words.index(name) + 1] for name in ("--mode", "--steps"))
+        for words in commands(page, "specmaskfoley bench")
+    }
+    assert timed >= {(row.mode or "text", row.steps) for row in published_settings()}
 
 
 def test_the_design_names_every_room():
