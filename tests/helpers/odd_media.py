@@ -212,7 +212,8 @@ def _unusable(work: Path) -> Iterator[Case]:
         frozenset({"no_video"}),
         "no video stream",
     )  # fmt: skip
-    yield Case("png_renamed.mp4", lambda path: path.write_bytes(cover.read_bytes()), frozenset({"no_audio"}))
+    picture = "a single picture, not a video"
+    yield Case("png_renamed.mp4", lambda path: path.write_bytes(cover.read_bytes()), frozenset({"corrupt"}), picture)
     yield Case("empty_sound_track.mkv", _empty_sound_track, frozenset({"short"}), "0.00 s of sound")
     yield Case("empty_sound_track.mp4", _empty_sound_track, frozenset({"no_audio"}), "no sound track")
     low, high = work / "low.ts", work / "high.ts"

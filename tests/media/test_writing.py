@@ -86,7 +86,7 @@ def test_mux_keeps_a_late_video_late(tmp_path):
 
 def test_mux_into_a_container_that_cannot_hold_the_video(tmp_path):
     source = make(tmp_path / "a.webm", codec="libvpx", audio=clicks(1, [0.5], 48000), rate=48000, audio_codec="libopus")
-    with pytest.raises(ValueError, match=r"vp8.* cannot be put into \.mp4; choose a name ending in \.mkv"):
+    with pytest.raises(ValueError, match=r"vp8.* cannot be put into \.mp4"):
         mux(source, np.zeros(10), RATE, tmp_path / "b.mp4")
     mux(source, np.zeros(10), RATE, tmp_path / "b.mkv")
     assert probe(tmp_path / "b.mkv").duration_s == pytest.approx(1.0, abs=0.05)

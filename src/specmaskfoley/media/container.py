@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,9 @@ from av.stream import Disposition
 
 PathLike = str | os.PathLike[str]
 
+_JUMP_S = 0.5  # a clock that goes back by more is another recording's
+_STILL_S = 0.1  # a video stream as short as this is a picture, where another one is longer
+_TAG = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)\s*")
 _WHOLE = 0.5  # the share of frames and sound that must be decodable for a file to count as whole
 # Files that name other files (playlists posing as videos) and devices are no clips and must not be opened.
 _FOREIGN_FORMATS = {"hls", "concat", "concatf", "dash", "imf", "sdp", "rtsp", "rtp", "sap", "image2", "tty", "lavfi"}
@@ -81,7 +85,8 @@ def video_streams(container: Any) -> list[Any]:
 
 
 def video_stream(container: Any) -> Any:
-    """The first video stream, ready for decoding.
+    """The video stream that players show, ready for decoding: of several that move the one flagged as default, else
+    the largest, then the longest.
 
     Raises:
         MediaError: with state "no_video" or "corrupt".
@@ -89,7 +94,9 @@ def video_stream(container: Any) -> Any:
     streams = video_streams(container)
     if not streams:
         raise MediaError("no_video", "the file has no video stream")
-    stream = streams[0]
+    if container.format.name.endswith("_pipe"):
+        raise MediaError("corrupt", "a single picture, not a video")
+    stream = max(streams, key=_prominence)  # the first of equal ones
     if stream.codec_context is None:
         raise MediaError("corrupt", "no decoder for the video's codec")
     # Threads cost more than they give on small pictures (10 -> 14 ms for 125 frames of 96x96).
@@ -99,9 +106,38 @@ def video_stream(container: Any) -> Any:
     return stream
 
 
-def first_audio(container: Any) -> Any | None:
-    """The first audio stream that can be decoded."""
-    return next((stream for stream in container.streams.audio if stream.codec_context is not None), None)
+def _prominence(stream: Any) -> tuple[bool, bool, int, float]:
+    """Whether it moves, whether it is flagged as default, pixels, seconds; for comparing."""
+    seconds = stream_seconds(stream)
+    moves = stream.frames != 1 and (seconds is None or seconds > _STILL_S)
+    context = stream.codec_context
+    pixels = context.width * context.height if context is not None else 0
+    return moves, bool(stream.disposition & Disposition.default), pixels, seconds or 0.0
+
+
+def stream_seconds(stream: Any) -> float | None:
+    """How long the file says that a stream is; Matroska in a tag, which is written last."""
+    if match := _TAG.fullmatch(stream.metadata.get("DURATION", "")):
+        hours, minutes, seconds = match.groups()
+        return 3600 * int(hours) + 60 * int(minutes) + float(seconds)
+    return float(stream.duration * stream.time_base) if stream.duration else None
+
+
+def audio_stream(container: Any, track: int | None = None) -> Any | None:
+    """The sound track that players play: the one flagged as default, else the first that can be decoded.
+
+    Args:
+        track: another one, counted from 1.
+
+    Raises:
+        MediaError: with state "no_audio": there is no such track.
+    """
+    streams = [stream for stream in container.streams.audio if stream.codec_context is not None]
+    if track is not None:
+        if not 1 <= track <= len(streams):
+            raise MediaError("no_audio", f"there is no sound track {track}; the file has {len(streams)}")
+        return streams[track - 1]
+    return max(streams, key=lambda stream: bool(stream.disposition & Disposition.default), default=None)
 
 
 def time_zero(container: Any) -> Fraction:
@@ -151,8 +187,12 @@ class Tally:
 
 
 def packets(container: Any, streams: Any) -> Iterator[Any]:
-    """Packets of one or more streams, and the empty ones that flush decoders, as far as the file is readable."""
+    """Packets of one or more streams, and the empty ones that flush decoders, as far as the file is readable.
+
+    Recordings that were joined byte by byte follow one another, though the clock of each begins anew.
+    """
     demuxed = container.demux(streams)
+    clock = _Clock() if joinable(container) else None
     while True:
         try:
             packet = next(demuxed)
@@ -162,7 +202,38 @@ def packets(container: Any, streams: Any) -> Iterator[Any]:
             return
         except IndexError:  # PyAV, behind the last packet, of streams that appeared midway (damaged MPEG-TS)
             return
+        if clock is not None and packet.dts is not None:
+            clock.continue_(packet)
         yield packet
+
+
+def joinable(container: Any) -> bool:
+    """Whether files of this format that are joined byte by byte make a file."""
+    return container.format.name in ("mpegts", "mpeg")
+
+
+class _Clock:
+    """Moves the time stamps of joined recordings so that each follows the one before."""
+
+    def __init__(self) -> None:
+        self._offsets = [Fraction(0)]  # of each recording
+        self._recording: dict[int, int] = {}  # of each stream, the one that it is in
+        self._last: dict[int, Fraction] = {}  # of each stream, when its last packet is decoded, on the file's clock
+        self._end = Fraction(0)
+
+    def continue_(self, packet: Any) -> None:
+        base, stream = packet.time_base, packet.stream.index
+        now = packet.dts * base
+        recording = self._recording.setdefault(stream, 0)
+        if now < self._last.get(stream, now) - _JUMP_S:
+            recording = self._recording[stream] = recording + 1
+            if recording == len(self._offsets):
+                self._offsets.append(self._end - now)
+        self._last[stream] = now
+        shift = round(self._offsets[recording] / base)
+        packet.dts += shift
+        packet.pts = None if packet.pts is None else packet.pts + shift
+        self._end = max(self._end, (packet.dts + (packet.duration or 0)) * base)
 
 
 def decoded(container: Any, stream: Any, tally: Tally | None = None) -> Iterator[Any]:

@@ -12,7 +12,8 @@ from specmaskfoley.media.container import (
     MediaError,
     PathLike,
     Tally,
-    first_audio,
+    audio_stream,
+    joinable,
     open_media,
     packets,
     quarter_turns,
@@ -24,13 +25,14 @@ from specmaskfoley.media.container import (
 )
 
 _CUT_S = 0.5  # a file whose data end this much before the end in its index is cut off
+_HELD_S = 0.5  # sounds often end a little after the picture; beside one that goes on longer the last picture stays
 
 
 @dataclass(frozen=True, kw_only=True)
 class MediaInfo:
     """What a file holds; audio fields are None without a sound track."""
 
-    duration_s: float  # where the video ends
+    duration_s: float  # where the video ends; in Matroska, which does not say how long the last picture lasts, the file
     fps: float  # average
     width: int  # as displayed, after rotation
     height: int
@@ -40,6 +42,7 @@ class MediaInfo:
     audio_channels: int | None
     audio_start_s: float | None
     audio_end_s: float | None
+    audio_tracks: int  # of which one is used: see `audio_stream`
 
 
 def probe(path: PathLike, until_s: float = 0.0) -> MediaInfo:
@@ -49,14 +52,15 @@ def probe(path: PathLike, until_s: float = 0.0) -> MediaInfo:
         MediaError: with state "missing", "corrupt" (also if most frames cannot be decoded) or "no_video".
     """
     with open_media(path) as container:
-        stream, audio, zero = video_stream(container), first_audio(container), time_zero(container)
+        stream, audio, zero = video_stream(container), audio_stream(container), time_zero(container)
         frame = _check_frames(container, stream, zero, until_s)
         turns = quarter_turns(frame)
         width, height = (frame.height, frame.width) if turns % 2 else (frame.width, frame.height)
         ends = stream_ends(container, zero)
+        last, held = max(ends.values()), "matroska" in container.format.name
         rate = stream.average_rate or stream.guessed_rate
         return MediaInfo(
-            duration_s=ends[stream.index],
+            duration_s=last if held and last > ends[stream.index] + _HELD_S else ends[stream.index],
             fps=float(rate) if rate else 0.0,
             width=width,
             height=height,
@@ -66,6 +70,7 @@ def probe(path: PathLike, until_s: float = 0.0) -> MediaInfo:
             audio_channels=audio.codec_context.channels if audio else None,
             audio_start_s=stream_start(audio, zero) if audio else None,
             audio_end_s=ends[audio.index] if audio else None,
+            audio_tracks=len(container.streams.audio),
         )
 
 
@@ -84,22 +89,24 @@ def _check_frames(container: Any, stream: Any, zero: Fraction, until_s: float) -
 
 
 def stream_ends(container: Any, zero: Fraction) -> dict[int, float]:
-    """Stream index -> where its last packet ends; from the tail of the file, for headers may promise more.
+    """Index of each video and audio stream -> where its last packet ends; from the tail of the file, for headers may
+    promise more.
 
     Raises:
-        MediaError: with state "corrupt": the file holds no data, or is cut off.
+        MediaError: with state "corrupt": the file holds no data or is cut off.
     """
     streams = [*video_streams(container), *container.streams.audio]
-    end = _promised_end(container, zero)
-    ends = {} if end is None else _last_packets(container, streams, zero, end - 1)
-    if len(ends) < len(streams):
-        ends = _last_packets(container, streams, zero, None)
+    promised = None if joinable(container) else _promised_end(container, zero)
+    # Subtitles count too, which may go on when picture and sound have ended.
+    ends = {} if promised is None else _last_packets(container, list(container.streams), zero, promised - 1)
+    if not ends.keys() >= {stream.index for stream in streams}:
+        ends = _last_packets(container, list(container.streams), zero, None)
     if not ends:
         raise MediaError("corrupt", "the file holds no data")
     last = max(ends.values())
     indexed = any(name in container.format.name for name in ("mov", "matroska"))
-    if indexed and end is not None and last < end - _CUT_S:
-        raise MediaError("corrupt", f"cut off: the data end at {last:.2f} s of {end:.2f} s")
+    if indexed and promised is not None and last < promised - _CUT_S:
+        raise MediaError("corrupt", f"cut off: the data end at {last:.2f} s of {promised:.2f} s")
     return {stream.index: ends.get(stream.index, 0.0) for stream in streams}
 
 

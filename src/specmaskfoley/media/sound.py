@@ -6,6 +6,7 @@ Samples are float32 at a full scale of 1.
 from __future__ import annotations
 
 import math
+import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -20,13 +21,15 @@ from specmaskfoley.media.container import (
     MediaError,
     PathLike,
     Tally,
+    audio_stream,
     decoded,
-    first_audio,
+    joinable,
     open_media,
     stream_start,
     time_zero,
 )
 from specmaskfoley.media.probe import stream_ends
+from specmaskfoley.storage.files import show_size
 
 _GAP_S = 0.02  # audio timestamps may jitter; only larger jumps are gaps
 _LEAD_S = 2.0  # decoded before a start that is sought: decoders of sound need a few packets (Opus: 80 ms) to settle
@@ -203,23 +206,37 @@ class Track:
     subtype: Literal["PCM_16", "PCM_24"]
 
 
-def read_track(path: PathLike) -> Track:
+def read_track(path: PathLike, number: int | None = None, *, layout: str | None = None) -> Track:
     """Read the sound of a file, all channels at its own rate; silence before it starts and in its gaps.
+
+    Where the channels change midway, all is mixed to the larger layout.
+
+    Args:
+        number: of the track, from 1; None: see `audio_stream`.
+        layout: FFmpeg's name of what to mix to; None: that of the first sample.
 
     Raises:
         MediaError: with state "missing", "corrupt" or "no_audio".
     """
     with open_media(path) as container, tempfile.TemporaryFile() as file:
-        stream, rate = _sound_stream(container)
-        channels = end = 0
+        stream, rate = _sound_stream(container, number)
+        channels = av.AudioLayout(layout).nb_channels if layout else 0
+        end = 0
+        mixer: av.AudioResampler | None = None
         for position, frame in _placed_frames(container, stream):
+            if not channels:
+                channels, layout = frame.layout.nb_channels, frame.layout.name
+            if frame.layout.nb_channels > channels:
+                return read_track(path, number, layout=frame.layout.name)
+            if frame.layout.nb_channels < channels:
+                if mixer is None:
+                    mixer = av.AudioResampler(frame.format.planar or "fltp", layout, rate)
+                (frame,) = mixer.resample(frame)
             planes = _planes(frame)[:, max(0, -position) :]
-            if channels and len(planes) != channels:
-                raise MediaError("corrupt", f"the sound changes from {channels} to {len(planes)} channels")
-            channels = len(planes)
+            before, end = end, max(end, max(0, position) + planes.shape[1])
+            _reserve(file, before * channels * 4, (end - before) * channels * 4)
             file.seek(max(0, position) * channels * 4)
             file.write(np.ascontiguousarray(planes.T).tobytes())
-            end = max(end, max(0, position) + planes.shape[1])
             small = frame.format.packed.name in ("u8", "s16")
         _check_any(end > 0)
         file.flush()
@@ -228,11 +245,36 @@ def read_track(path: PathLike) -> Track:
 
 
 def scratch_array(*shape: int) -> np.ndarray:
-    """Zeros, float32, in a file without a name: what is as long as a video need not fit into memory."""
+    """Zeros, float32, in a file without a name: what is as long as a video need not fit into memory.
+
+    Raises:
+        OSError: there is no room for it.
+    """
     shape = (max(1, shape[0]), *shape[1:])
     with tempfile.TemporaryFile() as file:
-        file.truncate(4 * math.prod(shape))
+        _reserve(file, 0, 4 * math.prod(shape))
         return np.memmap(file, np.float32, "r+", shape=shape)
+
+
+def _reserve(file: Any, start: int, size: int) -> None:
+    """Extend a temporary file by zeros that have their place on the disk: where the disk is full, touching a map of a
+    file with holes would end the process (SIGBUS)."""
+    try:
+        if hasattr(os, "posix_fallocate"):
+            if size:
+                os.posix_fallocate(file.fileno(), start, size)
+            return
+        file.seek(start)
+        for first in range(0, size, BLOCK):
+            file.write(bytes(min(BLOCK, size - first)))
+        file.flush()
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f"no room for a temporary file of {show_size(start + size)} ({error.strerror}); free some, or name another "
+            "folder in TMPDIR",
+            tempfile.gettempdir(),
+        ) from None
 
 
 def resample(waveform: np.ndarray, rate: int, to: int) -> np.ndarray:
@@ -303,9 +345,9 @@ def _filtered(wave: np.ndarray, up: int, down: int, resampling: Resampling) -> n
 # ---- decoding ----
 
 
-def _sound_stream(container: Any) -> tuple[Any, int]:
-    """The first sound track and its rate."""
-    stream = first_audio(container)
+def _sound_stream(container: Any, number: int | None = None) -> tuple[Any, int]:
+    """The sound track and its rate; see `audio_stream`."""
+    stream = audio_stream(container, number)
     if stream is None:
         raise MediaError("no_audio", "the file has no sound track")
     rate = int(stream.codec_context.sample_rate or 0)
@@ -323,7 +365,7 @@ def _read_samples(container: Any, stream: Any, begin: int, count: int) -> np.nda
     """Samples (count,) of the stream from the `begin`-th after time zero on."""
     wave = np.zeros(count, np.float32)
     lead = begin / stream.codec_context.sample_rate - _LEAD_S
-    if lead > 0:
+    if lead > 0 and not joinable(container):
         container.seek(int((Fraction(lead) + time_zero(container)) / stream.time_base), stream=stream)
     found = False
     for number, frame in _placed_frames(container, stream):

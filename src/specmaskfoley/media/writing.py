@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import io
 import math
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -15,10 +16,18 @@ import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
-from specmaskfoley.media.container import MediaError, PathLike, open_media, time_zero, video_stream
+from specmaskfoley.media.container import (
+    PathLike,
+    open_media,
+    packets,
+    quarter_turns,
+    time_zero,
+    timed_frames,
+    video_stream,
+)
 from specmaskfoley.media.frames import BICUBIC
-from specmaskfoley.media.probe import probe
-from specmaskfoley.media.sound import BLOCK, read_track, resample, scratch_array
+from specmaskfoley.media.probe import MediaInfo, probe
+from specmaskfoley.media.sound import BLOCK, Track, read_track, resample, scratch_array
 from specmaskfoley.storage.files import atomic_path
 
 # The same frames must give the same file. x264's look-ahead (macroblock tree, B-frame and weight decisions, rate
@@ -28,7 +37,11 @@ _X264 = {"preset": "ultrafast", "bf": "0", "qp": "20"}
 _AAC = {"aac_coder": "fast"}  # 15 ms instead of 30 for 5 s, and no worse (signal-to-noise 28-34 dB, 25-35 dB)
 _AAC_RATES = {7350, 8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000}
 _AAC_FALLBACK = 48000
+_FORMATS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
 _LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "4.0", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
+
+
+Picture = Literal["copy", "encode"]
 
 
 def write_video(
@@ -80,7 +93,9 @@ def write_audio(
     scale = 2.0 ** (int(subtype[-2:]) - 1)
     with (
         atomic_path(path) as temporary,
-        soundfile.SoundFile(temporary, "w", sample_rate, channels, subtype, format=suffix[1:].upper()) as file,
+        soundfile.SoundFile(
+            os.fsencode(temporary), "w", sample_rate, channels, subtype, format=suffix[1:].upper()
+        ) as file,
     ):
         for first in range(0, len(waveform), BLOCK):
             block = _finite(waveform[first : first + BLOCK]).astype(np.float64)
@@ -89,14 +104,22 @@ def write_audio(
             file.write(whole.astype(np.int16) if scale == 2**15 else whole.astype(np.int32) << 8)
 
 
+def _name(path: Path) -> str | bytes:
+    """For soundfile, which refuses a str that is not UTF-8, and reads bytes in another way on Windows."""
+    return str(path) if os.name == "nt" else os.fsencode(path)
+
+
 def mux(
     video_path: PathLike,
     waveform: np.ndarray,
     sample_rate: int,
     out_path: PathLike,
     keep: Literal["replace", "mix"] = "replace",
+    *,
+    picture: Picture = "copy",
+    audio_track: int | None = None,
 ) -> None:
-    """Copy the video of `video_path` bit by bit under a new sound track.
+    """Write the video of `video_path` under a new sound track.
 
     The waveform, (samples,) or (samples, channels), starts at the source's time zero and is cut or padded with silence
     to where the video ends. It is read piece by piece.
@@ -104,13 +127,15 @@ def mux(
     Args:
         keep: "mix" adds the sound to the video's own, at the rate and with the channels of that; if the sum would clip,
             all of it is turned down.
+        picture: bit by bit, or encoded anew as H.264.
+        audio_track: which of the video's own is mixed, from 1; None: the one that players play.
 
     Raises:
         ValueError: if the video's codec cannot go into a file with the suffix of `out_path`.
     """
     info = probe(video_path)
     if keep == "mix" and info.audio_rate is not None:
-        waveform, sample_rate = _mixed(video_path, waveform, sample_rate)
+        waveform, sample_rate = _mixed(read_track(video_path, audio_track), waveform, sample_rate)
     if sample_rate not in _AAC_RATES:
         waveform = resample(waveform, sample_rate, _AAC_FALLBACK)
         sample_rate = _AAC_FALLBACK
@@ -119,40 +144,81 @@ def mux(
     with open_media(video_path, fflags="+genpts") as source:
         stream = video_stream(source)
         with atomic_path(out_path) as temporary, _encoding(out_path, temporary) as container:
-            try:
-                copy = container.add_stream_from_template(stream, opaque=True)
+            if picture == "copy":
+                try:
+                    copy, sound = _copy_stream(container, stream), _add_sound(container, sample_rate, channels)
+                    container.start_encoding()
+                except (av.error.FFmpegError, ValueError):
+                    raise ValueError(
+                        f"{out_path}: {stream.codec_context.name} video cannot be put into {Path(out_path).suffix}"
+                    ) from None
+                seen = _copied_packets(source, stream, copy)
+            else:
+                seen = _encoded_packets(source, stream, container, info)
                 sound = _add_sound(container, sample_rate, channels)
-                container.start_encoding()
-            except (av.error.FFmpegError, ValueError):
-                raise ValueError(
-                    f"{out_path}: {stream.codec_context.name} video cannot be put into "
-                    f"{Path(out_path).suffix}; choose a name ending in .mkv"
-                ) from None
             heard = _sound_packets(sound, waveform, sample_rate, length)
             # In the order of time, or the muxer keeps one of the two in memory.
-            for packet in heapq.merge(heard, _copied_packets(source, stream, copy), key=_seconds):
+            for packet in heapq.merge(heard, _lasting(seen, info.duration_s), key=_seconds):
                 container.mux(packet)
 
 
-def muxed_suffix(video_path: PathLike) -> str:
-    """.mp4, or .mkv where the codec of the picture does not fit in it: what `mux` can copy a video into.
+def copied_suffix(video_path: PathLike) -> str | None:
+    """Of the file that `mux` can copy a picture into, or None if there is none: .mp4, else .mov for what came in one
+    (editing codecs), else .mkv, which many players and no editors open. Pictures with transparency go into .mkv, where
+    it is kept.
 
     Raises:
-        MediaError: neither, or the video cannot be read.
+        MediaError: the video cannot be read.
     """
     with open_media(video_path) as source:
         stream = video_stream(source)
-        for suffix, format in ((".mp4", "mp4"), (".mkv", "matroska")):
-            try:
-                with av.open(io.BytesIO(), "w", format=format) as container:
-                    container.add_stream_from_template(stream, opaque=True)
-            except ValueError:
-                continue
-            return suffix
-        codec = stream.codec_context.name
-    raise MediaError(
-        "corrupt", f"{codec} pictures can be copied into neither .mp4 nor .mkv; convert the video to H.264"
-    )
+        first = next((packet for packet in packets(source, stream) if packet.size and packet.dts is not None), None)
+        suffixes = [".mkv"] if _transparent(stream) else [".mp4", ".mkv"]
+        if "mov" in source.format.name or source.format.name == "dv":
+            suffixes.insert(1, ".mov")
+        return next((suffix for suffix in suffixes if first is not None and _takes(suffix, stream, first)), None)
+
+
+def muxed_suffix(video_path: PathLike) -> str:
+    return copied_suffix(video_path) or ".mkv"
+
+
+def _takes(suffix: str, stream: Any, packet: Any) -> bool:
+    """Whether a file can be begun with the stream, a sound and the packet."""
+    try:
+        with av.open(io.BytesIO(), "w", format=_FORMATS[suffix]) as container:
+            packet.stream = _copy_stream(container, stream)
+            _add_sound(container, _AAC_FALLBACK)
+            container.start_encoding()
+            container.mux(packet)
+    except (av.error.FFmpegError, ValueError):
+        return False
+    return True
+
+
+def _copy_stream(container: Any, stream: Any) -> Any:
+    """A stream of a file to be written, for the packets of `stream`."""
+    copy = container.add_stream_from_template(stream, opaque=True)
+    codec, tag = stream.codec_context, stream.codec_context.codec_tag
+    if "mp4" in container.format.name or "mov" in container.format.name:
+        if codec.name == "hevc" and _whole_header(codec.extradata or b""):
+            copy.codec_context.codec_tag = "hvc1"  # QuickTime, Safari and iOS play no other
+        elif tag.isprintable() and "mov" in stream.container.format.name:
+            copy.codec_context.codec_tag = tag
+    if _transparent(stream):
+        copy.metadata["alpha_mode"] = "1"
+    return copy
+
+
+def _transparent(stream: Any) -> bool:
+    """VP8 and VP9 keep transparency beside the picture, where only Matroska has a place for it."""
+    return any(key.lower() == "alpha_mode" and value == "1" for key, value in stream.metadata.items())
+
+
+def _whole_header(extradata: bytes) -> bool:
+    """Whether an HEVC header holds the parameter sets, which may also stand in the stream alone."""
+    configuration = 23  # bytes of an hvcC box before its arrays
+    return len(extradata) > (configuration if extradata.startswith(b"\x01") else 0)
 
 
 @contextmanager
@@ -190,12 +256,57 @@ def _sound_packets(stream: Any, waveform: np.ndarray, sample_rate: int, length: 
 def _copied_packets(source: Any, stream: Any, copy: Any) -> Iterator[Any]:
     """The packets of `stream`, counted from time zero, for the stream `copy` of another file."""
     zero = round(time_zero(source) / stream.time_base)
-    for packet in source.demux(stream):
+    last = -math.inf
+    for packet in packets(source, stream):
         if packet.size:
             packet.pts = None if packet.pts is None else packet.pts - zero
-            packet.dts = None if packet.dts is None else packet.dts - zero
+            if packet.dts is not None:
+                # Of two packets at one time, which some recorders write, muxers refuse the second.
+                packet.dts = max(packet.dts - zero, last + 1)
+                packet.pts = None if packet.pts is None else max(packet.pts, packet.dts)
+                last = packet.dts
             packet.stream = copy
             yield packet
+
+
+def _encoded_packets(source: Any, stream: Any, container: Any, info: MediaInfo) -> Iterator[Any]:
+    """The pictures of `stream` as displayed, as H.264 in a new stream of `container`; sizes are rounded down to even
+    ones."""
+    clock = Fraction(1, 90_000)
+    target = container.add_stream("libx264", rate=stream.average_rate or 25, options=_X264)
+    target.width, target.height, target.pix_fmt = info.width // 2 * 2 or 2, info.height // 2 * 2 or 2, "yuv420p"
+    target.codec_context.time_base = target.time_base = clock
+    convert, zero = VideoReformatter(), time_zero(source)
+
+    def encoded() -> Iterator[Any]:
+        last = -1
+        for frame, start in timed_frames(source, stream, zero):
+            turns = quarter_turns(frame)
+            picture = convert.reformat(frame, format="rgb24", interpolation=BICUBIC, threads=1) if turns else frame
+            if turns:
+                picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(np.rot90(picture.to_ndarray(), turns)))
+            made = convert.reformat(picture, target.width, target.height, "yuv420p", interpolation=BICUBIC, threads=1)
+            made.pts, made.time_base = max(round(start / clock), last + 1), clock
+            last = made.pts
+            yield from target.encode(made)
+        yield from target.encode(None)
+
+    return encoded()
+
+
+def _lasting(seen: Iterator[Any], end_s: float) -> Iterator[Any]:
+    """The packets of a picture, of which the last is shown until `end_s`."""
+    last = end = None
+    for packet in seen:
+        if last is not None:
+            yield last
+        last = packet
+        if packet.pts is not None:
+            end = max(packet.pts + (packet.duration or 0), end or 0)
+    if last is not None:
+        if end is not None and end * last.time_base < end_s:
+            last.duration = (last.duration or 0) + round(Fraction(end_s) / last.time_base) - end
+        yield last
 
 
 def _seconds(packet: Any) -> float | Fraction:
@@ -203,9 +314,8 @@ def _seconds(packet: Any) -> float | Fraction:
     return -math.inf if packet.dts is None else Fraction(packet.dts * packet.time_base)
 
 
-def _mixed(video_path: PathLike, waveform: np.ndarray, sample_rate: int) -> tuple[np.ndarray, int]:
+def _mixed(own: Track, waveform: np.ndarray, sample_rate: int) -> tuple[np.ndarray, int]:
     """The video's own sound with the waveform added, and its rate."""
-    own = read_track(video_path)
     added = resample(waveform, sample_rate, own.sample_rate)
     added = added if added.ndim == 2 else added[:, None]
     if added.shape[1] not in (1, own.waveform.shape[1]):
