@@ -91,17 +91,20 @@ def write_audio(
         raise ValueError(f"{path}: sound is written as .wav or .flac, not {suffix or 'without suffix'}")
     channels = 1 if waveform.ndim == 1 else waveform.shape[1]
     scale = 2.0 ** (int(subtype[-2:]) - 1)
-    with (
-        atomic_path(path) as temporary,
-        soundfile.SoundFile(
-            os.fsencode(temporary), "w", sample_rate, channels, subtype, format=suffix[1:].upper()
-        ) as file,
-    ):
-        for first in range(0, len(waveform), BLOCK):
-            block = _finite(waveform[first : first + BLOCK]).astype(np.float64)
-            whole = np.clip(np.rint(block * scale), -scale, scale - 1)
-            # soundfile takes the upper bits of an integer.
-            file.write(whole.astype(np.int16) if scale == 2**15 else whole.astype(np.int32) << 8)
+    try:
+        with (
+            atomic_path(path) as temporary,
+            soundfile.SoundFile(
+                _name(temporary), "w", sample_rate, channels, subtype, format=suffix[1:].upper()
+            ) as file,
+        ):
+            for first in range(0, len(waveform), BLOCK):
+                block = _finite(waveform[first : first + BLOCK]).astype(np.float64)
+                whole = np.clip(np.rint(block * scale), -scale, scale - 1)
+                # soundfile takes the upper bits of an integer.
+                file.write(whole.astype(np.int16) if scale == 2**15 else whole.astype(np.int32) << 8)
+    except soundfile.SoundFileError as error:
+        raise ValueError(f"{path}: cannot be written, perhaps for lack of space: {error}") from None
 
 
 def _name(path: Path) -> str | bytes:
