@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 import yaml
+from dvc.utils.serialize import parse_yaml as dvc_yaml
 from helpers import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 
 from specmaskfoley.settings import Audio, Params, Training
 from specmaskfoley.settings.params import in_force
+from specmaskfoley.settings.reading import parse_yaml
 
 PARAMS = ROOT / "params.yaml"
 RAW: dict[str, Any] = yaml.safe_load(PARAMS.read_text(encoding="utf-8"))
@@ -247,6 +249,50 @@ def test_bad_yaml_names_the_file(tmp_path, text):
     path.write_text(text)
     with pytest.raises(ValueError, match=re.escape(str(path)) + ": not valid YAML"):
         Params.load(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1e-4", 1e-4), ("1.0e-4", 1e-4), ("1e-05", 1e-5), ("2E3", 2e3), (".5", 0.5), ("-.inf", float("-inf")),
+        ("12", 12), ("-0", 0), ("1_000", 1000), ("0x1F", 31), ("0o17", 15), ("1.2.3", "1.2.3"), ("1e", "1e"),
+    ],
+)  # fmt: skip
+def test_numbers_are_what_dvc_takes_them_for(text, value):
+    read = parse_yaml(f"a: {text}")["a"]
+    assert (read, type(read)) == (value, type(value))
+    assert dvc_yaml(f"a: {text}", "params.yaml")["a"] == value
+
+
+def test_other_text_is_no_number():
+    assert parse_yaml("{a: 12:30, b: 2026-05-01, c: '010'}") == {"a": "12:30", "b": "2026-05-01", "c": "010"}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("seed: 0\n", "seed: 010\n", "line {line}: 010 may be octal or decimal; write 10, or '010' if it is text"),
+        ("seed: 0\n", "seed: 0\nseed: 1\n", "line {next}: seed is given twice, first in line {line}"),
+    ],
+)
+def test_a_number_or_key_with_two_meanings_is_refused(tmp_path, old, new, told):
+    before, after = PARAMS.read_text(encoding="utf-8").split(old, 1)
+    path, line = tmp_path / "params.yaml", before.count("\n") + 1
+    path.write_text(before + new + after, encoding="utf-8")
+    with pytest.raises(ValueError, match=re.escape(told.format(line=line, next=line + 1))):
+        Params.load(path)
+
+
+def test_an_inner_key_given_twice_is_refused():
+    with pytest.raises(yaml.YAMLError, match="line 3: b is given twice, first in line 2"):
+        parse_yaml("a:\n  b: 1\n  b: 1\n")
+    assert parse_yaml("x: &x {a: 1}\ny: {<<: *x, a: 2}")["y"] == {"a": 2}
+
+
+def test_a_learning_rate_may_be_written_as_people_do(tmp_path):
+    text = re.sub(r"base_learning_rate: [^\s,}]+", "base_learning_rate: 1e-4", PARAMS.read_text(encoding="utf-8"))
+    (tmp_path / "params.yaml").write_text(text, encoding="utf-8")
+    assert Params.load(tmp_path / "params.yaml").train_backbone.base_learning_rate == 1e-4
 
 
 @pytest.mark.parametrize("text", ["", "- profile", "mini"])

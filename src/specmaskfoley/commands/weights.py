@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-import yaml
 
 from specmaskfoley.commands.project import enter
 from specmaskfoley.errors import one_line_errors
 from specmaskfoley.settings import Params
+from specmaskfoley.settings.reading import parse_yaml
 from specmaskfoley.storage.files import show_size
 from specmaskfoley.weights.lock import Lock, locked, read_lock
 from specmaskfoley.weights.records import checked, state_of
@@ -102,7 +102,7 @@ def _path(name: str, params: Params, lock: Lock) -> Path:
 
 def _profiles(params_file: Path) -> dict[str, Params]:
     """Every profile's settings."""
-    raw = yaml.safe_load(Path(params_file.name).read_text(encoding="utf-8"))
+    raw = parse_yaml(Path(params_file.name).read_text(encoding="utf-8"))
     return {name: Params.from_mapping({**raw, "profile": name}, str(params_file)) for name in raw["profiles"]}
 
 

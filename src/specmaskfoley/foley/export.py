@@ -15,6 +15,7 @@ import yaml
 from specmaskfoley.encoders.trained import ROLES, encoder_file
 from specmaskfoley.report.tables import markdown_scores
 from specmaskfoley.settings import MiniJudges, Params, weights_of
+from specmaskfoley.settings.reading import parse_yaml
 from specmaskfoley.storage.files import atomic_path, read_json, sha256
 from specmaskfoley.weights.loading import find_weights
 from specmaskfoley.weights.lock import LOCK_FILE, WeightFile, locked, read_lock
@@ -86,7 +87,7 @@ def export_model(params_file: Path, target: Path) -> list[Path]:
         raise ValueError(f"{target}: is there already and not an empty folder; choose another name")
     target = target.resolve()
     params = Params.load(params_file)
-    raw = yaml.safe_load(params_file.read_text(encoding="utf-8"))
+    raw = parse_yaml(params_file.read_text(encoding="utf-8"))
     with contextlib.chdir(params_file.resolve().parent):  # paths in params.yaml count from its own folder
         official = _official(params)
         copies = trained_files(params) | judge_files(params)

@@ -19,6 +19,7 @@ import yaml
 
 from specmaskfoley.report.results import Evaluation, read_evaluation
 from specmaskfoley.settings.params import in_force
+from specmaskfoley.settings.reading import parse_yaml
 from specmaskfoley.systems import OURS
 from specmaskfoley.tracking import flatten
 
@@ -158,7 +159,7 @@ def _mapping(text: str | None, name: str) -> dict[str, Any]:
     if text is None:
         raise ValueError(f"{name}: no such file")
     try:
-        found = yaml.safe_load(text)
+        found = parse_yaml(text)
     except yaml.YAMLError as error:
         raise ValueError(f"{name}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(found, dict):

@@ -15,6 +15,7 @@ from specmaskfoley.settings.encoders import Encoders
 from specmaskfoley.settings.generator import Backbone, Codec, Control, TrainCodec, TrainMasked, Vocoder
 from specmaskfoley.settings.judges import Evaluate, Judges
 from specmaskfoley.settings.media import HIFIGAN_RECIPE, SPECVQGAN_RECIPE, Audio, Fit, Video, recipe_text
+from specmaskfoley.settings.reading import parse_yaml
 from specmaskfoley.settings.run import Run
 from specmaskfoley.settings.sampling import Guidance, Sample, Sampling
 
@@ -151,7 +152,7 @@ class Params(Settings):
         """
         path = Path(path)
         try:
-            raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+            raw = parse_yaml(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise ValueError(f"{path}: no such file; run from the project's top directory") from None
         except yaml.YAMLError as error:

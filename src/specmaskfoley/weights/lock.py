@@ -9,6 +9,7 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from specmaskfoley.settings import Settings
+from specmaskfoley.settings.reading import parse_yaml
 
 LOCK_FILE = "weights.lock.yaml"
 
@@ -78,7 +79,7 @@ def read_lock(path: str | Path = LOCK_FILE) -> Lock:
         ValueError: naming the entry, the field and what is wrong.
     """
     try:
-        raw = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        raw = parse_yaml(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file; run from the project's top directory") from None
     except yaml.YAMLError as error:
