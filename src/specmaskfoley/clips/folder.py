@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from specmaskfoley.clips.listing import clip_row
+from specmaskfoley.clips.searching import files_below
 from specmaskfoley.clips.tsv import read_text, tsv_lines
 from specmaskfoley.clips.vggsound import Wanted, draw, list_row, wanted
 from specmaskfoley.settings import Params
@@ -112,7 +113,7 @@ def _by_search(folder: Path, params: Params) -> list[dict[str, Any]]:
 
 
 def find_videos(folder: Path) -> dict[str, Path]:
-    """clip_id -> path below `folder`, sorted; hidden files and directories are left out.
+    """clip_id -> path below `folder`, sorted; see `files_below`.
 
     A clip_id is the relative path without suffix, `/` written as `__`: it must serve as a file name later.
 
@@ -120,11 +121,7 @@ def find_videos(folder: Path) -> dict[str, Path]:
         ValueError: if two files would get one clip_id.
     """
     found: dict[str, Path] = {}
-    for path in sorted(folder.rglob("*")):
-        relative = path.relative_to(folder)
-        hidden = any(part.startswith(".") for part in relative.parts)
-        if hidden or path.suffix.lower() not in SUFFIXES or not path.is_file():
-            continue
+    for relative in files_below(folder, SUFFIXES):
         clip_id = _clip_id(relative.with_suffix("").as_posix())
         if clip_id in found:
             raise ValueError(

@@ -19,6 +19,7 @@ from typing import Any
 from specmaskfoley.clips import inspection
 from specmaskfoley.clips.folder import SUFFIXES as VIDEO_SUFFIXES
 from specmaskfoley.clips.inspection import Demands
+from specmaskfoley.clips.searching import files_below
 from specmaskfoley.clips.vggsound import CLIP_ID
 from specmaskfoley.media.container import MediaError
 from specmaskfoley.media.sound import examine_track
@@ -42,8 +43,7 @@ class SoundPart:
 
 
 def find_sounds(folders: Iterable[str]) -> dict[str, Path]:
-    """Id -> path of every sound below the folders, sorted. Hidden files and directories, and links to directories, are
-    left out.
+    """Id -> path of every sound below the folders, sorted; see `files_below`.
 
     An id is the folder's name (the whole path, if two folders have the same name) and the path below it without the
     suffix (with it, if two files differ in nothing else).
@@ -78,17 +78,10 @@ def _names(folders: list[str]) -> dict[Path, str]:
 
 
 def _sounds_below(folder: Path, name: str) -> list[tuple[str, Path]]:
-    def fail(error: OSError) -> None:
-        raise error
-
-    found = []
-    for root, directories, files in os.walk(folder, onerror=fail):
-        directories[:] = sorted(item for item in directories if not item.startswith("."))
-        for file in sorted(files):
-            path = Path(root, file)
-            if not file.startswith(".") and path.suffix.lower() in SUFFIXES:
-                relative = path.relative_to(folder).with_suffix("").as_posix()
-                found.append((unicodedata.normalize("NFC", f"{name}/{relative}"), path))
+    found = [
+        (unicodedata.normalize("NFC", f"{name}/{path.with_suffix('').as_posix()}"), folder / path)
+        for path in files_below(folder, SUFFIXES)
+    ]
     if not found:
         raise ValueError(f"data.audio: {str(folder)!r} holds no sound (looked for {', '.join(sorted(SUFFIXES))})")
     return found

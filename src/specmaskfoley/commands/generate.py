@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal, TextIO
 from tqdm import tqdm
 
 from specmaskfoley.clips.folder import SUFFIXES
+from specmaskfoley.clips.searching import files_below
 from specmaskfoley.settings import Params
 from specmaskfoley.storage.files import sha256
 from specmaskfoley.storage.results import fitted, in_the_way, is_result, sweep
@@ -287,8 +288,8 @@ def parse_span(text: str) -> tuple[float, float]:
 def find_videos(paths: Sequence[Path], out: Path) -> list[tuple[Path, Path]]:
     """Videos, and where below `out` the results of each belong, with the video's own name.
 
-    Files as they are; of folders, all files inside whose ending is a video's, in their subfolders. What lies in an
-    `out` inside the folder is left out, and so are results.
+    Files as they are; of folders, what `files_below` finds with a video's ending. What lies in an `out` inside the
+    folder is left out, and so are results.
 
     Raises:
         ValueError: a path does not exist, or a folder holds no video.
@@ -297,13 +298,11 @@ def find_videos(paths: Sequence[Path], out: Path) -> list[tuple[Path, Path]]:
     for path in paths:
         if path.is_dir():
             own = out.resolve().relative_to(path.resolve()) if out.resolve().is_relative_to(path.resolve()) else Path()
-            inside = [(file, file.relative_to(path)) for file in sorted(path.rglob("*"))]
             inside = [
-                (file, name)
-                for file, name in inside
-                if file.is_file() and file.suffix.lower() in SUFFIXES
-                and not (own.parts and name.is_relative_to(own)) and not is_result(file)
-            ]  # fmt: skip
+                (path / name, name)
+                for name in files_below(path, SUFFIXES)
+                if not (own.parts and name.is_relative_to(own)) and not is_result(path / name)
+            ]
             if not inside:
                 looked = ", ".join(sorted(SUFFIXES))
                 raise ValueError(f"{path}: no video in this folder, besides results (looked for {looked})")
@@ -361,4 +360,5 @@ def _say(line: str, stream: TextIO | None = None) -> None:
     try:
         print(line, file=stream, flush=True)
     except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), stream.fileno())

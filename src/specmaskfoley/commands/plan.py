@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from specmaskfoley.clips.folder import SUFFIXES
+from specmaskfoley.clips.searching import files_below
 from specmaskfoley.clips.sounds import find_sounds
 from specmaskfoley.clips.vggsound import load_lists, shared_videos
 from specmaskfoley.commands.estimate import Network, count_networks, num_sync_features
@@ -271,7 +272,7 @@ def _parts(params: Params) -> int:
 
 def _videos(params: Params) -> str:
     folder = Path(params.data.folder or "")
-    return f"{sum(path.suffix.lower() in SUFFIXES for path in folder.rglob('*'))} videos in {folder}"
+    return f"{len(files_below(folder, SUFFIXES))} videos in {folder}"
 
 
 def _splits(clips: Mapping[str, int]) -> str:
