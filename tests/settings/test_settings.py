@@ -292,7 +292,7 @@ def test_an_inner_key_given_twice_is_refused():
 def test_a_learning_rate_may_be_written_as_people_do(tmp_path):
     text = re.sub(r"base_learning_rate: [^\s,}]+", "base_learning_rate: 1e-4", PARAMS.read_text(encoding="utf-8"))
     (tmp_path / "params.yaml").write_text(text, encoding="utf-8")
-    assert Params.load(tmp_path / "params.yaml").train_backbone.base_learning_rate == 1e-4
+    assert Params.load(tmp_path / "params.yaml").train_backbone.optim.base_learning_rate == 1e-4
 
 
 @pytest.mark.parametrize("text", ["", "- profile", "mini"])
