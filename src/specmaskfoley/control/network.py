@@ -2,9 +2,9 @@
 
 Shape letters: B batch, F token rows, T token columns, N = F * T, D backbone width, t video frames, d feature width.
 
-Composition: with 12 blocks at D=768, 13 zero linears and MMAudio's input projections (sync: conv k7 and a
-gated conv MLP k3; semantic: linear and the same MLP) the branch has 125,960,448 parameters, the paper's 126M.
-The paper's text alone ("a 1-D conv layer followed by an adaptive average pooling") would give 95M.
+Composition: with 12 blocks at D=768, 13 zero linears, a linear layer that brings CLIP's width to Synchformer's, and
+MMAudio's projection (conv k7 and a gated conv MLP k3, here of width 4096) the branch has 125,960,448 parameters, the
+paper's 126M. The convolution alone, which is all that the paper's text names, would give 98M.
 """
 
 from __future__ import annotations
@@ -49,9 +49,10 @@ class FTAligner(nn.Module):
     ) -> None:
         super().__init__()
         self.token_rows, self.token_columns = token_rows, token_columns
-        self.sync = nn.Sequential(nn.Conv1d(sync_width, width, 7, padding=3), nn.SiLU(), GatedConvMLP(width, mlp_width))
-        self.semantic_in = nn.Linear(semantic_width, width)
-        self.semantic_mlp = GatedConvMLP(width, mlp_width)
+        self.semantic = nn.Linear(semantic_width, sync_width)
+        self.project = nn.Sequential(
+            nn.Conv1d(sync_width, width, 7, padding=3), nn.SiLU(), GatedConvMLP(width, mlp_width)
+        )
 
     def forward(self, sync: Tensor, semantic: Tensor) -> Tensor:
         """
@@ -62,7 +63,7 @@ class FTAligner(nn.Module):
         Returns:
             (B, N, D), the time columns repeated over the F rows.
         """
-        x = self.sync(sync.transpose(1, 2)) + self.semantic_mlp(self.semantic_in(semantic)[..., None])
+        x = self.project((sync + self.semantic(semantic)[:, None]).transpose(1, 2))
         x = adaptive_average_pool(x, self.token_columns).transpose(1, 2)
         return x[:, None].expand(-1, self.token_rows, -1, -1).flatten(1, 2)
 
