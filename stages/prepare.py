@@ -3,6 +3,7 @@
 import own_code  # noqa: F401
 
 from specmaskfoley.clips.inspection import inspect_clips
+from specmaskfoley.clips.listing import few_tests
 from specmaskfoley.device import stage_main
 from specmaskfoley.settings import Params
 from specmaskfoley.storage import tables
@@ -19,6 +20,8 @@ def main(params_file: str = "params.yaml") -> None:
     print(f"prepare: {tables.summarise(ledger)}")
     if not ready:
         raise ValueError(f"{params.paths.ledger}: no usable clip in any split: {tables.summarise(ledger)}")
+    if told := few_tests(sum(row["split"] == "test" for row in ready)):
+        print(f"prepare: {told}")
 
 
 if __name__ == "__main__":

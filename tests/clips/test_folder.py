@@ -135,14 +135,26 @@ def test_words(stem, label):
 
 
 def rows(names, stated=None):
-    return [{"clip_id": name, "split": (stated or {}).get(name)} for name in names]
+    return [{"clip_id": name, "split": (stated or {}).get(name), "state": "listed"} for name in names]
 
 
 @given(st.sets(st.text(max_size=5), min_size=3, max_size=30))
-def test_no_split_is_empty_from_three_clips_on(names):
+def test_no_split_is_empty_from_three_clips_on_and_from_four_on_two_are_for_the_test(names):
     found = rows(sorted(names))
     assign_splits(found, 0.05, 0.1)
     assert {row["split"] for row in found} == {"train", "val", "test"}
+    assert sum(row["split"] == "test" for row in found) >= (2 if len(found) > 3 else 1)
+    again = rows(sorted(names, reverse=True))
+    assign_splits(again, 0.05, 0.1)
+    assert sorted(again, key=str) == sorted(found, key=str)
+
+
+def test_clips_without_a_file_are_no_test_clips():
+    found = rows("abcdefgh", {"a": "test", "b": "test"})
+    for row in found[:2]:
+        row["state"] = "missing"
+    assign_splits(found, 0.0, 0.0)
+    assert sum(row["split"] == "test" for row in found[2:]) == 2
 
 
 def test_splits_follow_the_fractions_and_new_clips_move_nobody():

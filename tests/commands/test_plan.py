@@ -100,6 +100,12 @@ def test_a_folder_of_videos_is_counted(tmp_path: Path) -> None:
         (tmp_path / "videos" / name).touch()
     told = planned(tmp_path, data={"source": "folder", "folder": "videos", "labels": None})
     assert "2 videos in videos" in told
+    assert "test clips: stage evaluate will fail, it needs at least 2" in told
+    for name in "cdefghijkl":
+        (tmp_path / "videos" / f"{name}.mp4").touch()
+    told = planned(tmp_path, data={"source": "folder", "folder": "videos", "labels": None})
+    assert "9 train, 1 val, 2 test clips; 12 videos in videos" in told
+    assert "evaluate will fail" not in told
 
 
 def test_sounds_without_picture_are_counted(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from specmaskfoley.clips.listing import clip_row
+from specmaskfoley.clips.listing import TEST_CLIPS, clip_row
 from specmaskfoley.clips.searching import files_below
 from specmaskfoley.clips.tsv import read_text, tsv_lines
 from specmaskfoley.clips.vggsound import Wanted, draw, list_row, wanted
@@ -166,7 +166,8 @@ def words(stem: str) -> str:
 
 
 def assign_splits(rows: list[dict[str, Any]], val_fraction: float, test_fraction: float) -> None:
-    """Fill in missing splits: by hash, but with three clips or more none of the three splits stays empty.
+    """Fill in missing splits: by hash, but with three clips or more none of the three splits stays empty, and with
+    four or more there are two test clips. Clips without a file do not count.
 
     Raises:
         ValueError: if the fractions leave nothing to train on.
@@ -181,12 +182,13 @@ def assign_splits(rows: list[dict[str, Any]], val_fraction: float, test_fraction
         place = _hash(row)
         is_val = place < test_fraction + val_fraction
         row["split"] = "test" if place < test_fraction else "val" if is_val else "train"
-    if len(rows) < 3:
+    listed = [row for row in rows if row["state"] == LISTED]
+    if len(listed) < 3:
         return
-    for split in ("test", "val", "train"):
-        counts = Counter(row["split"] for row in rows)
-        movable = [row for row in free if counts[row["split"]] > 1]
-        if not counts[split] and movable:
+    for split, least in (("test", 1), ("val", 1), ("train", 1), ("test", min(TEST_CLIPS, len(listed) - 2))):
+        counts = Counter(row["split"] for row in listed)
+        movable = [row for row in free if row["state"] == LISTED and counts[row["split"]] > 1]
+        if counts[split] < least and movable:
             largest = max(counts[row["split"]] for row in movable)
             movable = [row for row in movable if counts[row["split"]] == largest]
             movable[-1 if split == "train" else 0]["split"] = split

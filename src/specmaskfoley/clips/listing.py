@@ -19,6 +19,9 @@ SOURCES = {
 }
 """data.source -> a function from Params to rows of storage.tables.CLIP_LIST_SCHEMA; only that one is imported."""
 
+TEST_CLIPS = 2
+"""Fewer cannot be evaluated: a Frechet distance is one of sets."""
+
 
 def list_clips(params: Params) -> list[dict[str, Any]]:
     """All clips of the source that `data.source` names, as `clip_row`; afterwards `paths.clips` is a directory."""
@@ -28,6 +31,16 @@ def list_clips(params: Params) -> list[dict[str, Any]]:
         with atomic_path(Path(params.paths.clips) / "README.txt") as temporary:
             temporary.write_text("The videos are read where they lie; data.source is not world.\n", encoding="utf-8")
     return rows
+
+
+def few_tests(clips: int) -> str:
+    """A warning if there are too few test clips, else an empty text."""
+    if clips >= TEST_CLIPS:
+        return ""
+    return (
+        f"{clips} test clips: stage evaluate will fail, it needs at least {TEST_CLIPS}. Add videos, or change which "
+        "are test clips (data.labels, data.lists, data.limit)"
+    )
 
 
 def clip_row(

@@ -10,7 +10,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from specmaskfoley.clips.folder import SUFFIXES
+from specmaskfoley.clips.folder import SUFFIXES, list_clips
+from specmaskfoley.clips.listing import few_tests
 from specmaskfoley.clips.searching import files_below
 from specmaskfoley.clips.sounds import find_sounds
 from specmaskfoley.clips.vggsound import load_lists, shared_videos
@@ -50,9 +51,9 @@ _NEAR = 0.1
 
 @dataclass(frozen=True)
 class _Clips:
-    """Clips by split, as far as known; where the numbers come from; how many are to be fetched."""
+    """Clips by split; where the numbers come from; how many are to be fetched."""
 
-    counts: Mapping[str, int] | None
+    counts: Mapping[str, int]
     summary: str
     fetched: int = 0
 
@@ -61,6 +62,8 @@ def plan(params: Params) -> Iterator[str]:
     """Lines for the terminal."""
     clips = _clips(params)
     yield f"profile {params.profile}, data.source {params.data.source}: {clips.summary}"
+    if told := few_tests(clips.counts["test"]):
+        yield told
     if params.data.source in _CLIP_BYTES:
         yield ""
         yield from _fetched(params, clips.fetched)
@@ -135,7 +138,7 @@ def _downloads(params: Params) -> Iterator[str]:
     yield f"  still to download: {show_size(sum(size or 0 for size in missing))}{unstated}"
 
 
-def _computed(params: Params, clips: Mapping[str, int] | None, networks: Mapping[str, Network]) -> Iterator[str]:
+def _computed(params: Params, clips: Mapping[str, int], networks: Mapping[str, Network]) -> Iterator[str]:
     """Operations, hours and memory: of the encoders and the trainings, which are nearly all."""
     yield (
         f"computed on one GPU (an estimate: operations counted by torch, at an assumed {_FLOPS / 1e12:.0f} TFLOP/s in "
@@ -144,9 +147,8 @@ def _computed(params: Params, clips: Mapping[str, int] | None, networks: Mapping
     total = 0.0
     roles = (params.encoders.sync, params.encoders.semantic, params.encoders.prompt)
     each = params.video_duration_s / 10 * sum(_ENCODER_FLOPS.get(role.kind, 0.0) for role in roles)
-    if clips is not None:
-        total += (flops := each * sum(clips.values()))
-        yield f"  encoders  {sum(clips.values())} clips x {each / 1e12:.1f} TFLOP: {_hours(flops)}"
+    total += (flops := each * sum(clips.values()))
+    yield f"  encoders  {sum(clips.values())} clips x {each / 1e12:.1f} TFLOP: {_hours(flops)}"
     for name, network in networks.items():
         if network.recipe is not None:
             total += network.flops
@@ -173,7 +175,7 @@ def _hours(flops: float) -> str:
     return f"{flops:.1e} operations, {flops / _FLOPS / 3600:.1f} h"
 
 
-def _stored(params: Params, clips: Mapping[str, int] | None, networks: Mapping[str, Network]) -> Iterator[str]:
+def _stored(params: Params, clips: Mapping[str, int], networks: Mapping[str, Network]) -> Iterator[str]:
     audio, encoders, num_sync = params.audio, params.encoders, num_sync_features(params)
     widths = num_sync * encoders.sync.width + params.num_semantic_frames * encoders.semantic.width
     features = _HALF * (widths + 2 * encoders.prompt.width) + _SINGLE * encoders.semantic.width  # and their mean
@@ -185,13 +187,12 @@ def _stored(params: Params, clips: Mapping[str, int] | None, networks: Mapping[s
         f"{encoders.semantic.width}, prompts 2 x {encoders.prompt.width} ({show_size(features)}), "
         f"tokens {audio.token_rows} x {audio.token_columns} ({show_size(tokens)})"
     )
-    if clips is not None:
-        count = sum(clips.values())
-        takes = sum(len(takes_of(system, params)) for system in GENERATED)
-        flac = clips["test"] * takes * audio.num_samples * _SAMPLE_BYTES
-        total += count * (features + tokens) + flac
-        yield f"  {count} clips: features {show_size(count * features)}, tokens {show_size(count * tokens)}"
-        yield f"  {clips['test']} test clips in {takes} takes by {len(GENERATED)} systems: {show_size(flac)} of FLAC"
+    count = sum(clips.values())
+    takes = sum(len(takes_of(system, params)) for system in GENERATED)
+    flac = clips["test"] * takes * audio.num_samples * _SAMPLE_BYTES
+    total += count * (features + tokens) + flac
+    yield f"  {count} clips: features {show_size(count * features)}, tokens {show_size(count * tokens)}"
+    yield f"  {clips['test']} test clips in {takes} takes by {len(GENERATED)} systems: {show_size(flac)} of FLAC"
     for name, network in networks.items():
         recipe, size = network.recipe, _SINGLE * network.parameters
         how = f"{recipe.steps} steps of batch {recipe.batch_size}" if recipe else "official, not trained"
@@ -225,7 +226,9 @@ def _clips(params: Params) -> _Clips:
         fetched = sum(count for (_, state), count in known.items() if state != "duplicate")
         return _Clips(found, f"{_splits(found)} {which} clips of {sum(total.values())} by {table}", fetched)
     if wanted is None:
-        return _Clips(None, f"{_videos(params)}; the split is known after stage clips")
+        listed = Counter(row["split"] for row in list_clips(params) if row["state"] == LISTED)
+        found = {split: listed[split] for split in SPLITS}
+        return _Clips(found, f"{_splits(found)} clips; {_videos(params)}")
     return _Clips(wanted, f"{about}{_splits(wanted)} clips wanted{stale}{videos}", sum(wanted.values()))
 
 
