@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -181,13 +182,36 @@ def test_the_original_sound_can_stay_under_the_new(foley: Foley, video: Path, ta
     assert own > 0.3 * new
 
 
-def test_the_video_is_never_overwritten(foley: Foley, take: Take, tmp_path: Path):
+def test_what_is_read_is_never_overwritten(foley: Foley, tmp_path: Path):
     own = write_noise(tmp_path / "clip.mp4", 1.0)
-    before = own.read_bytes()
+    write_audio(tmp_path / "given.wav", np.full(8000, 0.1, np.float32), 16000)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
     made = foley.generate(own)[0]
-    with pytest.raises(ValueError, match="take the place of the video"):
-        made.save(tmp_path / "clip")
-    assert own.read_bytes() == before
+    edited = foley.regenerate(foley.listen(own, tmp_path / "given.wav"), only=(0.1, 0.2))[0]
+    for overwrite in (False, True):
+        with pytest.raises(ValueError, match="take the place of the video"):
+            made.save(tmp_path / "clip", overwrite=overwrite)
+        with pytest.raises(ValueError, match=r"given\.wav would take the place"):
+            edited.save(tmp_path / "given", format="wav", overwrite=overwrite)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_other_files_are_overwritten_only_if_told(take: Take, tmp_path: Path):
+    (tmp_path / "a.json").write_text("mine")
+    with pytest.raises(ValueError, match=r"a\.json is there, .*; choose another folder or name, or overwrite"):
+        take.save(tmp_path / "a")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+    saved = take.save(tmp_path / "a", overwrite=True)
+    assert take.save(tmp_path / "a") == saved, "its own results"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.flac", "a.json", "a.mp4"]
+
+
+def test_all_files_of_a_take_appear_or_none(take: Take, tmp_path: Path):
+    with pytest.raises(OSError, match="too long"):
+        take.save(tmp_path / ("x" * 251))  # .mp4 would fit
+    with pytest.raises(ValueError, match="must be finite"):
+        replace(take, waveform=np.array([np.nan], np.float32)).save(tmp_path / "a")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

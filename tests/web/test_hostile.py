@@ -22,8 +22,11 @@ import pytest
 import requests
 import soundfile
 from helpers.page_server import Server
+from helpers.small_disk import small_disk
 from helpers.untrained import write_noise
 from helpers.web_client import Client, as_file
+
+from specmaskfoley.media.writing import write_video
 
 SHELL = [
     "$(touch {mark})",
@@ -364,6 +367,23 @@ def test_a_crowd(server: Server, watched: Path, good: bytes) -> None:
         thread.join(120)
     assert all(one.startswith("Done") or "in line already" in one for one in said), said
     assert sum(one.startswith("Done") for one in said) >= 16
+
+
+@pytest.mark.slow  # a server of its own
+def test_a_full_disk_is_a_sentence(model: Path, tmp_path: Path) -> None:
+    for seconds in (1, 60):
+        write_video(tmp_path / f"{seconds}.mp4", np.zeros((seconds, 48, 64, 3), np.uint8), 1)
+    with small_disk(tmp_path / "small") as disk:
+        server = Server(model, disk)
+        try:
+            client = server.client()
+            told = client.make(client.uploaded((tmp_path / "60.mp4").read_bytes()))
+            assert told.startswith("A file could not be read or written: no room for a temporary file of 5.3 MB")
+            assert str(disk) not in told
+            told = client.make(client.uploaded((tmp_path / "1.mp4").read_bytes()))
+            assert told.startswith("Done"), "the server goes on"
+        finally:
+            server.stop()
 
 
 def test_it_listens_here_alone(server: Server) -> None:
