@@ -55,6 +55,22 @@ def run(place: Path, *arguments: object) -> tuple[int, str, str]:
     return result.exit_code, result.stdout, result.stderr
 
 
+def test_a_folder_that_generate_wrote(place, tmp_path):
+    made, out = tmp_path / "made", tmp_path / "result.json"
+    for number, clip in enumerate(CLIPS):
+        write_sound(made / f"{clip}.flac", 500 + number)
+        write_clip(made / f"{clip}.mp4", number)
+        (made / f"{clip}.json").write_text("{}")
+    generated = ("--generated", f"ours={made}", "--generated", place / "good", "--reference", made)
+    code, _, said = run(place, *generated, "--out", out)
+    assert code == 0, said
+    result = json.loads(out.read_text())
+    assert (result["clips"]["clips"], result["clips"]["excluded"]) == (12, {})
+    assert "desync" in result["systems"]["ours"]  # the pictures of a reference of this kind are found, too
+    for name in ("ours", "good"):  # the sounds that stand there alone in `good`, not those of the videos
+        assert result["systems"][name]["fd"] == pytest.approx(0, abs=1e-3)
+
+
 def test_two_systems_in_one_table(place, tmp_path):
     out = tmp_path / "result.json"
     code, told, _ = run(place, "--generated", f"ours={place / 'good'}", "--generated", place / "videos", "--out", out)

@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from specmaskfoley.evaluation.agreement import SOUND_SUFFIXES, Agreement, Found, agree, clip_of, find_files
+from specmaskfoley.evaluation.agreement import (
+    SOUND_SUFFIXES,
+    VIDEO_SUFFIXES,
+    Agreement,
+    Found,
+    agree,
+    clip_of,
+    find_files,
+)
 from specmaskfoley.media.sound import SoundFacts
 from specmaskfoley.processes.isolation import Lost
 
@@ -132,6 +140,16 @@ def test_files_of_a_folder(tmp_path):
         "a": tmp_path / "a.wav", "c": tmp_path / "deep" / "c.mp3", ID: tmp_path / f"Y{ID}_0.wav"
     }  # fmt: skip
     assert made.trouble == {"b": "2 files of one name (b.FLAC, b.wav)"}
+    for name in ("a.mp4", "a.json", "b.mp4", "deep/a.mp4", "e.mp4", "e.mkv"):
+        (tmp_path / name).touch()
+    made = find_files(tmp_path, (*SOUND_SUFFIXES, *VIDEO_SUFFIXES))
+    assert made.trouble == {
+        "a": "3 files of one name (a.mp4, a.wav, deep/a.mp4)",
+        "b": "3 files of one name (b.FLAC, b.mp4, b.wav)",
+        "e": "2 files of one name (e.mkv, e.mp4)",
+    }
+    (tmp_path / "deep" / "a.mp4").unlink()
+    assert find_files(tmp_path, (*SOUND_SUFFIXES, *VIDEO_SUFFIXES)).files["a"] == tmp_path / "a.wav"
     assert sorted(find_files(tmp_path, SOUND_SUFFIXES, "*.wav").files) == [f"Y{ID}_0", "a", "b"]
     with pytest.raises(ValueError, match=r"no file '\*\.ogg'"):
         find_files(tmp_path, SOUND_SUFFIXES, "*.ogg")

@@ -98,10 +98,11 @@ def find_compared_files(
     true = find_files(reference.resolve(), (*SOUND_SUFFIXES, *VIDEO_SUFFIXES))
     clips = [*true.files, *true.trouble]
     shown: Found | None = None
+    seen = {clip: video for clip, path in true.files.items() if (video := _video_of(path))}
     if videos is not None:
         shown = find_files(videos.resolve(), VIDEO_SUFFIXES, known=clips)
-    elif all(path.suffix.lower() in VIDEO_SUFFIXES for path in true.files.values()):
-        shown = true
+    elif len(seen) == len(true.files):
+        shown = Found(seen, true.trouble)
     systems: dict[str, list[Found]] = {}
     for item in generated:
         name, folder = _named_folder(item)
@@ -116,6 +117,12 @@ def find_compared_files(
         systems=systems,
         shortest_s=min(params.prepare.min_duration_s, params.audio.duration_s),
     )
+
+
+def _video_of(path: Path) -> Path | None:
+    """The file itself if it is a video, else the video of its name beside it."""
+    candidates = [path, *(path.with_suffix(suffix) for suffix in VIDEO_SUFFIXES)]
+    return next((file for file in candidates if file.suffix.lower() in VIDEO_SUFFIXES and file.is_file()), None)
 
 
 def _named_folder(item: str) -> tuple[str, Path]:

@@ -92,7 +92,8 @@ def sound_facts(path: Path, until_s: float) -> SoundFacts | Lost:
 
 
 def find_files(folder: Path, suffixes: Sequence[str], pattern: str = "*", known: Sequence[str] = ()) -> Found:
-    """The files of a folder and its subfolders by clip: a file is named after its clip.
+    """The files of a folder and its subfolders by clip: a file is named after its clip. A sound is taken before the
+    video of the same name beside it, since `specmaskfoley generate` writes both.
 
     Args:
         pattern: only files whose name matches, such as `*.flac`.
@@ -112,12 +113,18 @@ def find_files(folder: Path, suffixes: Sequence[str], pattern: str = "*", known:
             by_clip.setdefault(clip_of(path.stem, clips), []).append(path)
     if not by_clip:
         raise ValueError(f"{folder}: no file {pattern!r} that ends in {', '.join(suffixes)}")
+    by_clip = {clip: _without_its_videos(paths) for clip, paths in by_clip.items()}
     trouble = {
         clip: f"{len(paths)} files of one name ({', '.join(str(path.relative_to(folder)) for path in paths)})"
         for clip, paths in by_clip.items()
         if len(paths) > 1
     }
     return Found({clip: paths[0] for clip, paths in by_clip.items() if clip not in trouble}, trouble)
+
+
+def _without_its_videos(paths: list[Path]) -> list[Path]:
+    sounds = [path for path in paths if path.suffix.lower() in SOUND_SUFFIXES]
+    return sounds if len({path.with_suffix("") for path in paths}) == len(sounds) == 1 else paths
 
 
 def clip_of(stem: str, known: frozenset[str]) -> str:
