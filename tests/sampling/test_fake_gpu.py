@@ -36,6 +36,7 @@ class WatchedGraph:
     """Instead of a CUDA graph: its loop, watched."""
 
     kernels: ClassVar[Counter[str]] = Counter()
+    uniform: ClassVar[bool] = True
 
     def __init__(self, *loop: Any) -> None:
         self.loop = loop
@@ -43,7 +44,7 @@ class WatchedGraph:
     def __call__(self, given: fast._Given) -> Tensor:
         sampler, _, steps, fresh = self.loop
         with Watch() as watch:
-            tokens = sampler._decode(given, steps, fresh, uniform=True)
+            tokens = sampler._decode(given, steps, fresh, uniform=self.uniform)
         WatchedGraph.kernels = watch.kernels
         return tokens  # type: ignore[no-any-return]
 
@@ -78,6 +79,11 @@ def test_grouped_and_block_by_block(monkeypatch, few, precision):
     monkeypatch.setattr(fast, "_FEW_ROWS", few)
     assert sample(Networks(depth=3, control_depth=2), precision=precision).shape == (2, N)
     assert bool(WatchedGraph.kernels["baddbmm"]) == bool(few)
+
+
+def test_the_loop_of_clips_with_different_known_tokens(monkeypatch):
+    monkeypatch.setattr(WatchedGraph, "uniform", False)
+    assert sample(Networks(), steps=3, precision="bfloat16").shape == (2, N)
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float32"])

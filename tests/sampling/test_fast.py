@@ -200,6 +200,12 @@ def test_grouped_networks_hold_their_weights_once(monkeypatch):
     assert (sample(sampler) == grouped).float().mean() > 0.5  # block by block with the same weights, rounded elsewhere
 
 
+def test_grouped_without_a_branch(monkeypatch):
+    monkeypatch.setattr(fast, "_groups", lambda device: True)
+    sampler = Sampler(NETWORKS[0].backbone, None, precision="float32")
+    assert torch.equal(sample(sampler, mode="text"), NETWORKS[0].sample(conditions(2), [0, 1], mode="text"))
+
+
 @pytest.mark.parametrize("int8", [False, pytest.param(True, marks=needs_vnni)])
 def test_other_precisions_hold_their_weights_once_and_keep_known_tokens(int8):
     networks = Networks()
