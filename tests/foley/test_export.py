@@ -12,6 +12,7 @@ from helpers.untrained import write_noise, write_untrained
 from typer.testing import CliRunner
 
 from specmaskfoley.commands.main import app
+from specmaskfoley.commands.project import enter
 from specmaskfoley.foley import Foley
 from specmaskfoley.foley.export import export_model, model_card
 from specmaskfoley.settings import Params
@@ -40,6 +41,43 @@ def test_the_exported_folder_makes_the_same_sound_anywhere(project: Path, tmp_pa
     takes = [Foley.load(source).generate(video, candidates=2)[0] for source in (project / "params.yaml", moved)]
     assert np.array_equal(takes[0].waveform, takes[1].waveform)
     assert takes[0].record == takes[1].record
+
+
+def test_a_model_in_a_hub_s_cache_of_links(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    export_model(project / "params.yaml", tmp_path / "model")
+    blobs, snapshot = tmp_path / "cache" / "blobs", tmp_path / "cache" / "snapshots" / "1a2b3c"
+    blobs.mkdir(parents=True)
+    for number, path in enumerate(sorted(path for path in (tmp_path / "model").rglob("*") if path.is_file())):
+        link = snapshot / path.relative_to(tmp_path / "model")
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(path.rename(blobs / f"{number:064x}"))
+    before = {path: path.lstat().st_mtime_ns for path in (tmp_path / "cache").rglob("*")}
+    video = write_noise(tmp_path / "clip.mp4", 1.0)
+    assert Foley.load(snapshot).generate(video)
+    monkeypatch.chdir(tmp_path)
+    enter(Path("cache/snapshots/1a2b3c/params.yaml"))
+    assert Path("codec.safetensors").is_file()
+    assert {path: path.lstat().st_mtime_ns for path in (tmp_path / "cache").rglob("*")} == before  # may be read-only
+
+
+@pytest.mark.parametrize("role", ["codec", "control", "encoders/prompt"])
+def test_a_pointer_in_place_of_a_file_is_recognised(project: Path, tmp_path: Path, role: str):
+    export_model(project / "params.yaml", tmp_path / "model")
+    file = tmp_path / "model" / f"{role}.safetensors"
+    file.write_text(f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 123456\n")
+    with pytest.raises(ValueError, match=rf"{role}.safetensors: is a git-lfs pointer.*git lfs pull.*hf download"):
+        Foley.load(tmp_path / "model")
+
+
+@pytest.mark.parametrize("content", [None, b"damaged"])
+def test_an_exported_model_has_no_stages_to_run(project: Path, tmp_path: Path, content: bytes | None):
+    export_model(project / "params.yaml", tmp_path / "model")
+    file = tmp_path / "model" / "codec.safetensors"
+    file.unlink()
+    if content:
+        file.write_bytes(content)
+    with pytest.raises(ValueError, match=r"codec.safetensors: .*get the model again"):
+        Foley.load(tmp_path / "model")
 
 
 def test_the_card_tells_data_metrics_and_licences(project: Path, tmp_path: Path):

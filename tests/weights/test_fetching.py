@@ -298,6 +298,12 @@ def test_a_folder_of_others_is_read_all_the_same(tmp_path, monkeypatch):
     assert checked(path, entry(sha256=sha256(b"right"))).sha256 == sha256(b"right")
     with pytest.raises(PermissionError):  # else nothing would ever hold the file to what it first was
         checked(path, entry())
+    known = {"size": 5, "mtime_ns": 1, "digests": {"sha256": sha256(b"right")}}  # an exported model, downloaded
+    record_path(path).write_text(json.dumps(known))
+    assert checked(path, entry()).sha256 == sha256(b"right")
+    path.write_bytes(b"wrong")
+    with pytest.raises(records.WrongFileError, match="recorded on the first fetch"):
+        checked(path, entry())
 
 
 def test_what_is_written_down_of_fetched_files(web, tmp_path):

@@ -128,6 +128,9 @@ def test_missing_and_wrong_files_say_what_to_run(place):
     Path("weights/vggish-10086976.pth").write_bytes(b"something else")
     with pytest.raises(ValueError, match="delete it and run `specmaskfoley weights fetch vggish`"):
         load_weights("vggish", place.settings())
+    Path("weights/vggish-10086976.pth").write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
+    with pytest.raises(ValueError, match=r"vggish-10086976\.pth: is a git-lfs pointer.*`git lfs pull`"):
+        load_weights("vggish", place.settings())
     with pytest.raises(ValueError, match=r"vgg: not in weights\.lock\.yaml"):
         load_weights("vgg", place.settings())
 

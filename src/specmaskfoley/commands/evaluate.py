@@ -41,7 +41,7 @@ def evaluate(
     params = settings(params_file, profile, duration_s, min_coverage)
     files = find_compared_files(generated, reference, videos, pattern, params)
     out = None if out is None else out.resolve()
-    os.chdir(params_file.resolve().parent)  # paths in params.yaml count from its own directory
+    os.chdir(params_file.absolute().parent)  # paths in params.yaml count from its own directory
     with judging(load_panel(params, start(params)), params) as judge:
         if as_published:
             scores = score_as_published(judge, files)

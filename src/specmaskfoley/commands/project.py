@@ -15,5 +15,5 @@ def enter(params_file: Path, profile: str | None = None) -> Params:
         ValueError: naming the setting, its value and what was expected.
     """
     params = Params.load(params_file, profile)
-    os.chdir(params_file.resolve().parent)
+    os.chdir(params_file.absolute().parent)  # unresolved: in a model hub's cache the file is a link
     return params

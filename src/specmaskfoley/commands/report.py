@@ -20,7 +20,7 @@ def report(params_file: Path, out: Path, *, experiments: bool = True) -> Path:
     Raises:
         ValueError, OSError: naming the setting or file and what to do.
     """
-    params, params_file, out = Params.load(params_file), params_file.resolve(), out.resolve()
+    params, params_file, out = Params.load(params_file), params_file.absolute(), out.resolve()
     os.chdir(params_file.parent)  # paths in params.yaml count from its own directory
     this = workspace(params_file)
     others, without = other_experiments(params_file.parent, this) if experiments else ([], {})

@@ -88,7 +88,7 @@ def export_model(params_file: Path, target: Path) -> list[Path]:
     target = target.resolve()
     params = Params.load(params_file)
     raw = parse_yaml(params_file.read_text(encoding="utf-8"))
-    with contextlib.chdir(params_file.resolve().parent):  # paths in params.yaml count from its own folder
+    with contextlib.chdir(params_file.absolute().parent):  # paths in params.yaml count from its own folder
         official = _official(params)
         copies = trained_files(params) | judge_files(params)
         for path in copies.values():

@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from specmaskfoley.storage.files import atomic_path
+from specmaskfoley.storage.files import atomic_path, refuse_pointer
 
 Described = BaseModel | int | str | list[str]
 _SETTINGS = "settings"
@@ -78,13 +78,15 @@ def _settings(file: Any, path: str | Path) -> dict[str, Any]:
 
 @contextmanager
 def _opened(path: str | Path) -> Iterator[Any]:
+    again = "run `dvc repro`" if Path("dvc.yaml").exists() else "get the model again"  # an exported one has no stages
     if not Path(path).exists():
-        raise ValueError(f"{path}: no such model; `dvc repro` makes it")
+        raise ValueError(f"{path}: no such model; {again}")
+    refuse_pointer(path)
     try:
         with safe_open(path, framework="pt") as file:
             yield file
     except SafetensorError as error:
-        raise ValueError(f"{path}: not a readable safetensors file ({error}); delete it and run `dvc repro`") from None
+        raise ValueError(f"{path}: not a readable safetensors file ({error}); delete it and {again}") from None
 
 
 KEPT = 2

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+_POINTER = b"version https://git-lfs"
+
 
 @contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
@@ -63,6 +65,19 @@ def sha256(path: str | os.PathLike[str]) -> str:
 def sha256_text(text: str | bytes) -> str:
     """64 hex digits that stand for a text."""
     return hashlib.sha256(text.encode() if isinstance(text, str) else text).hexdigest()
+
+
+def refuse_pointer(path: str | os.PathLike[str]) -> None:
+    """
+    Raises:
+        ValueError: the file is what git-lfs and model hubs leave in place of a large file that was not fetched.
+    """
+    with open(path, "rb") as stream:
+        if stream.read(len(_POINTER)) == _POINTER:
+            raise ValueError(
+                f"{path}: is a git-lfs pointer, not the file it points to; run `git lfs pull` in its folder, or get it "
+                "again with `hf download`"
+            )
 
 
 def show_size(size: float | None) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from specmaskfoley.settings import Params
+from specmaskfoley.storage.files import refuse_pointer
 from specmaskfoley.weights.lock import LOCK_FILE, locked, read_lock
 from specmaskfoley.weights.records import WrongFileError, checked
 
@@ -37,6 +38,7 @@ def find_weights(name: str, params: Params) -> Path:
     path = Path(params.weights.folder) / entry.file
     if not path.exists():
         raise ValueError(f"{path}: no such file ({entry.role}); run `specmaskfoley weights fetch {name}`")
+    refuse_pointer(path)
     try:
         checked(path, entry)
     except WrongFileError as error:

@@ -75,8 +75,8 @@ def remember(path: Path, entry: WeightFile, digests: dict[str, str]) -> Record:
     try:
         write_json(record_path(path), asdict(record))
     except OSError:
-        # In a read-only folder the file is hashed every time. Only a file without a known checksum needs its record.
-        if not entry.digests:
+        # In a read-only folder the file is hashed every time. Only a file without a known checksum needs a record.
+        if not entry.digests and not record_path(path).exists():
             raise
     return record
 
