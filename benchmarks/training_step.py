@@ -23,6 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from specmaskfoley.backbone.objective import TokenClips, random_mask
 from specmaskfoley.backbone.trained import build_backbone
+from specmaskfoley.commands.estimate import num_sync_features
 from specmaskfoley.control.objective import ControlObjective
 from specmaskfoley.control.trained import build_control
 from specmaskfoley.settings import Params, Run
@@ -69,17 +70,16 @@ def main() -> None:
 
 
 def made_up(params: Params, count: int) -> TokenClips:
-    """Clips of the paper's shapes."""
+    """Clips of the profile's shapes."""
     generator = torch.Generator().manual_seed(0)
     audio, encoders = params.audio, params.encoders
-    tokens = torch.randint(
-        1024, (count, audio.token_rows * audio.token_columns), generator=generator, dtype=torch.int16
-    )
+    shape = (count, audio.token_rows * audio.token_columns)
+    tokens = torch.randint(params.codec.codebook_size, shape, generator=generator, dtype=torch.int16)
     return TokenClips(
         [f"clip{n}" for n in range(count)],
         tokens,
         torch.randn(count, encoders.prompt.width, generator=generator).half(),
-        torch.randn(count, 240, encoders.sync.width, generator=generator).half(),
+        torch.randn(count, num_sync_features(params), encoders.sync.width, generator=generator).half(),
         torch.randn(count, encoders.semantic.width, generator=generator),
     )
 
