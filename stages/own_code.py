@@ -6,7 +6,14 @@ the code of its commit. Processes that a stage starts inherit the path.
 
 import os
 import sys
+from importlib.util import find_spec
 from pathlib import Path
+
+if find_spec("pydantic") is None or find_spec("torch") is None:  # DVC runs the `python` of PATH, whoever started DVC
+    sys.exit(
+        f"{sys.executable} is not the Python in which this project is installed. Activate its environment, then run "
+        "dvc again: . .venv/bin/activate"
+    )
 
 SOURCE = str(Path(__file__).resolve().parents[1] / "src")
 

@@ -94,3 +94,15 @@ def test_a_clone_has_the_same_bytes_whatever_git_does_to_line_ends(tmp_path):
     files = [path for path in work.rglob("*") if path.is_file() and ".git" not in path.parts]
     assert len(files) > 100
     assert [path for path in files if (clone / path.relative_to(work)).read_bytes() != path.read_bytes()] == []
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_python_without_the_packages_is_told_in_one_line(stage):
+    """`.venv/bin/dvc repro` without an activated environment runs whatever `python` there is."""
+    bare = [sys.executable, "-S", f"stages/{stage}.py"]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(bare, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"{sys.executable} is not the Python in which this project is installed")
+    assert ". .venv/bin/activate" in line
