@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from helpers import ROOT
 from helpers.small_disk import small_disk
 from helpers.untrained import write_noise
 from typer.testing import CliRunner, Result
@@ -21,6 +22,9 @@ from typer.testing import CliRunner, Result
 from specmaskfoley.commands.generate import _say
 from specmaskfoley.commands.main import app
 from specmaskfoley.media.sound import scratch_array
+
+COMMAND = [sys.executable, "-X", "importtime", "-m", "specmaskfoley.commands.main", "generate"]
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT / "src")}
 
 
 def generate(model: Path, *arguments: object, charset: str = "utf-8") -> Result:
@@ -253,9 +257,11 @@ def test_printing_where_nobody_reads_ends_nothing():
 @pytest.mark.kill
 def test_a_run_that_is_ended_while_it_saves_leaves_nothing(model: Path, long: Path, short: Path, tmp_path: Path):
     out = tmp_path / "out"
-    command = [sys.executable, "-m", "specmaskfoley.commands.main", "generate", str(long), "--out", str(out)]
     for number, code in ((signal.SIGTERM, 128 + signal.SIGTERM), (signal.SIGKILL, -signal.SIGKILL)):
-        process = subprocess.Popen([*command, "--model", str(model), "--steps", "1"])
+        process = subprocess.Popen(
+            [*COMMAND, str(long), "--out", str(out), "--model", str(model), "--steps", "1"],
+            env=ENVIRONMENT, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
         while process.poll() is None and not list(out.glob(".tmp*/.tmp*")):
             time.sleep(0.001)
         process.send_signal(number)
@@ -296,10 +302,11 @@ def test_what_is_refused_waits_for_no_network(
         from specmaskfoley.media.writing import write_video
 
         write_video("silent.mp4", np.zeros((25, 48, 64, 3), np.uint8), 25)
-    command = [sys.executable, "-X", "importtime", "-m", "specmaskfoley.commands.main", "generate"]
     defaults = ["--out", "out", "--model", str(no_model)]
     before = os.times()
-    done = subprocess.run([*command, *defaults, *arguments], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [*COMMAND, *defaults, *arguments], env=ENVIRONMENT, capture_output=True, text=True, timeout=60
+    )
     after = os.times()
     lines = [line for line in done.stderr.splitlines() if not line.startswith("import time:")]
     assert done.returncode == code, lines
