@@ -25,7 +25,6 @@ CUDA = torch.device("cuda", 0)
 
 _Network = TypeVar("_Network", bound=nn.Module)
 
-_aten = torch.ops.aten
 _WAITS = {"_local_scalar_dense", "nonzero", "masked_select", "is_nonzero", "item", "equal", "_unique2", "unique_dim"}
 """The host cannot go on before the device has the value, or the number of values."""
 _PRODUCTS = {"linear", "matmul", "mm", "bmm", "addmm", "baddbmm"}
