@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from specmaskfoley.clips.folder import SUFFIXES, find_videos
-from specmaskfoley.clips.searching import files_below
+from specmaskfoley.clips.folder import find_videos
+from specmaskfoley.clips.searching import VIDEOS, files_below
 from specmaskfoley.media.container import MediaError
 from specmaskfoley.media.probe import probe
 
@@ -20,7 +20,7 @@ def put(root: Path, name: str, data: bytes = b"\0\0\0\x18ftyp") -> None:
 
 
 def names(root: Path) -> list[str]:
-    return [path.as_posix() for path in files_below(root, SUFFIXES)]
+    return [path.as_posix() for path in files_below(root, VIDEOS)]
 
 
 def test_hidden_files_and_text_are_no_videos(tmp_path):

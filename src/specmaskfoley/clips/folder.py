@@ -15,17 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from specmaskfoley.clips.listing import TEST_CLIPS, clip_row
-from specmaskfoley.clips.searching import files_below
+from specmaskfoley.clips.searching import VIDEOS, files_below
 from specmaskfoley.clips.tsv import read_text, tsv_lines
 from specmaskfoley.clips.vggsound import Wanted, draw, list_row, wanted
 from specmaskfoley.settings import Params
 from specmaskfoley.storage.files import sha256_text
 from specmaskfoley.storage.tables import LISTED, SPLITS
 
-SUFFIXES = frozenset(
-    {".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4"}
-    | {".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".webm", ".wmv"}
-)
 _MISSING: dict[str, Any] = {"state": "missing", "reason": "no such file"}
 
 
@@ -92,7 +88,7 @@ def _by_search(folder: Path, params: Params) -> list[dict[str, Any]]:
     labels = read_labels(params.data.labels) if params.data.labels else []
     if not videos:
         raise ValueError(
-            f"data.folder={params.data.folder!r} holds no video (looked below it for {', '.join(sorted(SUFFIXES))})"
+            f"data.folder={params.data.folder!r} holds no video (looked below it for {', '.join(sorted(VIDEOS))})"
         )
     described, absent = _match(videos, labels, params.data.labels or "")
     rows: list[dict[str, Any]] = []
@@ -121,7 +117,7 @@ def find_videos(folder: Path) -> dict[str, Path]:
         ValueError: if two files would get one clip_id.
     """
     found: dict[str, Path] = {}
-    for relative in files_below(folder, SUFFIXES):
+    for relative in files_below(folder, VIDEOS):
         clip_id = _clip_id(relative.with_suffix("").as_posix())
         if clip_id in found:
             raise ValueError(

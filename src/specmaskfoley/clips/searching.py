@@ -6,6 +6,13 @@ import os
 from collections.abc import Collection
 from pathlib import Path
 
+VIDEOS = frozenset(
+    {".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4"}
+    | {".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".webm", ".wmv"}
+)
+MEDIA = VIDEOS | {".aac", ".aif", ".aiff", ".flac", ".m4a", ".mp3", ".oga", ".ogg", ".opus", ".wav", ".wma"}
+"""Endings of what may hold sound; of a video's, the picture is ignored."""
+
 _CODE_TOO = (".ts", ".mts")
 """Endings that TypeScript has as well."""
 

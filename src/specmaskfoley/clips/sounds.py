@@ -17,9 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from specmaskfoley.clips import inspection
-from specmaskfoley.clips.folder import SUFFIXES as VIDEO_SUFFIXES
 from specmaskfoley.clips.inspection import Demands
-from specmaskfoley.clips.searching import files_below
+from specmaskfoley.clips.searching import MEDIA, files_below
 from specmaskfoley.clips.vggsound import CLIP_ID
 from specmaskfoley.media.container import MediaError
 from specmaskfoley.media.sound import examine_track
@@ -27,9 +26,6 @@ from specmaskfoley.processes.isolation import Lost
 from specmaskfoley.settings import Params
 from specmaskfoley.storage.store import Store
 from specmaskfoley.storage.tables import LEDGER_SCHEMA, read_table
-
-SUFFIXES = VIDEO_SUFFIXES | {".aac", ".aif", ".aiff", ".flac", ".m4a", ".mp3", ".oga", ".ogg", ".opus", ".wav", ".wma"}
-"""A video's sound is taken, its picture ignored."""
 
 _ID_LENGTH = 11  # of YouTube's
 
@@ -80,10 +76,10 @@ def _names(folders: list[str]) -> dict[Path, str]:
 def _sounds_below(folder: Path, name: str) -> list[tuple[str, Path]]:
     found = [
         (unicodedata.normalize("NFC", f"{name}/{path.with_suffix('').as_posix()}"), folder / path)
-        for path in files_below(folder, SUFFIXES)
+        for path in files_below(folder, MEDIA)
     ]
     if not found:
-        raise ValueError(f"data.audio: {str(folder)!r} holds no sound (looked for {', '.join(sorted(SUFFIXES))})")
+        raise ValueError(f"data.audio: {str(folder)!r} holds no sound (looked for {', '.join(sorted(MEDIA))})")
     return found
 
 

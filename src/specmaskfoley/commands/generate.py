@@ -21,8 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from tqdm import tqdm
 
-from specmaskfoley.clips.folder import SUFFIXES
-from specmaskfoley.clips.searching import files_below
+from specmaskfoley.clips.searching import MEDIA, VIDEOS, files_below
 from specmaskfoley.settings import Params
 from specmaskfoley.storage.files import sha256
 from specmaskfoley.storage.results import fitted, in_the_way, is_result, sweep
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
     from specmaskfoley.media.probe import MediaInfo
 
 _SPAN = re.compile(r"\s*(\d+(?:\.\d*)?)\s*-\s*(\d+(?:\.\d*)?)\s*", re.ASCII)
-_FILES = SUFFIXES | {".aac", ".flac", ".json", ".m4a", ".mp3", ".ogg", ".opus", ".wav"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,7 +190,7 @@ def check_out(out: Path) -> None:
     there = next(path for path in (out, *out.absolute().parents) if os.path.lexists(path))
     if not there.is_dir():
         raise ValueError(f"--out {out}: {there} is a file; name a folder")
-    if there != out and out.suffix.lower() in _FILES:
+    if there != out and out.suffix.lower() in {*MEDIA, ".json"}:
         raise ValueError(f"--out {out}: looks like a file; name a folder, for a video has several results")
 
 
@@ -300,11 +298,11 @@ def find_videos(paths: Sequence[Path], out: Path) -> list[tuple[Path, Path]]:
             own = out.resolve().relative_to(path.resolve()) if out.resolve().is_relative_to(path.resolve()) else Path()
             inside = [
                 (path / name, name)
-                for name in files_below(path, SUFFIXES)
+                for name in files_below(path, VIDEOS)
                 if not (own.parts and name.is_relative_to(own)) and not is_result(path / name)
             ]
             if not inside:
-                looked = ", ".join(sorted(SUFFIXES))
+                looked = ", ".join(sorted(VIDEOS))
                 raise ValueError(f"{path}: no video in this folder, besides results (looked for {looked})")
             found += inside
         elif path.exists():

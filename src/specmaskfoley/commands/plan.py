@@ -10,9 +10,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from specmaskfoley.clips.folder import SUFFIXES, list_clips
+from specmaskfoley.clips.folder import list_clips
 from specmaskfoley.clips.listing import few_tests
-from specmaskfoley.clips.searching import files_below
+from specmaskfoley.clips.searching import VIDEOS, files_below
 from specmaskfoley.clips.sounds import find_sounds
 from specmaskfoley.clips.vggsound import load_lists, shared_videos
 from specmaskfoley.commands.estimate import Network, count_networks, num_sync_features
@@ -275,7 +275,7 @@ def _parts(params: Params) -> int:
 
 def _videos(params: Params) -> str:
     folder = Path(params.data.folder or "")
-    return f"{len(files_below(folder, SUFFIXES))} videos in {folder}"
+    return f"{len(files_below(folder, VIDEOS))} videos in {folder}"
 
 
 def _splits(clips: Mapping[str, int]) -> str:
