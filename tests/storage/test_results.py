@@ -13,7 +13,7 @@ from helpers import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 
-from specmaskfoley.storage.files import sha256, write_json
+from specmaskfoley.storage.files import sha256, sha256_text, write_json
 from specmaskfoley.storage.results import fitted, in_the_way, is_result, staging, sweep, text_name
 
 
@@ -42,6 +42,14 @@ def test_results_of_the_same_video_may_be_replaced(tmp_path: Path):
     assert kept(files) == []
     assert kept(files, video_sha256="2") == [file.name for file in sorted(files)]
     assert kept(files, video_sha256="2", overwrite=True) == []
+
+
+def test_a_record_beside_its_own_video_makes_no_result_of_it(tmp_path: Path):
+    sound, video, _ = write_results(tmp_path, "clip", video_sha256=sha256_text(b"video"))
+    sound.unlink()
+    assert not is_result(video)
+    video.write_bytes(b"with another sound")
+    assert is_result(video)
 
 
 def test_what_the_user_changed_since_is_the_users(tmp_path: Path):

@@ -24,9 +24,13 @@ _LONGEST_SUFFIX = ".flac"
 
 
 def is_result(path: Path) -> bool:
-    """Whether the record beside a sound or a video names it."""
+    """Whether the record beside a sound or a video names it, and it is not the video that the record is of."""
     record = _record_beside(path)
-    return record is not None and text_name(path) in (record["files"].get("audio"), record["files"].get("video"))
+    if record is None or text_name(path) not in (record["files"].get("audio"), record["files"].get("video")):
+        return False
+    # Reading all of a video is for where its sound is missing.
+    sound_too = any(path.with_suffix(suffix).exists() for suffix in (".flac", ".wav"))
+    return sound_too or sha256(path) != record["video"].get("sha256")
 
 
 def in_the_way(
