@@ -143,6 +143,14 @@ def test_every_row_of_the_papers_table_2_has_its_command(profile):
     assert timed >= {(row.mode or "text", row.steps) for row in published_settings()}
 
 
+def test_the_readme_names_the_pythons_that_pip_accepts():
+    """pip's own answer to another one is that no torch was found."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert "torch==2.11.0" in project["dependencies"]  # which decides it
+    assert project["requires-python"] == ">=3.11,<3.15"
+    assert "Python 3.11 to 3.14" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
 def test_the_design_names_every_room():
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     rooms = settings["tool"]["importlinter"]["contracts"][0]["layers"]
