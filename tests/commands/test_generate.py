@@ -31,7 +31,7 @@ def generate(model: Path, *arguments: object) -> Result:
 
 def check_result(source: Path, out: Path, name: str) -> None:
     """The sound and the video are as long as the source, and the picture is the same."""
-    made = next(path for path in (out / f"{name}.mp4", out / f"{name}.mkv") if path.exists())
+    made = next(path for path in (out / f"{name}{suffix}" for suffix in (".mp4", ".mov", ".mkv")) if path.exists())
     before, after = probe(source), probe(made)
     frame_s = 1 / before.fps if before.fps else 0.04
     assert after.duration_s == pytest.approx(before.duration_s, abs=frame_s + 1e-3), source.name
@@ -65,9 +65,13 @@ def test_a_zoo_of_files_gives_sounds_of_the_same_length_or_one_line(model: Path,
     errors = {line.split(": ")[1] for line in result.stderr.splitlines() if line.startswith("error: ")}
     assert len(result.stderr.splitlines()) == len(errors)
     assert len(errors) < len(videos) / 2
+    alone = {line.split(": ")[0] for line in result.stdout.splitlines() if "there will be the sound alone" in line}
+    assert "wmv2" in "".join(alone)
     for path in videos:
         if path.name in errors:
             assert not list(out.glob(f"{path.stem}.*")), path
+        elif path.name in alone:
+            assert {file.suffix for file in out.glob(f"{path.stem}.*")} == {".flac", ".json"}
         else:
             check_result(path, out, path.stem)
     assert not list(out.glob(".tmp*"))
@@ -283,3 +287,14 @@ def test_no_two_videos_share_a_name(names: list[str], candidates: int):
         for ending in ("", *(f".{number}" for number in range(2, candidates + 1)))
     ]
     assert len(files) == len(set(files))
+
+
+def test_a_picture_that_cannot_be_copied_leaves_the_sound_unless_it_may_be_encoded(model: Path, tmp_path: Path):
+    encode(tmp_path / "old.wmv", "-c:v", "wmv2", "-c:a", "wmav2")
+    done = generate(model, tmp_path / "old.wmv", "--out", tmp_path / "a")
+    assert done.exit_code == 0, done.output
+    assert "old.wmv: its picture cannot be copied into .mp4, .mov, .mkv: there will be the sound alone" in done.output
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["old.flac", "old.json"]
+    done = generate(model, tmp_path / "old.wmv", "--out", tmp_path / "b", "--picture", "encode")
+    assert done.exit_code == 0, done.output
+    assert sorted(path.name for path in (tmp_path / "b").iterdir()) == ["old.flac", "old.json", "old.mp4"]

@@ -50,7 +50,15 @@ class Options:
     extend_band: float | None = None
     record: Path | None = None
     max_duration_s: float = 14400.0
+    picture: Literal["copy", "encode"] = "copy"
+    audio_track: int | None = None
     overwrite: bool = False
+
+    @property
+    def reads_own_sound(self) -> bool:
+        """Whether the sound of the video itself is edited or mixed."""
+        edits = bool(self.only) or self.extend_band is not None
+        return self.keep_original_audio == "mix" or (edits and self.from_audio is None)
 
     def check(self, videos: Sequence[Path]) -> None:
         """
@@ -89,6 +97,8 @@ class Options:
         for begin, end in self.only:
             if begin >= info.duration_s:
                 raise ValueError(f"--only {begin:g}-{end:g}: the video ends at {info.duration_s:.2f} s")
+        if self.audio_track is not None and self.audio_track > info.audio_tracks:
+            raise ValueError(f"--audio-track {self.audio_track}: the video has {info.audio_tracks} sound tracks")
         own_sound = self.from_audio is None and self.record is None
         if own_sound and (self.only or self.extend_band is not None) and info.audio_rate is None:
             raise ValueError("the video has no sound to edit; give one with --from-audio")
@@ -100,7 +110,7 @@ class Work:
 
     video: Path
     targets: list[Path]
-    suffix: str
+    suffix: str | None
 
     def files(self, format: str) -> list[Path]:
         from specmaskfoley.foley.takes import Saved
@@ -144,7 +154,7 @@ def generate_all(videos: Sequence[tuple[Path, Path]], out: Path, options: Option
                 saved = [
                     take.save(
                         target, format=options.format, keep_original_audio=options.keep_original_audio,
-                        overwrite=options.overwrite,
+                        picture=options.picture, audio_track=options.audio_track, overwrite=options.overwrite,
                     )
                     for target, take in zip(one.targets, takes, strict=True)
                 ]  # fmt: skip
@@ -152,7 +162,9 @@ def generate_all(videos: Sequence[tuple[Path, Path]], out: Path, options: Option
                 failed += 1
                 _say_failed(one.video, error)
                 continue
-            _say(f"{_printable(one.video.name)}: {takes[0].duration_s:.2f} s -> {_printable(str(saved[0].video))}")
+            _say(f"{_printable(one.video.name)}: {takes[0].duration_s:.2f} s -> {_printable(str(saved[0].files[-2]))}")
+            for trouble in {files.trouble for files in saved if one.suffix is not None and files.trouble}:
+                _say(f"  no video: {' '.join(trouble.split())}")
             for number, (take, files) in enumerate(zip(takes, saved, strict=True), start=1):
                 if take.scores is not None:
                     scores = ", ".join(f"{name} {value:.3f}" for name, value in take.scores.items())
@@ -163,7 +175,8 @@ def generate_all(videos: Sequence[tuple[Path, Path]], out: Path, options: Option
 def _look(videos: Sequence[tuple[Path, Path]], out: Path, options: Options, params: Params) -> tuple[list[Work], int]:
     """The videos that sounds can be made for, and how many others there are; of each of those a line was printed."""
     from specmaskfoley.clips.looking import check_media, checked, look_into
-    from specmaskfoley.media.writing import muxed_suffix
+    from specmaskfoley.foley.takes import video_suffix
+    from specmaskfoley.media.writing import COPIED
 
     if options.from_audio is not None:
         try:
@@ -175,8 +188,21 @@ def _look(videos: Sequence[tuple[Path, Path]], out: Path, options: Options, para
     looks = look_into([video for video, _ in videos], params.prepare)
     for (video, _), target, look in zip(videos, targets, looks, strict=True):
         try:
-            options.check_video(checked(look, options.max_duration_s))
-            work.append(Work(video, _numbered(target, options.candidates), muxed_suffix(video)))
+            info = checked(look, options.max_duration_s)
+            options.check_video(info)
+            one = Work(video, _numbered(target, options.candidates), video_suffix(video, options.picture))
+            if one.suffix is None:
+                formats = ", ".join(COPIED)
+                _say(
+                    f"{_printable(video.name)}: its picture cannot be copied into {formats}: there will be the sound "
+                    "alone; --picture encode writes a video with H.264"
+                )
+            if info is not None and info.audio_tracks > 1 and options.reads_own_sound and options.audio_track is None:
+                _say(
+                    f"{_printable(video.name)}: of its {info.audio_tracks} sound tracks the one that players play is "
+                    "used; --audio-track chooses another"
+                )
+            work.append(one)
         except (ValueError, OSError) as error:
             _say_failed(video, error)
     return work, len(videos) - len(work)
@@ -261,10 +287,11 @@ def make(foley: Foley, video: Path, options: Options, bar: tqdm) -> list[Take]:
     how: dict[str, Any] = {
         "text": options.text, "candidates": options.candidates, "progress": progress, **options.sampling,
     }  # fmt: skip
+    track = options.audio_track if options.from_audio is None else None
     if options.extend_band is not None:
-        return foley.extend_band(foley.listen(video, options.from_audio), options.extend_band, **how)
+        return foley.extend_band(foley.listen(video, options.from_audio, track), options.extend_band, **how)
     if options.only or options.from_audio is not None:
-        return foley.regenerate(foley.listen(video, options.from_audio), only=options.only or None, **how)
+        return foley.regenerate(foley.listen(video, options.from_audio, track), only=options.only or None, **how)
     return foley.generate(video, **how)
 
 

@@ -67,6 +67,17 @@ Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace whatever has the name of a result, besides what is read.")
 ]
 MaxDuration = Annotated[float, typer.Option(metavar="S", help="Refuse videos longer than S seconds.", min=0)]
+Picture = Annotated[
+    Literal["copy", "encode"],
+    typer.Option(help="Copy the picture bit by bit, or encode it as H.264, which goes into every .mp4."),
+]
+AudioTrack = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N", min=1, show_default="the one that players play",
+        help="Which sound of the video is mixed or edited, counted from 1.",
+    ),
+]  # fmt: skip
 Only = Annotated[
     list[str] | None,
     typer.Option(
@@ -107,6 +118,8 @@ def generate(
     cfg_scale: Scale = None,
     keep_original_audio: KeepAudio = "replace",
     format: Format = "flac",
+    picture: Picture = "copy",
+    audio_track: AudioTrack = None,
     only: Only = None,
     from_audio: FromAudio = None,
     extend_band: ExtendBand = None,
@@ -118,9 +131,9 @@ def generate(
 ) -> None:
     """Make sound for videos of any length, or edit the sound they have.
 
-    For every video the folder gets <name>.flac (the sound), <name>.mp4 (with the picture as it is; .mkv where its
-    codec needs that) and <name>.json (how to make it again: see --record). The best of several candidates has the
-    plain name, the others are <name>.2, <name>.3 and so on.
+    For every video the folder gets <name>.flac (the sound), <name>.mp4 (with the picture as it is; .mov or .mkv where
+    its codec needs that, nothing where none takes it: see --picture) and <name>.json (how to make it again: see
+    --record). The best of several candidates has the plain name, the others are <name>.2, <name>.3 and so on.
 
     Results of folders lie in the same subfolders. They replace those of an earlier run for the same video, and nothing
     else: what is in the way is named before anything is made.
@@ -136,7 +149,7 @@ def generate(
         text=text, candidates=candidates, sampling={name: value for name, value in given.items() if value is not None},
         keep_original_audio=keep_original_audio, format=format, only=tuple(parse_span(span) for span in only or ()),
         from_audio=from_audio, extend_band=extend_band, record=record, max_duration_s=max_duration,
-        overwrite=overwrite,
+        picture=picture, audio_track=audio_track, overwrite=overwrite,
     )  # fmt: skip
     if generate_all(find_videos(videos, out), out, options, model or params_file):
         raise typer.Exit(1)

@@ -104,6 +104,7 @@ class Listen(Settings):
 
     operation: Literal["listen"] = "listen"
     audio: FileIdentity
+    track: int | None = None
 
 
 class _Drawing(Settings):

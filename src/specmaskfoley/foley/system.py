@@ -123,8 +123,11 @@ class Foley:
             takes.append(Take(video, sound, rate, one.sampling.seed, one.tokens, None, record, seams_s=one.seams_s))
         return self._ranked(takes, request.watch)
 
-    def listen(self, video: str | Path, audio: str | Path | None = None) -> Take:
+    def listen(self, video: str | Path, audio: str | Path | None = None, track: int | None = None) -> Take:
         """An existing sound, to be edited: that of a file, or the video's own.
+
+        Args:
+            track: which one of the file's, from 1; None: see `media.container.audio_stream`.
 
         Raises:
             MediaError: the video or the sound cannot be read.
@@ -132,13 +135,14 @@ class Foley:
         video = Path(video)
         duration_s = probe(video).duration_s
         source = video if audio is None else Path(audio)
-        track = read_track(source)
-        waveform = track.waveform[:, 0] if track.waveform.shape[1] == 1 else track.waveform
-        waveform = waveform[: max(1, round(duration_s * track.sample_rate))]
+        sound = read_track(source, track)
+        waveform = sound.waveform[:, 0] if sound.waveform.shape[1] == 1 else sound.waveform
+        waveform = waveform[: max(1, round(duration_s * sound.sample_rate))]
         tokens = np.full((self.params.audio.token_rows, self._columns(duration_s)), -1)
-        record = self._record(VideoIdentity.of(video, duration_s=duration_s), Listen(audio=FileIdentity.of(source)))
+        first = Listen(audio=FileIdentity.of(source), track=track)
+        record = self._record(VideoIdentity.of(video, duration_s=duration_s), first)
         given = None if audio is None else source
-        return Take(video, waveform, track.sample_rate, 0, tokens, None, record, track.subtype, given=given)
+        return Take(video, waveform, sound.sample_rate, 0, tokens, None, record, sound.subtype, given=given)
 
     def regenerate(
         self,
@@ -235,7 +239,7 @@ class Foley:
                     progress((done + share) / total, message)
 
             if isinstance(step, Listen):
-                take = self.listen(video, audio if self.record.given_audio else None)
+                take = self.listen(video, audio if self.record.given_audio else None, step.track)
                 continue
             how: dict[str, Any] = {"text": step.text, **dict(step.sampling), "progress": report, "stop": stop}
             if isinstance(step, Generate):

@@ -3,33 +3,38 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from specmaskfoley.media.writing import mux, muxed_suffix, write_audio
+from specmaskfoley.media.writing import COPIED, Picture, copied_suffix, mux, write_audio
 from specmaskfoley.storage.files import sha256, write_json
 from specmaskfoley.storage.results import in_the_way, staging, text_name
 
 
 @dataclass(frozen=True)
 class Saved:
-    """The files of a take: sound, video with it (.mp4, or .mkv where the picture's codec needs that), and record."""
+    """The files of a take: sound, video with it (see `media.writing.copied_suffix`), and record; `trouble` says why
+    there is no video."""
 
     audio: Path
-    video: Path
+    video: Path | None
     record: Path
+    trouble: str = ""
 
     @classmethod
-    def named(cls, target: Path, format: str, video_suffix: str) -> Saved:
+    def named(cls, target: Path, format: str, video_suffix: str | None) -> Saved:
         """Beside `target`, a path without ending."""
-        return cls(*(target.with_name(target.name + suffix) for suffix in (f".{format}", video_suffix, ".json")))
+        audio, record, video = (
+            target.with_name(target.name + end) for end in (f".{format}", ".json", video_suffix or "")
+        )
+        return cls(audio, video if video_suffix else None, record)
 
     @property
-    def files(self) -> tuple[Path, Path, Path]:
-        return self.audio, self.video, self.record
+    def files(self) -> tuple[Path, ...]:
+        return tuple(file for file in (self.audio, self.video, self.record) if file is not None)
 
 
 @dataclass(frozen=True)
@@ -66,35 +71,57 @@ class Take:
         *,
         format: Literal["flac", "wav"] = "flac",
         keep_original_audio: Literal["replace", "mix"] = "replace",
+        picture: Picture = "copy",
+        audio_track: int | None = None,
         overwrite: bool = False,
     ) -> Saved:
         """Write the sound, the video's own picture with it, and the record, beside `target`, a path without ending.
 
-        All three appear, or none. They replace those that an earlier run left for the same video.
+        All three appear, or none; where the picture cannot be copied, the sound and the record. They replace those that
+        an earlier run left for the same video.
 
         Args:
             keep_original_audio: whether the new video has the new sound alone, or mixed with the video's own.
+            picture: copied bit by bit, or encoded anew as H.264, which any can be.
+            audio_track: which of the video's own is mixed; see `media.container.audio_stream`.
             overwrite: whether they may replace any file besides the video and the sound that were read.
 
         Raises:
             ValueError: something that must stay has one of these names.
             MediaError: the video cannot be read.
         """
-        saved = Saved.named(Path(target), format, muxed_suffix(self.video))
+        suffix = video_suffix(self.video, picture)
+        saved = Saved.named(Path(target), format, suffix)
         inputs = [self.video] if self.given is None else [self.video, self.given]
         kept = in_the_way(saved.files, lambda: str(self.record["video"]["sha256"]), inputs, overwrite=overwrite)
         if kept:
             raise ValueError(f"{'; '.join(kept)}; choose another folder or name{'' if overwrite else ', or overwrite'}")
         with staging(saved.audio.parent) as folder:
-            made = Saved.named(folder / "made", format, saved.video.suffix)
-            mux(self.video, self.waveform, self.sample_rate, made.video, keep_original_audio)
+            made = Saved.named(folder / "made", format, suffix)
             write_audio(made.audio, self.waveform, self.sample_rate, self.subtype)
-            files = {
-                "audio": text_name(saved.audio), "audio_sha256": sha256(made.audio),
-                "video": text_name(saved.video), "video_sha256": sha256(made.video),
-                "keep_original_audio": keep_original_audio,
-            }  # fmt: skip
+            files: dict[str, Any] = {"audio": text_name(saved.audio), "audio_sha256": sha256(made.audio)}
+            trouble = f"its picture cannot be copied into {', '.join(COPIED)}"
+            if saved.video is not None and made.video is not None:
+                trouble = self._mux(made.video, keep_original_audio, picture, audio_track)
+            if saved.video is not None and made.video is not None and not trouble:
+                files |= {"video": text_name(saved.video), "video_sha256": sha256(made.video)}
+            else:
+                saved, made = replace(saved, video=None, trouble=trouble), replace(made, video=None)
+            files |= {"keep_original_audio": keep_original_audio, "picture": picture}
             write_json(made.record, {**self.record, "files": files})
             for new, place in zip(made.files, saved.files, strict=True):
                 os.replace(new, place)
         return saved
+
+    def _mux(self, out: Path, keep: Literal["replace", "mix"], picture: Picture, audio_track: int | None) -> str:
+        """Write the video; why it cannot be written, though the look at it found no reason."""
+        try:
+            mux(self.video, self.waveform, self.sample_rate, out, keep, picture=picture, audio_track=audio_track)
+        except ValueError as error:  # the sound is worth keeping
+            return str(error).replace(str(out), "the video")
+        return ""
+
+
+def video_suffix(video: Path, picture: Picture) -> str | None:
+    """Of the video that `save` writes; None: it writes none."""
+    return ".mp4" if picture == "encode" else copied_suffix(video)

@@ -57,6 +57,8 @@ def probe(path: PathLike, until_s: float = 0.0) -> MediaInfo:
         turns = quarter_turns(frame)
         width, height = (frame.height, frame.width) if turns % 2 else (frame.width, frame.height)
         ends = stream_ends(container, zero)
+        if ends[stream.index] <= 0:
+            raise MediaError("corrupt", "no picture of the video has a time")
         last, held = max(ends.values()), "matroska" in container.format.name
         rate = stream.average_rate or stream.guessed_rate
         return MediaInfo(

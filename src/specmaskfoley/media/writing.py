@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -37,7 +38,10 @@ _X264 = {"preset": "ultrafast", "bf": "0", "qp": "20"}
 _AAC = {"aac_coder": "fast"}  # 15 ms instead of 30 for 5 s, and no worse (signal-to-noise 28-34 dB, 25-35 dB)
 _AAC_RATES = {7350, 8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000}
 _AAC_FALLBACK = 48000
-_FORMATS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
+_LOOKED_AT = 50  # packets, before it is said that a picture can be copied
+COPIED = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
+"""What a picture may be copied into, with FFmpeg's name."""
+
 _LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "4.0", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
 
 
@@ -173,23 +177,21 @@ def copied_suffix(video_path: PathLike) -> str | None:
     Raises:
         MediaError: the video cannot be read.
     """
-    with open_media(video_path) as source:
+    with open_media(video_path, fflags="+genpts") as source:
         stream = video_stream(source)
-        first = next((packet for packet in packets(source, stream) if packet.size and packet.dts is not None), None)
+        begin = list(islice((packet for packet in packets(source, stream) if packet.size), _LOOKED_AT))
+        # Packets without times, as H.264 has in MPEG program streams, and bare pictures have no place in any of them.
+        bare = stream.codec_context.name == "rawvideo" or any(one.pts is None for one in begin)
         suffixes = [".mkv"] if _transparent(stream) else [".mp4", ".mkv"]
         if "mov" in source.format.name or source.format.name == "dv":
             suffixes.insert(1, ".mov")
-        return next((suffix for suffix in suffixes if first is not None and _takes(suffix, stream, first)), None)
-
-
-def muxed_suffix(video_path: PathLike) -> str:
-    return copied_suffix(video_path) or ".mkv"
+        return next((suffix for suffix in suffixes if begin and not bare and _takes(suffix, stream, begin[0])), None)
 
 
 def _takes(suffix: str, stream: Any, packet: Any) -> bool:
     """Whether a file can be begun with the stream, a sound and the packet."""
     try:
-        with av.open(io.BytesIO(), "w", format=_FORMATS[suffix]) as container:
+        with av.open(io.BytesIO(), "w", format=COPIED[suffix]) as container:
             packet.stream = _copy_stream(container, stream)
             _add_sound(container, _AAC_FALLBACK)
             container.start_encoding()

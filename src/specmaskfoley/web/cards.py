@@ -86,7 +86,7 @@ def _card(result: Result, number: int, made: SavedTake) -> str:
     duration = made.take.duration_s
     return f"""<article class="take" data-take="{number}">
 <header><h4>Take {number}</h4>{best}<span class="seed">seed {made.take.seed}</span></header>
-<video controls playsinline preload="metadata" src="{_url(made.saved.video)}" data-sound="{_url(made.saved.audio)}"
+<video controls playsinline preload="metadata" src="{_url(made.video)}" data-sound="{_url(made.saved.audio)}"
  aria-label="Take {number}"></video>
 <div class="strip" data-duration="{duration:.6f}" title="Click: hear it from here. Drag: choose a part to make anew.">
 <img src="{_url(made.picture)}" alt="Spectrogram of take {number}" draggable="false">{edited}<span class="part"></span>
@@ -94,7 +94,7 @@ def _card(result: Result, number: int, made: SavedTake) -> str:
 <div class="axis" aria-hidden="true">{_axis(duration)}</div>
 {_scores(made)}
 <footer><button type="button" class="choose">Change a part</button><span class="files">
-<a href="{_url(made.saved.video)}" download="{made.saved.video.name}">Video</a>
+<a href="{_url(made.video)}" download="{made.video.name}">Video</a>
 <a href="{_url(made.saved.audio)}" download="{made.saved.audio.name}">Sound</a>
 <a href="{_url(made.saved.record)}" download="{made.saved.record.name}"
  title="JSON: all settings, to make it again">Recipe</a>

@@ -24,6 +24,7 @@ from specmaskfoley.clips.looking import check_media
 from specmaskfoley.foley import Foley, Saved, Take
 from specmaskfoley.foley.choosing import heard_by
 from specmaskfoley.media.probe import MediaInfo
+from specmaskfoley.media.writing import Picture, copied_suffix
 from specmaskfoley.report.pictures import spectrogram_strip
 from specmaskfoley.settings import Prepare, Sampling
 from specmaskfoley.web.jobs import Job, JobQueue
@@ -110,15 +111,16 @@ class Upload:
 
 @dataclass(frozen=True)
 class SavedTake:
-    """A take, its files, and a picture of its spectrogram."""
+    """A take, its files, among them the video, and a picture of its spectrogram."""
 
     take: Take
     saved: Saved
+    video: Path
     picture: Path
 
     @property
     def files(self) -> tuple[Path, ...]:
-        return self.saved.audio, self.saved.video, self.saved.record, self.picture
+        return *self.saved.files, self.picture
 
 
 @dataclass(frozen=True)
@@ -301,10 +303,13 @@ class Studio:
         kept = []
         for index, take in enumerate(takes, start=1):
             name = session.folder / f"foley-{session.count}-take-{index}"
-            saved = take.save(name, keep_original_audio=choices.keep_original_audio)
+            shown: Picture = "copy" if copied_suffix(take.video) in (".mp4", ".mkv") else "encode"  # for browsers
+            saved = take.save(name, keep_original_audio=choices.keep_original_audio, picture=shown)
+            if saved.video is None:
+                raise ValueError(saved.trouble)
             picture = name.with_name(f"{name.name}.png")
             spectrogram_strip(picture, self._mel(take))
-            kept.append(SavedTake(take, saved, picture))
+            kept.append(SavedTake(take, saved, saved.video, picture))
         session.results.append(Result(session.count, kept, choices, edit))
         for old in session.results[:-_MOST_RESULTS]:
             for file in [file for one in old.takes for file in one.files]:
