@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
+from dvc.utils.hydra import apply_overrides
 from helpers import ROOT
 
 from specmaskfoley import lineage
@@ -106,3 +107,26 @@ def test_a_python_without_the_packages_is_told_in_one_line(stage):
     (line,) = done.stderr.splitlines()
     assert line.startswith(f"{sys.executable} is not the Python in which this project is installed")
     assert ". .venv/bin/activate" in line
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "cfg.scale=2",
+        "cfg.mode=text",
+        "seed=1",
+        "profile=vggsound",
+        "data.folder=/where/my videos/are",
+        "data.limit=100",
+        "profiles.mini.train_backbone.optim.steps=700",
+        "profiles.mini.cfg.scale=2.5",
+        "profiles.vggsound.audio.fmin=1e-5",
+    ],
+)
+def test_dvc_changes_the_line_of_a_setting_and_no_other(override, tmp_path):
+    """`dvc exp run -S` writes the whole file anew: what DVC's writer would lay out otherwise would change, too."""
+    path = tmp_path / "params.yaml"
+    shutil.copy(ROOT / "params.yaml", path)
+    apply_overrides(path, [override])
+    before, after = (file.read_text(encoding="utf-8").splitlines() for file in (ROOT / "params.yaml", path))
+    assert sum(old != new for old, new in zip(before, after, strict=True)) == 1
