@@ -176,11 +176,13 @@ def test_two_processes_may_create_the_database_at_once(store: Path) -> None:
     assert run.data.metrics == {"first/loss": 1.0, "second/loss": 1.0}
 
 
-@pytest.mark.parametrize("uri", ["http://127.0.0.1:9", "htp://typo", "sqlite:////nowhere/at/all/mlflow.db"])
+@pytest.mark.parametrize(
+    "uri", ["http://127.0.0.1:9", "htp://typo", "sqlite:////nowhere/at/all/mlflow.db", "sqlite:////tmp"]
+)
 def test_an_unreachable_store_warns_once_and_keeps_what_was_logged(
     uri: str, store: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    if uri.startswith("sqlite:"):
+    if uri.endswith(".db"):
         (store / "file").write_text("not a directory")
         uri = f"sqlite:///{store}/file/mlflow.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)

@@ -67,6 +67,8 @@ def test_a_pointer_in_place_of_a_file_is_recognised(project: Path, tmp_path: Pat
     file.write_text(f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 123456\n")
     with pytest.raises(ValueError, match=rf"{role}.safetensors: is a git-lfs pointer.*git lfs pull.*hf download"):
         Foley.load(tmp_path / "model")
+    with pytest.raises(ValueError, match="is a git-lfs pointer"):
+        export_model(tmp_path / "model" / "params.yaml", tmp_path / "copy")
 
 
 @pytest.mark.parametrize("content", [None, b"damaged"])

@@ -16,7 +16,7 @@ from specmaskfoley.encoders.trained import ROLES, encoder_file
 from specmaskfoley.report.tables import markdown_scores
 from specmaskfoley.settings import MiniJudges, Params, weights_of
 from specmaskfoley.settings.reading import parse_yaml
-from specmaskfoley.storage.files import atomic_path, read_json, sha256
+from specmaskfoley.storage.files import atomic_path, read_json, refuse_pointer, sha256
 from specmaskfoley.weights.loading import find_weights
 from specmaskfoley.weights.lock import LOCK_FILE, WeightFile, locked, read_lock
 from specmaskfoley.weights.records import record_path
@@ -65,6 +65,7 @@ def _identity(files: Mapping[str, Path], names: Sequence[str]) -> dict[str, str]
 def _check_exists(path: Path) -> None:
     if not path.exists():
         raise ValueError(f"{path}: no such model; `dvc repro` makes it")
+    refuse_pointer(path)
 
 
 def versions() -> dict[str, str]:
