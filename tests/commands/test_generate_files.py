@@ -202,16 +202,18 @@ def test_a_full_temporary_folder_costs_one_video(
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"short.flac", "short.mp4", "short.json"}
 
 
-def test_a_full_results_folder_gets_nothing_or_all(model: Path, short: Path, tmp_path: Path):
+@pytest.mark.parametrize(
+    ("free", "said"), [(10_000, "made.flac: cannot be written"), (300_000, "cannot be written: No space left")]
+)
+def test_a_full_results_folder_gets_nothing_or_all(model: Path, tmp_path: Path, free: int, said: str):
+    large = write_noise(tmp_path / "large.mp4", 4.0)
     with small_disk(tmp_path / "small") as disk:
-        noise = np.random.default_rng(0).uniform(-1, 1, 400_000)
-        soundfile.write(tmp_path / "noise.wav", noise, 400_000)
-        (disk / "taken").write_bytes(bytes(550_000))
-        result = generate(model, short, "--from-audio", tmp_path / "noise.wav", "--only", "0.2-0.4", "--out", disk)
+        (disk / "taken").write_bytes(bytes(2**20 - free))
+        result = generate(model, large, "--out", disk)
         left = [path.name for path in disk.iterdir()]
     assert result.exit_code == 1, result.output
     (line,) = result.stderr.splitlines()
-    assert "cannot be written" in line
+    assert said in line
     assert left == ["taken"]
 
 
@@ -286,6 +288,7 @@ def test_a_run_that_is_ended_while_it_saves_leaves_nothing(model: Path, long: Pa
         (["silent.mp4", "--only", "0-1"], 1, "no sound to edit"),
         (["short.mp4", "--max-duration", "0.5"], 1, "at most 0.5 s"),
         (["short.mp4", "--record", "text.mp4"], 2, "not the record of a sound"),
+        (["short.mp4", "--record", "short.mp4"], 2, "short.mp4: not the record of a sound"),
         (["short.mp4", "--record", "other.json"], 2, "short.mp4: not the video of the record"),
         (["short.mp4", "--from-audio", "text.mp4"], 2, "--from-audio text.mp4: cannot be decoded"),
         (["short.mp4", "--model", "text.mp4"], 2, "text.mp4"),

@@ -163,6 +163,8 @@ class Record(Settings):
             raise ValueError(f"{path}: no such file") from None
         except ValidationError as error:
             raise ValueError(f"{path}: not the record of a sound: {first_problem(error)}") from None
+        except UnicodeDecodeError:
+            raise ValueError(f"{path}: not the record of a sound") from None
 
     def check_model(self, params: Params) -> None:
         """Compare the weights that `params` names with the recorded ones.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import heapq
 import io
 import math
@@ -233,6 +234,8 @@ def _encoding(path: PathLike, temporary: Path) -> Iterator[Any]:
         with av.open(str(temporary.absolute()), "w", options={"fflags": "+bitexact"}) as container:
             yield container
     except av.error.FFmpegError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):  # no fault of the video
+            raise OSError(error.errno, f"cannot be written: {error.strerror}", str(path)) from None
         raise ValueError(f"{path}: cannot be written: {error.strerror}") from None
 
 
