@@ -95,6 +95,22 @@ def test_folder_with_some_broken_videos(small, tmp_path, capsys):
     assert {clip.label for clip in ready_clips("data/usable.parquet")} == {"dog bark", 'it\'s a "cat"', "é"}
 
 
+def test_too_few_test_clips_are_told_at_once(small, tmp_path, capsys):
+    videos, tone = tmp_path / "videos", 0.5 * np.sin(np.arange(16000) * 0.3)
+    for number in range(4):
+        write_video(videos / f"{number}.mp4", np.zeros((25, 32, 48, 3), np.uint8), 25, tone, 16000)
+    small(source="folder", folder="videos")
+    load_stage("clips").main()
+    assert capsys.readouterr().out == "clips: 4 listed (1 train, 1 val, 2 test)\n"
+    tests = [row["path"] for row in read_table("data/clips.parquet", CLIP_LIST_SCHEMA) if row["split"] == "test"]
+    Path(tests[0]).write_bytes(b"damaged")
+    load_stage("prepare").main()
+    assert "prepare: 1 test clips: stage evaluate will fail, it needs at least 2" in capsys.readouterr().out
+    Path(tests[1]).unlink()
+    load_stage("clips").main()
+    assert "clips: 1 test clips: stage evaluate will fail, it needs at least 2" in capsys.readouterr().out
+
+
 def test_no_usable_clip_is_one_line_and_exit_1(small, tmp_path):
     (tmp_path / "videos").mkdir()
     (tmp_path / "videos" / "text.mp4").write_text("no video")
