@@ -22,11 +22,14 @@ from helpers.tiny import Project
 
 from specmaskfoley.evaluation.judging import judging
 from specmaskfoley.evaluation.scoring import judged_take
+from specmaskfoley.extraction.features import FeatureExtractor
+from specmaskfoley.extraction.tokens import TokenExtractor
+from specmaskfoley.extraction.worker import ClipRow, Unit, make_here
 from specmaskfoley.judges.panel import Panel
 from specmaskfoley.judges.trained import load_panel
 from specmaskfoley.metrics.judged import Listened, Partners
 from specmaskfoley.settings import Params
-from specmaskfoley.storage.tables import read_arrays
+from specmaskfoley.storage.tables import read_shard, ready_clips
 
 pytestmark = [pytest.mark.official, pytest.mark.timeout(1800)]
 SEMANTIC_FRAMES, SPLIT = 2, "train"
@@ -67,9 +70,18 @@ def extracted(tmp_path_factory: pytest.TempPathFactory, golden: Golden, clips: P
     write_lock(project.path("weights.lock.yaml"))
     # The judges' files are not needed for features, and large.
     project.change(without_judges)
-    for stage in ("fetch_weights", "clips", "prepare", "encoders", "features", "codec", "tokens"):
+    for stage in ("fetch_weights", "clips", "prepare", "encoders", "codec"):
         code, output = project.stage(stage)
         assert code == 0, output
+    # What stages features and tokens do with each unit of clips; they themselves want a clip of every split.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(project.root)
+        patch.setenv("DVC_ROOT", str(project.root))
+        params = Params.load("params.yaml")
+        (row,) = ready_clips(params.paths.usable, SPLIT)
+        for extractor in (FeatureExtractor, TokenExtractor):
+            unit = Unit(project.path(f"{extractor.stage}.parquet"), (ClipRow(row.clip_id, "key", row.path, row.label),))
+            assert make_here([unit], params, extractor) == {}
     yield project
     shutil.rmtree(root)  # 5 GB
 
@@ -87,7 +99,7 @@ def test_every_weight_file_was_taken_from_the_bundle_and_listed(extracted: Proje
 
 
 def test_features_have_the_papers_shapes(extracted: Project) -> None:
-    ids, arrays = read_arrays(str(extracted.path("data", "features")), SPLIT)
+    ids, arrays = read_shard(extracted.path("features.parquet"))
     assert len(ids) == 1
     assert {name: array.shape[1:] for name, array in arrays.items()} == {
         "sync": (240, 768),
@@ -108,7 +120,7 @@ def test_features_have_the_papers_shapes(extracted: Project) -> None:
 
 
 def test_tokens_have_the_papers_shape(extracted: Project) -> None:
-    _, arrays = read_arrays(str(extracted.path("data", "tokens")), SPLIT)
+    _, arrays = read_shard(extracted.path("tokens.parquet"))
     tokens = arrays["tokens"]
     assert tokens.shape == (1, 5, 53)
     assert tokens.dtype == np.int16
