@@ -1,8 +1,8 @@
 """params.yaml as frozen, typed settings: parsed once, unknown keys and wrong types are errors.
 
-The top level of params.yaml holds what users sweep (`cfg`, `sample`, `data`, `seed`); everything that
-depends on the scale lives under `profiles.<profile>` and is merged in here, so that the rest of the code
-never asks which profile runs.
+The top level of params.yaml holds what users sweep (`data`, `seed`, and `cfg` and `sample`, which override the
+profile's); everything that depends on the scale lives under `profiles.<profile>` and is merged in here, so that
+the rest of the code never asks which profile runs.
 """
 
 from specmaskfoley.settings.base import Finite, Fraction, NonNegative, Positive, PositiveFloat, Settings, first_problem
