@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import signal
+import socket
 import tempfile
 import threading
 import time
@@ -17,6 +19,7 @@ from specmaskfoley.web.studio import Limits, Studio
 
 _LOCAL = ("127.0.0.1", "localhost")
 _SWEEP_EVERY_S = 60.0
+_PORTS = range(7860, 7960)
 
 
 def serve(
@@ -30,13 +33,14 @@ def serve(
         password: None: everyone who reaches the page may use it.
 
     Raises:
-        ValueError: the model cannot be loaded, the password is empty, or gradio is not installed.
-        OSError: the port is taken.
+        ValueError: the model cannot be loaded, the port is taken, the password is empty, or gradio is not installed.
     """
     if find_spec("gradio") is None:
         raise ValueError("gradio is not installed; run: pip install 'specmaskfoley[web]'")
     if password is not None and not password.strip():
         raise ValueError("--password is empty; leave it out to let everyone in who reaches the page")
+    port = free_port(host, port)  # before the model is loaded, which takes long
+    print(f"loading the model of {source} ...", flush=True)
     foley = Foley.load(source)
     with tempfile.TemporaryDirectory(prefix="specmaskfoley-web-") as folder:
         home = Path(folder).resolve()
@@ -51,6 +55,29 @@ def serve(
             studio.close()
 
 
+def free_port(host: str, port: int | None) -> int:
+    """The port itself, or the first free one of `_PORTS`.
+
+    Raises:
+        ValueError: it is taken, or cannot be listened on.
+    """
+    for one in _PORTS if port is None else [port]:
+        try:
+            for address in dict.fromkeys((host, _LOCAL[0])):  # Gradio tries this machine's, whatever the host
+                family = socket.getaddrinfo(address, one, type=socket.SOCK_STREAM)[0][0]
+                socket.create_server((address, one), family=family).close()
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise ValueError(f"cannot listen on --host {host} --port {one}: {error.strerror}") from None
+        else:
+            return one
+    if port is None:
+        raise ValueError(f"the ports {_PORTS[0]} to {_PORTS[-1]} are all in use; choose another with --port")
+    raise ValueError(
+        f"--port {port} is in use; choose another, or leave it out for the first free one from {_PORTS[0]}"
+    )
+
+
 def sweep(folder: Path, age_s: float) -> None:
     """Remove files that were not written to for `age_s`: Gradio keeps what a broken upload leaves."""
     for path in folder.rglob("*"):
@@ -61,7 +88,7 @@ def sweep(folder: Path, age_s: float) -> None:
             continue
 
 
-def _serve(studio: Studio, uploads: Path, host: str, port: int | None, share: bool, password: str | None) -> None:
+def _serve(studio: Studio, uploads: Path, host: str, port: int, share: bool, password: str | None) -> None:
     from starlette.middleware import Middleware
     from starlette.middleware.trustedhost import TrustedHostMiddleware
 
