@@ -49,8 +49,8 @@ class Agreement:
     Attributes:
         clips: in their order.
         wanted: the number of clips in the reference.
-        excluded: clip -> where and why it cannot be scored.
-        noted: clip -> what is odd about it, although it is scored.
+        excluded: clip -> where and why it is not scored; clips that the reference does not have come last.
+        noted: scored clip -> what is odd about it.
     """
 
     clips: tuple[str, ...]
@@ -156,6 +156,7 @@ def agree(
     """
     wanted = sorted({*reference.files, *reference.trouble})
     excluded: dict[str, str] = {}
+    unknown: dict[str, str] = {}
     noted: dict[str, str] = {}
     least = dict.fromkeys(wanted, shortest_s)
     for side, takes in {"reference": [reference], **systems}.items():
@@ -172,7 +173,7 @@ def agree(
                 elif isinstance(fact, SoundFacts) and (odd := _odd(fact, usual)):
                     _note(noted, clip, where, odd)
             for clip in sorted({*found.files, *found.trouble} - set(wanted)):
-                _note(noted, clip, where, "the reference has no such clip; not scored")
+                _note(unknown, clip, where, "the reference has no such clip")
         if side == "reference":
             for clip, path in reference.files.items():
                 if isinstance(fact := facts[path], SoundFacts):
@@ -181,7 +182,9 @@ def agree(
         for clip in wanted:
             if clip not in videos.files:
                 _note(excluded, clip, "videos", videos.trouble.get(clip, "no video of this name"))
-    return Agreement(tuple(clip for clip in wanted if clip not in excluded), len(wanted), excluded, noted)
+    scored = tuple(clip for clip in wanted if clip not in excluded)
+    noted = {clip: what for clip, what in noted.items() if clip not in excluded}
+    return Agreement(scored, len(wanted), excluded | unknown, noted)
 
 
 def _unusable(fact: SoundFacts | Lost, least_s: float) -> str:
