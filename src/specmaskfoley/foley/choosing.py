@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,29 @@ from specmaskfoley.metrics.ib import ib_per_clip
 
 _MOST_WINDOWS = 8
 """How many stretches of a long video are judged, evenly spread."""
+_IN_TIME_S = 0.25
+_ABOUT_CHANCE = 0.75
+"""Of the distance that a sound at a random place would have."""
+_TIE = 0.05
+"""A difference of `overall` that says nothing."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The scores of one of several takes in words.
+
+    sync: how well picture and sound go together in time.
+    meaning: how well the sound fits what is seen.
+    overall: what orders the takes; higher is better.
+    best: whether the take may be called the best.
+    why: why it is where it is, in a sentence.
+    """
+
+    sync: str
+    meaning: str
+    overall: float
+    best: bool
+    why: str
 
 
 def judge(
@@ -59,3 +83,62 @@ def heard_by(waveform: np.ndarray, rate: int, to: int, start_s: float, count: in
     channels = waveform.T if waveform.ndim == 2 else waveform[None]
     parts = [resample_part(channel, rate, to, round(start_s * to), count) for channel in channels]
     return np.asarray(np.mean(parts, axis=0), np.float32)
+
+
+def rank(scores: Sequence[dict[str, float]], silent: Sequence[bool]) -> list[int]:
+    """The takes by their scores, the best first; those that are nearly silent come last."""
+    return sorted(range(len(scores)), key=lambda index: (silent[index], -scores[index]["overall"]))
+
+
+def verdicts(scores: Sequence[dict[str, float]], silent: Sequence[bool], grid: np.ndarray) -> list[Verdict]:
+    """What the scores of several takes say, for people.
+
+    Args:
+        scores: of the takes in the order of `rank`.
+        silent: which of them are nearly silent.
+        grid: (O,) seconds of the offset classes.
+    """
+    chance_s = float(np.abs(grid).mean())
+    heard = [one for one, quiet in zip(scores, silent, strict=True) if not quiet]
+    chance = not any(one["sync_s"] < _ABOUT_CHANCE * chance_s for one in heard)
+    best, why = _first(heard, chance)
+    found = []
+    for number, (one, quiet) in enumerate(zip(scores, silent, strict=True)):
+        reason = why if number == 0 else "nearly silent, and so last" if quiet else ""
+        sync = _sync_in_words(one["sync_s"], chance_s, float(np.abs(grid).max()))
+        found.append(Verdict(sync, f"{one['semantic']:.2f}", one["overall"], number == 0 and best, reason))
+    return found
+
+
+def _first(heard: Sequence[dict[str, float]], chance: bool) -> tuple[bool, str]:
+    """Whether the first of the takes that can be heard is the best, and why it is the first."""
+    if not heard:
+        return False, "all takes are nearly silent"
+    if chance:
+        return False, "all takes are about as much in time as chance: the order says little"
+    first, others = heard[0], heard[1:]
+    if not others:
+        return False, "the only take that is not nearly silent"
+    second = others[0]
+    if first["overall"] - second["overall"] < _TIE:
+        return False, "the next take is as good: the difference is within the noise of the judges"
+    later = first["sync_s"] >= max(one["sync_s"] for one in others)
+    if later:
+        return True, (
+            f"it fits what is seen better ({first['semantic']:.2f} against {second['semantic']:.2f}), which outweighs "
+            "that it is the least in time"
+        )
+    gains = []
+    if first["sync_s"] < second["sync_s"]:
+        gains.append(f"more in time ({first['sync_s']:.2f} s against {second['sync_s']:.2f} s)")
+    if first["semantic"] > second["semantic"]:
+        gains.append(f"a better fit to what is seen ({first['semantic']:.2f} against {second['semantic']:.2f})")
+    return True, f"{' and '.join(gains)} than the next"
+
+
+def _sync_in_words(sync_s: float, chance_s: float, largest_s: float) -> str:
+    if sync_s <= _IN_TIME_S:
+        return f"in time ({sync_s:.2f} s)"
+    if sync_s < _ABOUT_CHANCE * chance_s:
+        return f"partly in time ({sync_s:.2f} s)"
+    return f"about chance ({sync_s:.2f} s; 0 to {largest_s:.1f} s at random is {chance_s:.2f} s)"

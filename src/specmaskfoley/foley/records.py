@@ -132,6 +132,7 @@ class Record(Settings):
     model: file of the pipeline, or name of official weights -> SHA-256.
     made_on: device, and the precisions that the settings meant on it; for people.
     history: a sound that was made or read, and then edits.
+    knowledge: what the model knows, and what it knows of the last text; for people, see `knowledge.Knowledge.facts`.
     """
 
     model_config = ConfigDict(extra="ignore")
@@ -142,6 +143,7 @@ class Record(Settings):
     versions: dict[str, str]
     made_on: dict[str, str] = Field(default_factory=dict)
     history: tuple[Annotated[Generate | Listen | Regenerate | ExtendBand, Field(discriminator="operation")], ...]
+    knowledge: dict[str, Any] = Field(default_factory=dict)
 
     @field_validator("history")
     @classmethod
@@ -200,6 +202,6 @@ class Record(Settings):
         return first.audio if isinstance(first, Listen) and first.audio.sha256 != self.video.sha256 else None
 
 
-def edited(record: dict[str, Any], step: Regenerate | ExtendBand) -> dict[str, Any]:
+def edited(record: dict[str, Any], step: Regenerate | ExtendBand, knowledge: dict[str, Any]) -> dict[str, Any]:
     """The record of a sound after an edit."""
-    return {**record, "history": [*record["history"], step.model_dump(mode="json")]}
+    return {**record, "history": [*record["history"], step.model_dump(mode="json")], "knowledge": knowledge}

@@ -18,10 +18,11 @@ import torch
 
 from specmaskfoley import device as runtime
 from specmaskfoley.encoders.features import Features
-from specmaskfoley.foley.choosing import judge
+from specmaskfoley.foley.choosing import judge, rank, verdicts
 from specmaskfoley.foley.editing import Span, check_spans, columns_of, extended, find_holes, replaced, rows_above
 from specmaskfoley.foley.export import judges_identity, model_identity, versions
 from specmaskfoley.foley.inpainting import Inpainter, Progress, Request, Watch
+from specmaskfoley.foley.knowledge import Knowledge
 from specmaskfoley.foley.records import (
     Deciding,
     ExtendBand,
@@ -293,7 +294,7 @@ class Foley:
             takes.append(
                 replace(
                     take, waveform=waveform, sample_rate=rate, tokens=one.tokens, seed=one.sampling.seed, scores=None,
-                    record=edited(take.record, step),
+                    verdict=None, record=edited(take.record, step, self.knowledge.facts(step.text)),
                 )
             )  # fmt: skip
         return self._ranked(takes, request.watch)
@@ -311,13 +312,25 @@ class Foley:
         watch.report(1.0, "judging the candidates")
         sounds = [(take.waveform, take.sample_rate) for take in takes]
         scores = judge(self.judges, takes[0].video, takes[0].duration_s, sounds)
-        order = sorted(range(len(takes)), key=lambda index: -scores[index]["overall"])
+        order = rank(scores, [take.level.nearly_silent for take in takes])
+        takes, scores = [takes[index] for index in order], [scores[index] for index in order]
+        silent = [take.level.nearly_silent for take in takes]
         with contextlib.chdir(self.home):
             judges = judges_identity(self.params)
-        ranking = {"judges": judges, "candidates": [{"seed": takes[index].seed, **scores[index]} for index in order]}
-        return [
-            replace(takes[index], scores=scores[index], record={**takes[index].record, **ranking}) for index in order
+        candidates = [
+            {"seed": take.seed, **numbers, "nearly_silent": take.level.nearly_silent}
+            for take, numbers in zip(takes, scores, strict=True)
         ]
+        more = {"judges": judges, "candidates": candidates}
+        return [
+            replace(take, scores=numbers, verdict=verdict, record={**take.record, **more})
+            for take, numbers, verdict in zip(takes, scores, verdicts(scores, silent, self.judges.grid), strict=True)
+        ]
+
+    @cached_property
+    def knowledge(self) -> Knowledge:
+        """What the model knows."""
+        return Knowledge.of(self.params, self.home)
 
     @cached_property
     def _model(self) -> dict[str, str]:
@@ -332,6 +345,7 @@ class Foley:
             "sampler": self.generator.precision,
         }
         record = Record(
-            video=video, model=self._model, settings=settings, versions=versions(), made_on=made_on, history=(first,)
-        )
+            video=video, model=self._model, settings=settings, versions=versions(), made_on=made_on, history=(first,),
+            knowledge=self.knowledge.facts(first.text if isinstance(first, Generate) else ""),
+        )  # fmt: skip
         return record.model_dump(mode="json")

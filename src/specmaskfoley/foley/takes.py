@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from specmaskfoley.foley.levels import Level, level_of
 from specmaskfoley.media.writing import COPIED, Picture, copied_suffix, mux, write_audio
 from specmaskfoley.storage.files import sha256, write_json
 from specmaskfoley.storage.results import in_the_way, staging, text_name
+
+if TYPE_CHECKING:
+    from specmaskfoley.foley.choosing import Verdict
 
 
 @dataclass(frozen=True)
@@ -44,7 +49,7 @@ class Take:
     waveform: float32 (samples,), or (samples, channels) of an edited sound that has several; in a scratch file, so that
         a long one takes no memory.
     tokens: int64 (F, columns), as the model sees the sound; -1 where a given sound was not read as tokens.
-    scores: those of the judges, where there were several candidates; see `choosing`.
+    scores, verdict: of the judges, where there were several candidates, as numbers and in words; see `choosing`.
     record: all that is needed to make it again; see `records.Record`.
     seams_s: seconds at which windows of the model met when it was generated.
     given: the sound that was edited, where it is a file of its own.
@@ -60,6 +65,15 @@ class Take:
     subtype: Literal["PCM_16", "PCM_24"] = "PCM_16"
     seams_s: tuple[float, ...] = ()
     given: Path | None = None
+    verdict: Verdict | None = None
+
+    @cached_property
+    def level(self) -> Level:
+        """Of what was made: where parts of a sound were made anew, of these alone."""
+        last = self.record["history"][-1]
+        if last["operation"] == "regenerate":
+            return level_of(self.waveform, self.sample_rate, last["only"])
+        return level_of(self.waveform, self.sample_rate)
 
     @property
     def duration_s(self) -> float:
@@ -108,7 +122,7 @@ class Take:
             else:
                 saved, made = replace(saved, video=None, trouble=trouble), replace(made, video=None)
             files |= {"keep_original_audio": keep_original_audio, "picture": picture}
-            write_json(made.record, {**self.record, "files": files})
+            write_json(made.record, {**self.record, "level": self.level.facts, "files": files})
             for new, place in zip(made.files, saved.files, strict=True):
                 os.replace(new, place)
         return saved
