@@ -204,7 +204,7 @@ def pipeline(here: Here) -> Iterator[Row]:
             yield f"mini, stage {stage}", f"{time.perf_counter() - since:.0f} s"
         yield f"mini, these stages, run.device={here.device.type}", f"{time.perf_counter() - begin:.0f} s"
         if not here.tiny:
-            ours = json.loads((clone / "metrics" / "evaluate.json").read_text(encoding="utf-8"))["specmaskfoley"]
+            ours = json.loads((clone / "metrics" / "scores.json").read_text(encoding="utf-8"))
             yield "mini, SpecMaskFoley", ", ".join(f"{name} {ours[name]:.3g}" for name in ("fad", "desync", "onset_f1"))
 
 

@@ -15,13 +15,11 @@ from specmaskfoley.media.clips import model_sound, read_media
 from specmaskfoley.media.mel import MelSpectrogram
 from specmaskfoley.metrics import METRICS
 from specmaskfoley.report import pictures
-from specmaskfoley.report.results import SCORES_SCHEMA
+from specmaskfoley.report.results import SCORES_SCHEMA, write_evaluation
 from specmaskfoley.settings import Params
 from specmaskfoley.storage.files import write_json
 from specmaskfoley.storage.tables import ready_clips, write_table
-from specmaskfoley.systems import OURS, TRUE, label_of, take_folder
-
-DRAWN = (OURS, "backbone_text")
+from specmaskfoley.systems import GENERATED, OURS, TRUE, label_of, take_folder
 
 
 def main(params_file: str = "params.yaml") -> None:
@@ -35,28 +33,30 @@ def main(params_file: str = "params.yaml") -> None:
     ):
         comparison = compare_systems(judge, load_compared_files(params), params.evaluate, params.seed)
         scores = comparison.scores()
-        write_json(metrics / "evaluate.json", scores)
-        write_json(metrics / "intervals.json", comparison.intervals(params.evaluate.resamples, params.seed))
+        intervals = comparison.intervals(params.evaluate.resamples, params.seed)
         found = {name: comparison.subset(clips) for name, clips in subsets(params).items()}
-        summary = comparison.summary() | {"subsets": {name: part for name, part in found.items() if part}}
-        write_json(metrics / "clips.json", summary)
+        of = {"profile": params.profile, "judges": params.judges.kind}
+        clips = comparison.summary() | of | {"subsets": {name: part for name, part in found.items() if part}}
+        write_evaluation(metrics, scores, intervals, clips)
+        write_json(metrics / "scores.json", scores[OURS])
         labels = {row.clip_id: row.label for row in rows}
         write_table(Path(params.paths.evaluation) / "clips.parquet", comparison.per_clip(labels), SCORES_SCHEMA)
-        log.summary(scores)
+        log.summary(scores[OURS])
         log.text("".join(f"{metric.name}: {metric.heading}, {metric.about}\n" for metric in METRICS), "metrics.txt")
         draw(params, comparison.agreement.clips)
 
 
 def draw(params: Params, clips: tuple[str, ...]) -> None:
-    """Spectrograms of the first scored clips."""
+    """Spectrograms of the first scored clips by every system."""
     sound, mel = model_sound(params), MelSpectrogram(params.audio)
     scored = [row for row in ready_clips(params.paths.usable, "test") if row.clip_id in set(clips)]
     for row in scored[: params.evaluate.pictures]:
-        files = [row.path, *(take_folder(params, name, 0) / f"{row.clip_id}.flac" for name in DRAWN)]
+        files = [row.path, *(take_folder(params, name, 0) / f"{row.clip_id}.flac" for name in GENERATED)]
         waves = read_media(files, sounds=(sound,)).waves[sound]
-        pictures.spectrogram_pair(
+        decibels = mel.decibels(mel(torch.from_numpy(waves))).numpy()
+        pictures.spectrograms(
             Path(params.paths.metrics) / "pictures" / f"{row.clip_id}.png",
-            dict(zip(map(label_of, (TRUE, *DRAWN)), mel(torch.from_numpy(waves)).numpy(), strict=True)),
+            dict(zip(map(label_of, (TRUE, *GENERATED)), decibels, strict=True)),
             row.events or (),
             params.audio.token_duration_s,
             f"{row.label} ({row.clip_id})",

@@ -7,7 +7,7 @@ import own_code  # noqa: F401
 from specmaskfoley import tracking
 from specmaskfoley.device import stage_main
 from specmaskfoley.report.report import write_all
-from specmaskfoley.report.results import read_evaluation
+from specmaskfoley.report.results import read_folder
 from specmaskfoley.settings import Params
 
 
@@ -15,11 +15,10 @@ def main(params_file: str = "params.yaml") -> None:
     params = Params.load(params_file)
     metrics = Path(params.paths.metrics)
     with tracking.stage_run("report", params) as log:
-        evaluation = read_evaluation(lambda name: (metrics / name).read_text(encoding="utf-8"), str(metrics))
-        page = write_all(params, metrics, evaluation)
-        for name in ("report.html", "table.md", "evaluate.json", "intervals.json", "clips.json"):
+        page = write_all(params, metrics, read_folder(metrics))
+        for name in ("report.html", "table.md", "scores.json", "intervals.json", "clips.json"):
             log.artifact(metrics / name)
-        for name in ("pictures", "figures"):
+        for name in ("systems", "pictures", "figures"):
             log.artifact(metrics / name, name)
         log.artifact(Path(params.paths.samples) / "videos", "videos")
     print(f"report: {page}")

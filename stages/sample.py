@@ -25,11 +25,8 @@ def main(params_file: str = "params.yaml") -> None:
     shown = {row.clip_id: row.path for row in rows[: params.sample.videos]}
     folder, audio = Path(params.paths.samples), params.audio
     fields = {"tokens": ("int16", (audio.token_rows, audio.token_columns))}
-    seconds: dict[str, float] = {}
     for system in GENERATED:
-        takes = takes_of(system, params)
-        spent = 0.0
-        for take in takes:
+        for take in takes_of(system, params):
             out = take_folder(params, system, take)
             videos = shown if system == OURS and take == 0 else {}
             with (
@@ -37,14 +34,11 @@ def main(params_file: str = "params.yaml") -> None:
                 Overlap() as later,
             ):
                 for sounds in synthesise(generator, system, take, params):
-                    spent += sounds.seconds
                     shards.append(sounds.ids, tokens=sounds.tokens.to(torch.int16).numpy())
                     later.run(partial(write, sounds, out, videos, params))
-        seconds[system] = spent / (len(takes) * len(rows))
     for clip_id, path in shown.items():
         waveform = read_audio(path, sample_rate=audio.sample_rate, num_samples=audio.num_samples)
         write_audio(folder / "ground_truth" / f"{clip_id}.flac", waveform, audio.sample_rate)
-    write_json(folder / "sample_time_s.json", seconds)
     write_json(folder / MADE_ON, {"device": device_name(generator.device), "precision": generator.precision})
 
 

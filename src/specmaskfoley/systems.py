@@ -57,7 +57,7 @@ SYSTEMS = {
         about="SpecMaskFoley's sound beside another clip's video: chance",
     ),
 }  # fmt: skip
-"""By the names in metrics/evaluate.json."""
+"""By the names of their files in metrics/systems."""
 
 MADE_ON = "made_on.json"
 """Beside the sounds: device and precision that they were sampled with."""

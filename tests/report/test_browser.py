@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import shutil
 import subprocess
@@ -21,7 +20,7 @@ from matplotlib.image import imread
 from specmaskfoley.commands.report import report
 from specmaskfoley.media.writing import write_audio, write_video
 from specmaskfoley.report import pictures
-from specmaskfoley.report.results import SCORES_SCHEMA
+from specmaskfoley.report.results import SCORES_SCHEMA, write_evaluation
 from specmaskfoley.storage.tables import USABLE_SCHEMA, write_table
 from specmaskfoley.systems import GENERATED
 
@@ -32,12 +31,11 @@ BEST = dict(zip(METRICS, (60.0, 1.4, 0.6, 6.0, 0.5, 0.46, 0.87), strict=True))
 CLIPS, LIST = 40, "0123456789abcdef"
 
 
-def row(factor: float, **more: float) -> dict[str, float]:
+def row(factor: float) -> dict[str, float]:
     """Scores that are worse by a factor."""
-    worse = {
+    return {
         name: value / factor if name in ("isc", "ib", "onset_f1") else value * factor for name, value in BEST.items()
     }
-    return {**worse, "clips": CLIPS, "onset_clips": 30, "coverage": 0.95, **more}
 
 
 def intervals(scores: dict[str, dict[str, float]], *, sd: bool = True) -> dict[str, Any]:
@@ -45,38 +43,32 @@ def intervals(scores: dict[str, dict[str, float]], *, sd: bool = True) -> dict[s
         system: {
             name: {"low": 0.9 * value, "high": 1.15 * value, "sd": 0.03 * value if sd else None}
             for name, value in row.items()
-            if name in METRICS
         }
         for system, row in scores.items()
     }
 
 
-def clips_json(**more: Any) -> dict[str, Any]:
-    return {"clips": CLIPS, "coverage": 0.95, "hash": LIST, "takes": 3, "duration_s": 5.0} | more
-
-
-def save(path: Path, what: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(what))
+def clips_json(scores: dict[str, dict[str, float]], **more: Any) -> dict[str, Any]:
+    facts = {"clips": CLIPS, "coverage": 0.95, "hash": LIST, "takes": 3, "duration_s": 5.0} | more
+    counts = {"clips": facts["clips"], "coverage": 0.95, "onset_clips": 30}
+    return {"counts": dict.fromkeys(scores, counts), "profile": "mini", "judges": "mini"} | facts
 
 
 def write_metrics(root: Path, factor: float) -> None:
     """What stage evaluate writes."""
     scores = {
         "ground_truth": row(1.0) | {"fd": 0.0, "fad": 0.0, "kl": 0.0},
-        "specmaskfoley": row(factor, sample_time_s=0.15),
-        "backbone_text": row(2.5 * factor, sample_time_s=0.11),
-        "backbone_audio": row(2.7 * factor, sample_time_s=0.1),
+        "specmaskfoley": row(factor),
+        "backbone_text": row(2.5 * factor),
+        "backbone_audio": row(2.7 * factor),
         "codec_roundtrip": row(0.5),
         "shuffled": row(factor) | {"kl": 2.4, "ib": 0.01, "desync": 1.2, "onset_f1": 0.15},
     }
-    subset = {"clips": 21, "hash": "f" * 16, "scores": {name: row(1.2) | {"clips": 21} for name in scores}}
+    subset = {"clips": 21, "hash": "f" * 16, "scores": {name: row(1.2) for name in scores}}
     excluded = {"clip_07": "specmaskfoley: silent"}
     noted = {"clip_09": "reference: lasts 4.80 s, most others 5.00 s"}
-    save(root / "metrics" / "evaluate.json", scores)
-    save(root / "metrics" / "intervals.json", intervals(scores))
-    facts = clips_json(excluded=excluded, noted=noted, subsets={"vggsounder": subset})
-    save(root / "metrics" / "clips.json", facts)
+    facts = clips_json(scores, excluded=excluded, noted=noted, subsets={"vggsounder": subset})
+    write_evaluation(root / "metrics", scores, intervals(scores), facts)
 
 
 def git(root: Path, *command: str) -> str:
@@ -113,11 +105,11 @@ def build(root: Path) -> Path:
         git(root, "update-ref", f"refs/exps/{baseline[:2]}/{baseline[2:]}/{name}", commit(root))
         git(root, "reset", "-q", "--hard", baseline)
     others = {"MMAudio": row(0.8), "FoleyCrafter": row(1.6)}
-    facts = {"intervals": intervals(others, sd=False), "profile": "mini", "judges": "mini"}
-    save(root / "metrics" / "systems" / "same.json", {"systems": others, "clips": clips_json(takes=1), **facts})
-    elsewhere = clips_json(hash="a" * 16, clips=31, excluded={"x": "MMAudio: no sound of this name"})
-    apart = {"systems": others, "reference": row(0.3), "clips": elsewhere, **facts}
-    save(root / "metrics" / "systems" / "elsewhere.json", apart)
+    ranges, folder = intervals(others, sd=False), root / "metrics" / "others"
+    write_evaluation(folder / "same", others, ranges, clips_json(others, takes=1))
+    others = {"ground_truth": row(0.3)} | others
+    elsewhere = clips_json(others, hash="a" * 16, clips=31, excluded={"x": "MMAudio: no sound of this name"})
+    write_evaluation(folder / "elsewhere", others, ranges, elsewhere)
     add_media(root)
     return root / "params.yaml"
 

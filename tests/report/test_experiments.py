@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
@@ -19,7 +18,7 @@ from typer.testing import CliRunner
 from specmaskfoley.commands.main import app
 from specmaskfoley.report.experiments import Experiment, other_experiments, sweep, workspace
 from specmaskfoley.report.report import Company, write_all
-from specmaskfoley.report.results import Evaluation, OtherSystems, ScoredClips
+from specmaskfoley.report.results import Evaluation, ScoredClips, write_evaluation
 from specmaskfoley.settings import Params
 
 SETTINGS = {
@@ -35,13 +34,14 @@ EVALUATE = """
 import json, os, yaml
 settings = yaml.safe_load(open("params.yaml"))
 steps = settings["sample"]["steps"]
-os.makedirs("metrics", exist_ok=True)
+os.makedirs("metrics/systems", exist_ok=True)
 if settings["cfg"]["scale"] > 5:
     raise SystemExit("too loud")
-scores = {"specmaskfoley": {"fad": 10 / steps, "desync": 1 / steps}, "ground_truth": {"fad": 0.0}}
-json.dump(scores, open("metrics/evaluate.json", "w"))
+scores = {"fad": 10 / steps, "desync": 1 / steps}
+json.dump(scores, open("metrics/scores.json", "w"))
+json.dump(scores, open("metrics/systems/specmaskfoley.json", "w"))
 json.dump({"specmaskfoley": {"fad": {"low": 9 / steps, "high": 12 / steps}}}, open("metrics/intervals.json", "w"))
-json.dump({"clips": 10, "hash": "0" * 16}, open("metrics/clips.json", "w"))
+json.dump({"clips": 10, "hash": "0" * 16, "counts": {"specmaskfoley": {"clips": 10}}}, open("metrics/clips.json", "w"))
 """
 GRAPH = {
     "stages": {
@@ -49,8 +49,10 @@ GRAPH = {
             "cmd": "python evaluate.py",
             "deps": ["evaluate.py"],
             "params": ["seed", "cfg", "sample"],
-            "outs": [{"metrics/intervals.json": {"cache": False}}, {"metrics/clips.json": {"cache": False}}],
-            "metrics": [{"metrics/evaluate.json": {"cache": False}}],
+            "outs": [
+                {f"metrics/{name}.json": {"cache": False}} for name in ("systems/specmaskfoley", "intervals", "clips")
+            ],
+            "metrics": [{"metrics/scores.json": {"cache": False}}],
         }
     }
 }
@@ -135,7 +137,7 @@ def repository(committed: Path, tmp_path: Path) -> Repository:
 
 
 def experiment(settings: dict[str, object], *, scores: Any = None, clips: Any = None, judges: str = "j") -> Experiment:
-    found = Evaluation(scores=scores or {"specmaskfoley": {"fad": 1.0, "desync": 0.5}}, clips=clips)
+    found = Evaluation(scores=scores or {"specmaskfoley": {"fad": 1.0, "desync": 0.5}}, clips=clips or ScoredClips())
     return Experiment(name="n", revision="0123456789", baseline="", settings=settings, evaluation=found, judges=judges)
 
 
@@ -155,9 +157,9 @@ def test_experiments_of_dvc_are_found_with_their_settings_and_scores(repository:
         ("four", head, {"cfg.mode": "multi", "sample.steps": 4}),
         ("commit", head, {"cfg.mode": "multi"}),
     ]
-    assert found[0].evaluation.scores["specmaskfoley"] == {"fad": 2.5, "desync": 0.25}
+    assert found[0].evaluation.scores == {"specmaskfoley": {"fad": 2.5, "desync": 0.25, "clips": 10}}
     assert found[0].evaluation.intervals["specmaskfoley"]["fad"].high == 3.0
-    assert found[0].evaluation.clips == ScoredClips(clips=10, hash="0" * 16)
+    assert found[0].evaluation.clips.hash == "0" * 16
 
 
 @pytest.mark.pipeline
@@ -184,24 +186,24 @@ def test_a_later_commit_hides_no_experiment(repository: Repository) -> None:
 
 
 def test_broken_experiments_are_named(repository: Repository) -> None:
-    repository.write("metrics/evaluate.json", "{")
+    repository.write("metrics/systems/specmaskfoley.json", "{")
     repository.add_experiment("garbled")
-    (repository.root / "metrics" / "evaluate.json").unlink()
+    (repository.root / "metrics" / "clips.json").unlink()
     repository.add_experiment("empty")
     repository.write("params.yaml", "- a\n")
     repository.add_experiment("listed")
-    repository.write("metrics/evaluate.json", "{}")
+    repository.write("metrics/clips.json", "{}")
     repository.add_experiment("without-us")
     repository.change(cfg={"scale": 3.0, "mode": "multi"})
     repository.add_experiment("stale")
     found, troubles = repository.others()
     assert found == []
     reasons = {name.split(" ")[0]: reason for name, reason in troubles.items()}
-    assert reasons.pop("garbled").startswith("metrics/evaluate.json: not valid JSON")
+    assert reasons.pop("garbled").startswith("metrics/systems/specmaskfoley.json: not valid JSON")
     assert reasons == {
-        "empty": "metrics/evaluate.json: no such file; it is written by dvc repro",
+        "empty": "metrics/clips.json: no such file; dvc repro or specmaskfoley evaluate --out writes it",
         "listed": "params.yaml: holds list, expected settings by name",
-        "without-us": "evaluate.json has no specmaskfoley",
+        "without-us": "it has no scores of specmaskfoley",
         "stale": "its scores are of other settings (cfg.scale)",
     }
 
@@ -227,10 +229,9 @@ def test_edited_settings_are_noticed(repository: Repository) -> None:
 
 def test_a_folder_that_is_no_repository_has_no_other_experiments(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(SETTINGS))
-    with pytest.raises(ValueError, match=r"metrics/evaluate\.json: no such file"):
+    with pytest.raises(ValueError, match=r"metrics/clips\.json: no such file"):
         workspace(tmp_path / "params.yaml")
-    (tmp_path / "metrics").mkdir()
-    (tmp_path / "metrics" / "evaluate.json").write_text('{"specmaskfoley": {"fad": 1.0}}')
+    write_evaluation(tmp_path / "metrics", {"specmaskfoley": {"fad": 1.0}}, {}, {"counts": {"specmaskfoley": {}}})
     here = workspace(tmp_path / "params.yaml")
     assert (here.baseline, here.judges) == ("", "mini")
     assert other_experiments(tmp_path, here) == ([], {})
@@ -261,9 +262,6 @@ def test_scores_compare_on_the_same_clips_by_the_same_judges() -> None:
     assert one.incomparable(experiment({}, clips=clips, judges="k")) == "other judges"
     for change in ({"hash": "b"}, {"duration_s": 8.0}):
         assert one.incomparable(experiment({}, clips=clips.model_copy(update=change))) == "other clips"
-    few, many = ({"specmaskfoley": {"clips": count}} for count in (2, 3))
-    assert experiment({}, scores=few).incomparable(experiment({}, scores=few)) == ""
-    assert experiment({}, scores=few).incomparable(experiment({}, scores=many)) == "other clips"
 
 
 def test_a_sweep_holds_what_differs_in_one_setting() -> None:
@@ -282,12 +280,11 @@ def test_a_sweep_holds_what_differs_in_one_setting() -> None:
 
 def project(root: Path) -> Path:
     """A checkout with the scores that this repository keeps in git, and no data."""
-    (root / "metrics").mkdir(parents=True)
+    root.mkdir(exist_ok=True)
     (root / "params.yaml").write_text((ROOT / "params.yaml").read_text())
-    scores = {
-        name: {"fad": 1.0, "desync": 0.4, "clips": 5} for name in ("ground_truth", "specmaskfoley", "backbone_text")
-    }
-    (root / "metrics" / "evaluate.json").write_text(json.dumps(scores))
+    scores = {name: {"fad": 1.0, "desync": 0.4} for name in ("ground_truth", "specmaskfoley", "backbone_text")}
+    clips = {"clips": 5, "counts": {name: {"clips": 5} for name in scores}}
+    write_evaluation(root / "metrics", scores, {}, clips)
     return root / "params.yaml"
 
 
@@ -305,16 +302,15 @@ def test_the_command_writes_page_table_and_figures(tmp_path: Path, monkeypatch: 
     assert "### Published on VGGSound" in text
     assert "### Experiments" not in text
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "checkout" / "metrics" / "evaluate.json").unlink()
+    (tmp_path / "checkout" / "metrics" / "clips.json").unlink()
     failed = CliRunner().invoke(app, ["report", "--params", str(file)])
     assert failed.exit_code == 2
-    assert "error: metrics/evaluate.json: no such file; it is written by dvc repro" in failed.output
+    assert "error: metrics/clips.json: no such file; dvc repro" in failed.output
 
 
 def test_the_stage_shows_this_experiment_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = project(tmp_path)
-    (tmp_path / "metrics" / "systems").mkdir()
-    (tmp_path / "metrics" / "systems" / "x.json").write_text("not read")
+    write_evaluation(tmp_path / "metrics" / "others" / "x", {"apart": {"fad": 3.0}}, {}, {"counts": {"apart": {}}})
     monkeypatch.chdir(tmp_path)
     evaluation = workspace(file).evaluation
     pages = []
@@ -323,6 +319,7 @@ def test_the_stage_shows_this_experiment_alone(tmp_path: Path, monkeypatch: pyte
         pages.append((page.read_bytes(), (tmp_path / "metrics" / "table.md").read_bytes()))
     assert pages[0] == pages[1]
     text = (tmp_path / "metrics" / "table.md").read_text()
+    assert "apart" not in text
     assert text.count("| *measured here (profile mini)*<br><sub>workspace, cfg.scale=1.5, mini judges</sub> |") == 2
     assert "Scores by mini judges do not compare with published ones" in text
 
@@ -330,14 +327,17 @@ def test_the_stage_shows_this_experiment_alone(tmp_path: Path, monkeypatch: pyte
 def test_other_systems_join_the_table_on_the_same_terms_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     params = Params.load(project(tmp_path))
     monkeypatch.chdir(tmp_path)
-    clips = ScoredClips(clips=5, hash="a", duration_s=5.0)
+    clips = ScoredClips(clips=5, hash="a", duration_s=5.0, profile="mini", judges="mini")
     evaluation = Evaluation(scores={"specmaskfoley": {"fad": 1.0, "desync": 0.4}}, clips=clips)
-    same = OtherSystems(systems={"SpecMaskFoley": {"fad": 2.0}}, clips=clips, profile="mini", judges="mini")
+    changes = {
+        "same": {},
+        "longer": {"duration_s": 8.0},
+        "official": {"profile": "vggsound", "judges": "paper"},
+        "published": {"as_published": True},
+    }
+    theirs = {"SpecMaskFoley": {"fad": 2.0}, "ground_truth": {"fad": 0.0}}
     systems = {
-        "same": same,
-        "longer": same.model_copy(update={"clips": clips.model_copy(update={"duration_s": 8.0})}),
-        "official": same.model_copy(update={"profile": "vggsound", "judges": "paper"}),
-        "published": same.model_copy(update={"as_published": True, "clips": None}),
+        name: Evaluation(scores=theirs, clips=clips.model_copy(update=change)) for name, change in changes.items()
     }
     write_all(params, tmp_path / "out", evaluation, Company(systems=systems))
     parts = (tmp_path / "out" / "table.md").read_text().split("### ")[1:]
@@ -349,6 +349,7 @@ def test_other_systems_join_the_table_on_the_same_terms_only(tmp_path: Path, mon
     ]
     assert "| SpecMaskFoley | **1.00** |" in parts[0]
     assert "| SpecMaskFoley (same) | 2.00 |" in parts[0]
+    assert "ground truth" not in parts[0]  # the same sounds as this experiment's, which states them itself or not
     for part, why in zip(
         parts[1:4], ("on other clips", "by the judges of profile vggsound", "as av-benchmark"), strict=True
     ):

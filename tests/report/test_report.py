@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -17,7 +16,14 @@ from specmaskfoley.report.experiments import Experiment
 from specmaskfoley.report.page import ReportClip, ReportContext
 from specmaskfoley.report.pictures import Measured, Point
 from specmaskfoley.report.published import SOURCES, measured_like, published_settings, published_systems
-from specmaskfoley.report.results import Evaluation, Interval, ScoredClips, read_evaluation, read_other_systems
+from specmaskfoley.report.results import (
+    Evaluation,
+    Interval,
+    ScoredClips,
+    read_evaluation,
+    read_folder,
+    write_evaluation,
+)
 from specmaskfoley.report.tables import (
     Entry,
     ScoreTable,
@@ -32,7 +38,7 @@ from specmaskfoley.report.tables import (
 SCORES: dict[str, dict[str, float | None]] = {
     "ground_truth": {"fd": 0.0, "ib": 0.5, "onset_f1": 1.0, "clips": 96},
     "codec_roundtrip": {"fd": 1.0, "ib": 0.45, "onset_f1": 0.9, "clips": 96},
-    "specmaskfoley": {"fd": 7.125, "ib": 0.31, "onset_f1": 0.6, "clips": 96, "sample_time_s": 12.5},
+    "specmaskfoley": {"fd": 7.125, "ib": 0.31, "onset_f1": 0.6, "clips": 96},
     "backbone_text": {"fd": 6.5, "ib": 0.31, "onset_f1": None, "clips": 96},
 }
 CLIPS = ScoredClips(clips=96, coverage=0.96, hash="0123456789abcdef", takes=3, duration_s=5.0, excluded={"a": "silent"})
@@ -160,11 +166,11 @@ def test_second_best_is_marked_among_three_as_printed() -> None:
 
 def test_a_column_is_there_for_what_some_system_has() -> None:
     found = table(SCORES | {"other": {"surprise": 0.123456}})
-    assert found.headings == ["FD ↓", "IB ↑", "Onset F1 ↑", "sampling (s) ↓", "surprise"]
+    assert found.headings == ["FD ↓", "IB ↑", "Onset F1 ↑", "surprise"]
     assert found.lines[-1].cells[-1].text == "0.1235"
     assert found.lines[3].cells[2].text == "n/a"
     assert set(found.legend) == {"ground truth", "codec round trip", "SpecMaskFoley", "backbone, text",
-                                 "FD ↓", "IB ↑", "Onset F1 ↑", "sampling (s) ↓"}  # fmt: skip
+                                 "FD ↓", "IB ↑", "Onset F1 ↑"}  # fmt: skip
 
 
 def test_one_n_stands_beside_the_table_and_several_in_it() -> None:
@@ -281,27 +287,43 @@ def test_classes_are_means_of_their_clips() -> None:
     assert found.folded
 
 
-def test_an_evaluation_needs_its_scores_only() -> None:
-    files = {"evaluate.json": json.dumps(SCORES)}
-    assert read_evaluation(files.get, "metrics").clips is None
-    files["clips.json"] = json.dumps({"clips": 96, "hash": "0" * 16, "later": 1})
-    files["intervals.json"] = json.dumps({"specmaskfoley": {"fd": {"low": 1, "high": 2, "sd": None}}})
-    found = read_evaluation(files.get, "metrics")
+WRITTEN = {
+    "systems/specmaskfoley.json": '{"fd": 1.5}',
+    "intervals.json": '{"specmaskfoley": {"fd": {"low": 1, "high": 2, "sd": null}}}',
+    "clips.json": '{"clips": 96, "hash": "a", "counts": {"specmaskfoley": {"clips": 96}}, "later": 1}',
+}
+
+
+def test_an_evaluation_is_read_with_its_counts() -> None:
+    found = read_evaluation(WRITTEN.get, "metrics")
+    assert found.scores == {"specmaskfoley": {"fd": 1.5, "clips": 96}}
     assert found.intervals["specmaskfoley"]["fd"] == Interval(low=1, high=2)
-    assert found.clips == ScoredClips(clips=96, hash="0" * 16)
-    with pytest.raises(ValueError, match=r"metrics/evaluate\.json: no such file"):
-        read_evaluation({}.get, "metrics")
-    with pytest.raises(ValueError, match=r"metrics/clips\.json: not valid JSON"):
-        read_evaluation((files | {"clips.json": "{"}).get, "metrics")
-    with pytest.raises(ValueError, match=r"metrics: scores\.specmaskfoley\..*fd.*valid number"):
-        read_evaluation({"evaluate.json": '{"specmaskfoley": {"fd": "low"}}'}.get, "metrics")
+    assert found.clips == ScoredClips(clips=96, hash="a", counts={"specmaskfoley": {"clips": 96}})
 
 
-def test_other_systems_that_are_none_are_named(tmp_path: Path) -> None:
-    path = tmp_path / "x.json"
-    path.write_text('{"systems": {}, "judges": "mini"}')
-    with pytest.raises(ValueError, match=r"x\.json: profile: Field required; expected what specmaskfoley evaluate"):
-        read_other_systems(path)
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"clips.json": None},
+            r"metrics/clips\.json: no such file; dvc repro or specmaskfoley evaluate --out writes it",
+        ),
+        ({"systems/specmaskfoley.json": None}, r"metrics/systems/specmaskfoley\.json: no such file"),
+        ({"intervals.json": "{"}, r"metrics/intervals\.json: not valid JSON"),
+        ({"systems/specmaskfoley.json": '{"fd": "low"}'}, r"metrics: scores\.specmaskfoley\.fd.*valid number"),
+        ({"clips.json": '{"counts": 3}'}, r"metrics: counts: .*valid dict.*; written by another version\?"),
+    ],
+)
+def test_what_is_wrong_with_an_evaluation_is_named(change: dict[str, str | None], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        read_evaluation((WRITTEN | change).get, "metrics")
+
+
+def test_a_folder_keeps_no_system_of_an_earlier_evaluation(tmp_path: Path) -> None:
+    write_evaluation(tmp_path, {"old": {"fd": 1.0}, "both": {"fd": 2.0}}, {}, {"counts": {"old": {}, "both": {}}})
+    write_evaluation(tmp_path, {"both": {"fd": 3.0}}, {}, {"counts": {"both": {}}})
+    assert [file.name for file in (tmp_path / "systems").iterdir()] == ["both.json"]
+    assert read_folder(tmp_path).scores == {"both": {"fd": 3.0}}
 
 
 def test_odd_labels_do_no_harm(tmp_path: Path, media: dict[str, Path]) -> None:
@@ -356,9 +378,9 @@ def test_the_markdown_file_has_the_open_tables(tmp_path: Path, media: dict[str, 
     report.write_markdown(tmp_path / "table.md", shown)
     lines = (tmp_path / "table.md").read_text(encoding="utf-8").splitlines()
     assert lines[0] == "### Scores"
-    assert lines[2] == "| system | FD ↓ | IB ↑ | Onset F1 ↑ | sampling (s) ↓ |"
-    assert lines[4] == "| *ground truth* | 0.00 | 0.500 | 1.000 | n/a |"
-    assert lines[6] == "| SpecMaskFoley | 7.12 | **0.310** | 0.600 | 12.50 |"
+    assert lines[2] == "| system | FD ↓ | IB ↑ | Onset F1 ↑ |"
+    assert lines[4] == "| *ground truth* | 0.00 | 0.500 | 1.000 |"
+    assert lines[6] == "| SpecMaskFoley | 7.12 | **0.310** | 0.600 |"
     assert lines[-1] == "Clips not scored: 2, named in the page."
     assert "Classes" not in "".join(lines)
 

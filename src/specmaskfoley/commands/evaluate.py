@@ -12,9 +12,9 @@ from specmaskfoley.evaluation.agreement import SOUND_SUFFIXES, VIDEO_SUFFIXES, F
 from specmaskfoley.evaluation.comparison import ComparedFiles, compare_systems, score_as_published
 from specmaskfoley.evaluation.judging import judging
 from specmaskfoley.judges.trained import load_panel
+from specmaskfoley.report.results import write_evaluation
 from specmaskfoley.report.tables import markdown_scores
 from specmaskfoley.settings import Params
-from specmaskfoley.storage.files import write_json
 from specmaskfoley.systems import TRUE
 
 _NAMED = 20
@@ -40,13 +40,20 @@ def evaluate(
     """
     params = settings(params_file, profile, duration_s, min_coverage)
     files = find_compared_files(generated, reference, videos, pattern, params)
-    out = None if out is None else out.resolve()
+    given, out = out, None if out is None else out.resolve()
     os.chdir(params_file.absolute().parent)  # paths in params.yaml count from its own directory
+    if out is not None and out.exists() and not out.is_dir():
+        raise ValueError(f"--out {given}: is a file; name a folder")
+    if out == Path(params.paths.metrics).resolve():
+        raise ValueError(f"--out {given}: holds the scores of this project; name another, such as {given}/others/NAME")
+    clips: dict[str, Any]
+    intervals: dict[str, Any] = {}
     with judging(load_panel(params, start(params)), params) as judge:
         if as_published:
-            scores = score_as_published(judge, files)
-            lines = [markdown_scores(scores), f"as av-benchmark computes them, at {judge.panel.duration_s:g} s"]
-            result: dict[str, Any] = {"systems": scores, "as_published": True}
+            scores, counts = score_as_published(judge, files)
+            rows = {name: row | counts[name] for name, row in scores.items()}
+            lines = [markdown_scores(rows), f"as av-benchmark computes them, at {judge.panel.duration_s:g} s"]
+            clips = {"counts": counts, "as_published": True}
         else:
             comparison = compare_systems(judge, files, params.evaluate, params.seed)
             scores, clips = comparison.scores(), comparison.summary()
@@ -58,10 +65,8 @@ def evaluate(
                 *_named("noted", clips["noted"]),
             ]
             intervals = comparison.intervals(params.evaluate.resamples, params.seed)
-            true = scores.pop(TRUE)
-            result = {"systems": scores, "reference": true, "intervals": intervals, "clips": clips}
     if out is not None:
-        write_json(out, result | {"profile": params.profile, "judges": params.judges.kind})
+        write_evaluation(out, scores, intervals, clips | {"profile": params.profile, "judges": params.judges.kind})
         lines.append(f"written to {out}")
     return lines
 
@@ -140,4 +145,4 @@ def _named(what: str, clips: dict[str, str]) -> list[str]:
     """Lines for the first clips of a list, with their reasons."""
     lines = [f"{what}: {len(clips)} clips"] if clips else []
     lines += [f"  {clip}: {reason}" for clip, reason in list(clips.items())[:_NAMED]]
-    return [*lines, *([f"  and {len(clips) - _NAMED} more; --out FILE writes all"] if len(clips) > _NAMED else [])]
+    return [*lines, *([f"  and {len(clips) - _NAMED} more; --out DIR writes all"] if len(clips) > _NAMED else [])]

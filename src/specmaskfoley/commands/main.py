@@ -236,7 +236,7 @@ def evaluate(
         bool, typer.Option("--as-published", help="Each metric on the files it happens to get, as av-benchmark.")
     ] = False,
     out: Annotated[
-        Path | None, typer.Option(help="Write the results; metrics/systems/NAME.json gets into the report.")
+        Path | None, typer.Option(metavar="DIR", help="Write the results; metrics/others/NAME gets into the report.")
     ] = None,
     params_file: ParamsFile = _PARAMS,
 ) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from specmaskfoley.report.experiments import other_experiments, workspace
 from specmaskfoley.report.report import Company, write_all
-from specmaskfoley.report.results import read_other_systems
+from specmaskfoley.report.results import read_folder
 from specmaskfoley.settings import Params
 
 
@@ -24,7 +24,7 @@ def report(params_file: Path, out: Path, *, experiments: bool = True) -> Path:
     os.chdir(params_file.parent)  # paths in params.yaml count from its own directory
     this = workspace(params_file)
     others, without = other_experiments(params_file.parent, this) if experiments else ([], {})
-    files = sorted((Path(params.paths.metrics) / "systems").glob("*.json"))
-    systems = {path.stem: read_other_systems(path) for path in files}
+    folders = sorted(path for path in (Path(params.paths.metrics) / "others").glob("*/") if path.is_dir())
+    systems = {folder.name: read_folder(folder) for folder in folders}
     company = Company(this=this, experiments=others, systems=systems, without=without)
     return write_all(params, out, this.evaluation, company)

@@ -18,7 +18,7 @@ from specmaskfoley.settings import Evaluate
 from specmaskfoley.systems import SHUFFLED, TRUE
 
 Scores = dict[str, dict[str, float]]
-"""System -> metric -> value."""
+"""System -> metric or count -> value."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,6 @@ class ComparedFiles:
         systems: name -> its takes, files of the same clips by other sampling seeds.
         events: clip -> its true event times in seconds, where they are known.
         events_until_s: no generated sound has events after this time, so that none count.
-        seconds_per_clip: name -> sampling time, where it is known.
         shortest_s: a reference that lasts less is not scored.
         shuffled: a system whose sounds are also compared with other clips: what chance gives.
     """
@@ -42,7 +41,6 @@ class ComparedFiles:
     shortest_s: float
     events: Mapping[str, Sequence[float] | None] = field(default_factory=dict)
     events_until_s: float = np.inf
-    seconds_per_clip: Mapping[str, float] = field(default_factory=dict)
     shuffled: str | None = None
 
 
@@ -52,20 +50,19 @@ class Comparison:
 
     agreement: Agreement
     takes: Mapping[str, Sequence[JudgedTake]]
-    seconds_per_clip: Mapping[str, float]
     duration_s: float
 
     def scores(self) -> Scores:
-        """System -> metrics, means over takes, with `clips`, `onset_clips`, `coverage` and `sample_time_s`."""
+        """System -> metrics, means over takes."""
+        return {system: _rounded(mean_scores(takes)) for system, takes in self.takes.items()}
+
+    def counts(self) -> Scores:
+        """System -> `clips` and `coverage` of its metrics, and `onset_clips` where it has onset F1."""
+        shared = {"clips": len(self.agreement.clips), "coverage": self.agreement.coverage}
         found: Scores = {}
         for system, takes in self.takes.items():
-            row = mean_scores(takes)
-            if "onset_f1" in row:
-                row["onset_clips"] = int((~np.isnan(takes[0].per_clip["onset_f1"])).sum())
-            row |= {"clips": len(self.agreement.clips), "coverage": self.agreement.coverage}
-            if system in self.seconds_per_clip:
-                row["sample_time_s"] = self.seconds_per_clip[system]
-            found[system] = _rounded(row)
+            onsets = takes[0].per_clip.get("onset_f1")
+            found[system] = shared | ({} if onsets is None else {"onset_clips": int((~np.isnan(onsets)).sum())})
         return found
 
     def intervals(self, resamples: int, seed: int) -> dict[str, dict[str, dict[str, float | None]]]:
@@ -80,7 +77,8 @@ class Comparison:
         return found
 
     def summary(self) -> dict[str, Any]:
-        """Which clips these numbers are of: count, coverage, hash, takes, seconds heard, what was left out and why."""
+        """Which clips these numbers are of: count, coverage, hash, takes, seconds heard, what was left out and why, and
+        the counts of every system."""
         agreement = self.agreement
         return {
             "clips": len(agreement.clips),
@@ -90,6 +88,7 @@ class Comparison:
             "duration_s": round(self.duration_s, 4),
             "excluded": agreement.excluded,
             "noted": agreement.noted,
+            "counts": self.counts(),
         }
 
     def per_clip(self, labels: Mapping[str, str]) -> list[dict[str, Any]]:
@@ -110,7 +109,7 @@ class Comparison:
         kept = tuple(self.agreement.clips[number] for number in rows)
         agreement = Agreement(kept, len(kept), {}, {})
         takes = {system: [take.at(rows) for take in takes] for system, takes in self.takes.items()}
-        part = Comparison(agreement, takes, {}, self.duration_s)
+        part = Comparison(agreement, takes, self.duration_s)
         return {"clips": len(kept), "hash": agreement.hash, "scores": part.scores()}
 
 
@@ -158,18 +157,18 @@ def compare_systems(judge: Judging, files: ComparedFiles, settings: Evaluate, se
                 shuffled = beside(heard, other, 1)
     if files.shuffled is not None:
         takes[SHUFFLED] = [shuffled]
-    return Comparison(agreement, takes, files.seconds_per_clip, heard_s)
+    return Comparison(agreement, takes, heard_s)
 
 
-def score_as_published(judge: Judging, files: ComparedFiles) -> Scores:
+def score_as_published(judge: Judging, files: ComparedFiles) -> tuple[Scores, Scores]:
     """The metrics as av-benchmark computes them, each on the files it happens to get.
 
     FAD compares all sounds of both sides, paired or not; FD, KL, inception score and IB score take the clips that both
     sides have; DeSync leaves out sounds that are shorter than what the judge hears. Files that cannot be read are
-    passed over, and no coverage is asked for. `<metric>_clips` says how many each number is of.
+    passed over, and no coverage is asked for.
 
     Returns:
-        system -> metrics, of its first take.
+        system -> metrics, of its first take; system -> `<metric>_clips`, how many each number is of.
 
     Raises:
         ValueError: a system and the reference have fewer than two clips in common.
@@ -183,7 +182,8 @@ def score_as_published(judge: Judging, files: ComparedFiles) -> Scores:
     reference = usable(files.reference)
     position = {clip: number for number, clip in enumerate(reference)}
     true = judge.listen(list(reference.values()), (), f"listening to {TRUE}")
-    results = {}
+    scores: Scores = {}
+    counts: Scores = {}
     for system, takes in files.systems.items():
         sounds = usable(takes[0])
         paired = [clip for clip in sounds if clip in reference]
@@ -193,7 +193,8 @@ def score_as_published(judge: Judging, files: ComparedFiles) -> Scores:
         heard = everything.at(np.array([number for number, clip in enumerate(sounds) if clip in reference]))
         here = true.at(np.array([position[clip] for clip in paired]))
         row = dict(judged_take(heard, here, Partners(logits=here.logits)).scores)
-        row |= {"fad": fad_score(everything, true), "fad_clips": len(sounds), "kl_clips": len(paired)}
+        row["fad"] = fad_score(everything, true)
+        counts[system] = {"fad_clips": len(sounds), "kl_clips": len(paired)}
         if files.videos is not None:
             shown = {clip: files.videos.files[clip] for clip in paired if clip in files.videos.files}
             # Its reader takes the next file in the place of one that is shorter, if by a sample.
@@ -203,11 +204,12 @@ def score_as_published(judge: Judging, files: ComparedFiles) -> Scores:
             here = true.at(np.array([position[clip] for clip in shown]))
             partners = Partners(logits=here.logits, seen=seen, offsets=heard.offsets[0], grid=judge.panel.grid)
             values = judged_take(heard, here, partners).per_clip
-            row |= {"ib": float(values["ib"].mean()), "ib_clips": len(shown), "desync_clips": sum(whole)}
+            row["ib"] = float(values["ib"].mean())
+            counts[system] |= {"ib_clips": len(shown), "desync_clips": sum(whole)}
             if any(whole):
                 row["desync"] = float(values["desync"][np.array(whole)].mean())
-        results[system] = _rounded(row)
-    return results
+        scores[system] = _rounded(row)
+    return scores, counts
 
 
 def derangement(count: int, seed: int) -> np.ndarray:
@@ -225,4 +227,4 @@ def _until(events: Sequence[float] | None, end_s: float) -> list[float]:
 
 def _rounded(row: Mapping[str, float]) -> dict[str, float]:
     """Six significant digits: the others are rounding errors of the networks."""
-    return {name: value if isinstance(value, int) else float(f"{value:.6g}") for name, value in row.items()}
+    return {name: float(f"{value:.6g}") for name, value in row.items()}

@@ -8,7 +8,6 @@ from specmaskfoley.evaluation.agreement import Found
 from specmaskfoley.evaluation.comparison import ComparedFiles
 from specmaskfoley.evaluation.subsets import vggsounder_clips
 from specmaskfoley.settings import Params
-from specmaskfoley.storage.files import read_json
 from specmaskfoley.storage.tables import LedgerRow, ready_clips
 from specmaskfoley.systems import GENERATED, OURS, take_folder, takes_of
 
@@ -25,7 +24,6 @@ def load_compared_files(params: Params) -> ComparedFiles:
         shortest_s=0.0,  # stage prepare has found them long enough
         events={row.clip_id: row.events for row in rows},
         events_until_s=params.audio.token_duration_s,
-        seconds_per_clip=read_json(Path(params.paths.samples) / "sample_time_s.json"),
         shuffled=OURS,
     )
 

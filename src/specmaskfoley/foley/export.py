@@ -13,10 +13,11 @@ from typing import Any
 import yaml
 
 from specmaskfoley.encoders.trained import ROLES, encoder_file
+from specmaskfoley.report.results import Scores, read_folder
 from specmaskfoley.report.tables import markdown_scores
 from specmaskfoley.settings import MiniJudges, Params, weights_of
 from specmaskfoley.settings.reading import parse_yaml
-from specmaskfoley.storage.files import atomic_path, read_json, refuse_pointer, sha256
+from specmaskfoley.storage.files import atomic_path, refuse_pointer, sha256
 from specmaskfoley.weights.loading import find_weights
 from specmaskfoley.weights.lock import LOCK_FILE, WeightFile, locked, read_lock
 from specmaskfoley.weights.records import record_path
@@ -115,16 +116,16 @@ def export_model(params_file: Path, target: Path) -> list[Path]:
     return sorted(Path(name) for name in (*copies, "params.yaml", "README.md"))
 
 
-def model_card(params: Params, official: dict[str, WeightFile], scores: dict[str, dict[str, Any]]) -> str:
+def model_card(params: Params, official: dict[str, WeightFile], scores: Mapping[str, Scores]) -> str:
     """A card as model hubs show it: what the model is, what it was trained on, how good it is, licences.
 
     Args:
-        scores: system -> metric -> value, of metrics/evaluate.json; empty where there are none.
+        scores: system -> metric -> value, of the evaluation; empty where there is none.
     """
     return "\n".join(_card(params, official, scores)) + "\n"
 
 
-def _card(params: Params, official: dict[str, WeightFile], scores: dict[str, dict[str, Any]]) -> Iterator[str]:
+def _card(params: Params, official: dict[str, WeightFile], scores: Mapping[str, Scores]) -> Iterator[str]:
     licence = "mit" if all(entry.licence == "MIT" for entry in official.values()) else "other"
     yield from ("---", f"license: {licence}", "library_name: specmaskfoley", "tags: [video-to-audio, foley]", "---", "")
     yield f"# SpecMaskFoley, profile `{params.profile}`"
@@ -187,7 +188,6 @@ def _official(params: Params) -> dict[str, WeightFile]:
     return {name: locked(name, lock) for name in names}
 
 
-def _scores(params: Params) -> dict[str, dict[str, Any]]:
-    file = Path(params.paths.metrics) / "evaluate.json"
-    scores: dict[str, dict[str, Any]] = read_json(file) if file.exists() else {}
-    return scores
+def _scores(params: Params) -> Mapping[str, Scores]:
+    folder = Path(params.paths.metrics)
+    return read_folder(folder).scores if (folder / "clips.json").exists() else {}

@@ -29,7 +29,7 @@ OfSet = Callable[[Listened, Listened, np.ndarray | None], float | None]
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """A number in metrics/evaluate.json and how people read it.
+    """A number of an evaluation and how people read it.
 
     Attributes:
         name: in the files and in MLflow.
@@ -73,7 +73,7 @@ class Metric(Column):
     of_set: OfSet | None = None
 
 
-# In the order of metrics/evaluate.json.
+# In the order of metrics/scores.json.
 METRICS = (
     Metric(
         name="fd", title="FD", better="lower", digits=2, aspect="sound", bounds=(0.0, math.inf), of_set=fd_score,
@@ -88,6 +88,10 @@ METRICS = (
         about="divergence of the tagger's classes from those of the true sound, in nats",
     ),
     Metric(
+        name="isc", title="IS", better="higher", digits=2, aspect="sound", bounds=(1.0, math.inf), of_set=isc_score,
+        about="inception score: does the tagger hear distinct classes, and many of them?",
+    ),
+    Metric(
         name="ib", title="IB", better="higher", digits=3, aspect="meaning", bounds=(-1.0, 1.0), per_clip=ib_scores,
         about="cosine of video and sound embeddings: does the sound mean what the picture shows? "
         "Papers print it times 100",
@@ -95,10 +99,6 @@ METRICS = (
     Metric(
         name="desync", title="DeSync", unit="s", better="lower", digits=3, aspect="timing", bounds=(0.0, math.inf),
         about="offset between sound and picture as a judge network estimates it", per_clip=desync_scores,
-    ),
-    Metric(
-        name="isc", title="IS", better="higher", digits=2, aspect="sound", bounds=(1.0, math.inf), of_set=isc_score,
-        about="inception score: does the tagger hear distinct classes, and many of them?",
     ),
     Metric(
         name="onset_f1", title="Onset F1", better="higher", digits=3, aspect="timing", bounds=(0.0, 1.0),
@@ -119,14 +119,9 @@ COUNTS = (
 )  # fmt: skip
 """How many clips a score is of."""
 
-SAMPLE_TIME = Column(
-    name="sample_time_s", title="sampling", unit="s", better="lower", digits=2,
-    about="wall time of sampling and decoding a clip",
-)  # fmt: skip
-
 _ASPECTS = ("sound", "meaning", "timing")
 SHOWN = tuple(sorted(METRICS, key=lambda metric: _ASPECTS.index(metric.aspect)))
 """The metrics in the order in which tables show them."""
 
-COLUMNS: dict[str, Column] = {column.name: column for column in (*SHOWN, *COUNTS, SAMPLE_TIME)}
-"""Every number of metrics/evaluate.json by its name, in the order of tables."""
+COLUMNS: dict[str, Column] = {column.name: column for column in (*SHOWN, *COUNTS)}
+"""Every metric and count by its name, in the order of tables."""

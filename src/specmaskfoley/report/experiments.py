@@ -68,9 +68,6 @@ class Experiment:
         if self.judges != other.judges:
             return "other judges"
         mine, theirs = self.evaluation.clips, other.evaluation.clips
-        if mine is None or theirs is None:
-            counts = {one.evaluation.scores.get(OURS, {}).get("clips") for one in (self, other)}
-            return "" if len(counts) == 1 else "other clips"
         return "" if (mine.hash, mine.duration_s) == (theirs.hash, theirs.duration_s) else "other clips"
 
 
@@ -78,7 +75,7 @@ def workspace(params_file: Path) -> Experiment:
     """The experiment in the checkout; its baseline is HEAD, if there is one.
 
     Raises:
-        ValueError: params.yaml or metrics/evaluate.json is missing, or a file cannot be read as what it should be.
+        ValueError: params.yaml or a file of the evaluation is missing, or a file cannot be read as what it should be.
     """
     root = params_file.parent
     return _read("workspace", "", _head(root), lambda name: _text(params_file if name == PARAMS else root / name))
@@ -98,7 +95,7 @@ def other_experiments(root: Path, this: Experiment) -> tuple[list[Experiment], d
             if one.changed:
                 raise ValueError(f"its scores are of other settings ({', '.join(one.changed)})")
             if OURS not in one.evaluation.scores:
-                raise ValueError(f"evaluate.json has no {OURS}")
+                raise ValueError(f"it has no scores of {OURS}")
         except ValueError as error:
             if name != "commit":  # not every commit has results
                 troubles[f"{name} ({revision[:7]})"] = str(error)

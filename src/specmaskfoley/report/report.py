@@ -12,7 +12,7 @@ from specmaskfoley.report.experiments import Experiment, sweep
 from specmaskfoley.report.page import ReportClip, ReportContext, write_markdown, write_report
 from specmaskfoley.report.pictures import Measured, Point
 from specmaskfoley.report.published import Published, measured_like, published_settings, published_systems
-from specmaskfoley.report.results import SCORES_SCHEMA, Evaluation, Interval, OtherSystems, ScoredClips, Scores
+from specmaskfoley.report.results import SCORES_SCHEMA, Evaluation, Interval, ScoredClips, Scores
 from specmaskfoley.report.tables import Entry, ScoreTable, class_table, published_table, score_table, system_entries
 from specmaskfoley.settings import Params
 from specmaskfoley.storage.curves import read_curves
@@ -37,13 +37,13 @@ class Company:
 
     Attributes:
         this: the experiment itself with its settings; None where it is shown alone.
-        systems: other systems by the name of their file.
+        systems: evaluations of other systems, by the name of their folder.
         without: experiments that have no scores, and why.
     """
 
     this: Experiment | None = None
     experiments: Sequence[Experiment] = ()
-    systems: Mapping[str, OtherSystems] = field(default_factory=dict)
+    systems: Mapping[str, Evaluation] = field(default_factory=dict)
     without: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -122,8 +122,7 @@ def _left_out(evaluation: Evaluation, company: Company) -> dict[str, Mapping[str
     lists: dict[str, Mapping[str, str]] = {}
     mine = [("", evaluation.clips)]
     for name, clips in [*mine, *((f": {name}", file.clips) for name, file in company.systems.items())]:
-        if clips is not None:
-            lists |= {f"Clips not scored{name}": clips.excluded, f"Clips scored although odd{name}": clips.noted}
+        lists |= {f"Clips not scored{name}": clips.excluded, f"Clips scored although odd{name}": clips.noted}
     lists["Experiments without scores"] = company.without
     return {heading: names for heading, names in lists.items() if names}
 
@@ -140,11 +139,10 @@ def _tables(params: Params, evaluation: Evaluation, company: Company) -> list[Sc
         else:
             entries += _other_entries(name, file, {entry.title for entry in entries})
     tables = [score_table("Scores", entries, evaluation.clips)]
-    if evaluation.clips is not None:
-        for name, part in evaluation.clips.subsets.items():
-            facts = {"takes": evaluation.clips.takes, "duration_s": evaluation.clips.duration_s}
-            clips = ScoredClips(clips=part.clips, hash=part.hash, **facts)
-            tables.append(score_table(f"Subset {name}", system_entries(part.scores), clips, legend=False))
+    for name, part in evaluation.clips.subsets.items():
+        facts = {"takes": evaluation.clips.takes, "duration_s": evaluation.clips.duration_s}
+        clips = ScoredClips(clips=part.clips, hash=part.hash, **facts)
+        tables.append(score_table(f"Subset {name}", system_entries(part.scores), clips, legend=False))
     tables += apart
     if company.this is not None and company.experiments:
         tables.append(_experiments_table(company.this, company.experiments))
@@ -157,32 +155,34 @@ def _tables(params: Params, evaluation: Evaluation, company: Company) -> list[Sc
     return tables
 
 
-def _incomparable(params: Params, evaluation: Evaluation, file: OtherSystems) -> str:
+def _incomparable(params: Params, evaluation: Evaluation, file: Evaluation) -> str:
     """Why a system's scores do not compare with this experiment's; empty if they do."""
     mine, theirs = evaluation.clips, file.clips
-    if file.as_published:
+    if theirs.as_published:
         return "as av-benchmark computes them, each metric on the files it happens to get"
-    if (file.profile, file.judges) != (params.profile, params.judges.kind):
-        return f"by the judges of profile {file.profile} ({file.judges})"
-    if mine is None or theirs is None or (mine.hash, mine.duration_s) != (theirs.hash, theirs.duration_s):
+    if (theirs.profile, theirs.judges) != (params.profile, params.judges.kind):
+        return f"by the judges of profile {theirs.profile} ({theirs.judges})"
+    if (mine.hash, mine.duration_s) != (theirs.hash, theirs.duration_s):
         return "on other clips"
     return ""
 
 
-def _other_entries(name: str, file: OtherSystems, taken: set[str]) -> list[Entry]:
+def _other_entries(name: str, file: Evaluation, taken: set[str]) -> list[Entry]:
     return [
         Entry(
             title=f"{system} ({name})" if system in taken else system,
             scores=row,
             intervals=file.intervals.get(system, {}),
         )
-        for system, row in file.systems.items()
+        for system, row in file.scores.items()
+        if system != TRUE
     ]
 
 
-def _table_apart(name: str, file: OtherSystems, why: str) -> ScoreTable:
+def _table_apart(name: str, file: Evaluation, why: str) -> ScoreTable:
     note = f"Scores {why}: they do not compare with those above."
-    entries = system_entries({TRUE: file.reference} if file.reference else {}) + _other_entries(name, file, set())
+    true = {name: row for name, row in file.scores.items() if name == TRUE}
+    entries = system_entries(true) + _other_entries(name, file, set())
     return score_table(f"Other systems: {name}", entries, file.clips, note=note, legend=False)
 
 

@@ -1,15 +1,22 @@
-"""What the evaluation writes, read back: scores, intervals, which clips they are of, scores of other systems."""
+"""What an evaluation writes into a folder, and the same read back.
+
+    systems/<system>.json    the scores of one system, flat
+    intervals.json           how certain they are
+    clips.json               which clips they are of, and by which judges
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from specmaskfoley.metrics import METRICS
+from specmaskfoley.storage.files import write_json
 
 SCORES_SCHEMA = pa.schema(
     [
@@ -47,69 +54,89 @@ class Subset(_Written):
 
 
 class ScoredClips(_Written):
-    """Which clips the numbers are of: metrics/clips.json."""
+    """Which clips the numbers are of, and by which judges: clips.json.
 
-    clips: int
-    hash: str
+    Attributes:
+        clips: how many; None where each metric has its own, as with `as_published`.
+        counts: system -> `clips`, `onset_clips`, `coverage`, or `<metric>_clips`.
+        excluded: clip -> where and why it is not scored.
+        noted: clip -> what is odd about it, although it is scored.
+    """
+
+    clips: int | None = None
+    hash: str = ""
     coverage: float | None = None
     takes: int = 1
     duration_s: float | None = None
-    excluded: dict[str, str] = {}  # clip -> where and why it is not scored
-    noted: dict[str, str] = {}  # clip -> what is odd about it, although it is scored
+    excluded: dict[str, str] = {}
+    noted: dict[str, str] = {}
+    counts: dict[str, dict[str, float | int]] = {}
     subsets: dict[str, Subset] = {}
+    profile: str = ""
+    judges: str = ""
+    as_published: bool = False
 
 
 class Evaluation(_Written):
-    """metrics/evaluate.json, and intervals.json and clips.json where they exist."""
+    """The scores of a folder: system -> metrics and counts."""
 
     scores: dict[str, dict[str, float | int | None]]
     intervals: dict[str, dict[str, Interval]] = {}
-    clips: ScoredClips | None = None
+    clips: ScoredClips = ScoredClips()
 
 
-class OtherSystems(_Written):
-    """metrics/systems/*.json: scores of other systems, written by `specmaskfoley evaluate`."""
-
-    systems: dict[str, dict[str, float | int | None]]
-    reference: dict[str, float | int | None] = {}
-    intervals: dict[str, dict[str, Interval]] = {}
-    clips: ScoredClips | None = None
-    profile: str
-    judges: str
-    as_published: bool = False
+def write_evaluation(
+    folder: Path, scores: Mapping[str, Scores], intervals: Mapping[str, Any], clips: Mapping[str, Any]
+) -> None:
+    """Write the files of `read_evaluation`; scores of systems that are not among these are removed."""
+    for path in (folder / "systems").glob("*.json"):
+        if path.stem not in scores:
+            path.unlink()
+    for name, row in scores.items():
+        write_json(folder / "systems" / f"{name}.json", row)
+    write_json(folder / "intervals.json", intervals)
+    write_json(folder / "clips.json", clips)
 
 
 def read_evaluation(text_of: Callable[[str], str | None], where: str) -> Evaluation:
     """The evaluation of which `text_of` returns the files by name, None for a file that does not exist.
 
     Raises:
-        ValueError: evaluate.json is missing, or a file is not what evaluation writes.
+        ValueError: a file is missing, or not what an evaluation writes.
     """
-    found = {}
-    for name in ("evaluate", "intervals", "clips"):
-        if (text := text_of(f"{name}.json")) is not None:
-            try:
-                found["scores" if name == "evaluate" else name] = json.loads(text)
-            except json.JSONDecodeError as error:
-                raise ValueError(f"{where}/{name}.json: not valid JSON: {error}") from None
-    if "scores" not in found:
-        raise ValueError(f"{where}/evaluate.json: no such file; it is written by dvc repro")
+
+    def read(name: str) -> Any:
+        text = text_of(name)
+        if text is None:
+            raise ValueError(f"{where}/{name}: no such file; dvc repro or specmaskfoley evaluate --out writes it")
+        try:
+            return json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{where}/{name}: not valid JSON: {error}") from None
+
+    found = {"clips": read("clips.json"), "intervals": read("intervals.json"), "scores": {}}
     try:
-        return Evaluation.model_validate(found)
+        counts = ScoredClips.model_validate(found["clips"]).counts
+        found["scores"] = {system: read(f"systems/{system}.json") for system in counts}
+        evaluation = Evaluation.model_validate(found)
     except ValidationError as error:
         raise ValueError(f"{where}: {_first(error)}; written by another version?") from None
+    scores = {system: {**row, **counts[system]} for system, row in evaluation.scores.items()}
+    return evaluation.model_copy(update={"scores": scores})
 
 
-def read_other_systems(path: Path) -> OtherSystems:
-    """One file of scores of other systems.
+def read_folder(folder: Path) -> Evaluation:
+    """The evaluation in a folder.
 
     Raises:
-        ValueError: the file is not what `specmaskfoley evaluate` writes.
+        ValueError: as `read_evaluation`.
     """
-    try:
-        return OtherSystems.model_validate_json(path.read_bytes())
-    except ValidationError as error:
-        raise ValueError(f"{path}: {_first(error)}; expected what specmaskfoley evaluate --out writes") from None
+
+    def text_of(name: str) -> str | None:
+        file = folder / name
+        return file.read_text(encoding="utf-8") if file.exists() else None
+
+    return read_evaluation(text_of, str(folder))
 
 
 def _first(error: ValidationError) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -22,12 +21,11 @@ from specmaskfoley.systems import SYSTEMS, sampling_of
 
 @dataclass(frozen=True)
 class Sounds:
-    """A batch of one system: tokens (n, F, T) int64, waveform (n, samples); seconds of sampling and vocoding."""
+    """A batch of one system: tokens (n, F, T) int64, waveform (n, samples)."""
 
     ids: list[str]
     tokens: Tensor
     waveform: Tensor
-    seconds: float
 
 
 def synthesise(generator: Generator, system: str, take: int, params: Params) -> Iterator[Sounds]:
@@ -41,7 +39,6 @@ def synthesise(generator: Generator, system: str, take: int, params: Params) -> 
         for ids, arrays in stream_arrays(params.paths.tokens if true else params.paths.features, "test", columns):
             for first in range(0, len(ids), size):
                 rows = slice(first, first + size)
-                begin = time.perf_counter()
                 if true:
                     tokens = torch.from_numpy(arrays["tokens"][rows].astype(np.int64))
                 else:
@@ -53,8 +50,7 @@ def synthesise(generator: Generator, system: str, take: int, params: Params) -> 
                         seeds=[clip_seed(sampling.seed, clip_id) for clip_id in ids[rows]],
                         sampling=sampling,
                     ).cpu()
-                waveform = generator.decode(tokens)
-                yield Sounds(ids[rows], tokens, waveform, time.perf_counter() - begin)
+                yield Sounds(ids[rows], tokens, generator.decode(tokens))
                 progress.update(len(tokens))
 
 
