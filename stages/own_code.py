@@ -19,3 +19,5 @@ SOURCE = str(Path(__file__).resolve().parents[1] / "src")
 
 sys.path.insert(0, SOURCE)
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [SOURCE, os.environ.get("PYTHONPATH")]))
+
+import specmaskfoley  # noqa: E402, F401  before a stage imports torch

@@ -82,6 +82,10 @@ def test_a_log_message_does_not_touch_a_training(copy):
     assert copy.edit("src/specmaskfoley/tracking.py", "failed, the stage goes on without it", "is not there") == set()
 
 
+def test_how_threads_wait_does_not_touch_a_training(copy):
+    assert copy.edit("src/specmaskfoley/__init__.py", "PASSIVE", "ACTIVE") == set()
+
+
 def test_a_feature_formula(copy):
     assert copy.edit(
         "src/specmaskfoley/extraction/features.py", "semantic.float().mean(1)", "semantic.float().amax(1)"

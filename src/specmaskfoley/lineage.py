@@ -35,8 +35,9 @@ from pydantic import BaseModel
 
 from specmaskfoley.settings import Params
 
-OBSERVERS = ("specmaskfoley.tracking", "specmaskfoley.sampling.listening", "specmaskfoley.lineage")
-"""Modules that never change what a stage writes: MLflow, sounds drawn during training for people to hear, and this."""
+OBSERVERS = ("specmaskfoley", "specmaskfoley.tracking", "specmaskfoley.sampling.listening", "specmaskfoley.lineage")
+"""Modules that never change what a stage writes: how its threads wait, MLflow, sounds drawn during training for people
+to hear, and this."""
 
 CHOOSERS = ("kind", "source", "engine")
 """Names of settings by which registries are read."""
