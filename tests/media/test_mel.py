@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from specmaskfoley.media.mel import LOG_FLOOR, Mel, MelSpectrogram, SpecVQGANMel, build_mel
+from specmaskfoley.media.mel import LOG_FLOOR, Mel, MelSpectrogram, SpecVQGANMel, build_mel, decibels
 from specmaskfoley.settings import HIFIGAN_RECIPE, SPECVQGAN_RECIPE, Audio
 
 HIFIGAN = Audio(mel="hifigan", duration_s=10.0, patch=16, **HIFIGAN_RECIPE)
@@ -99,6 +99,16 @@ def test_amplitude_is_the_filtered_magnitude():
     torch.testing.assert_close(mel.amplitude(mel(wave)), expected, rtol=1e-4, atol=1e-5)
     log_mel = build_mel(HIFIGAN)
     assert log_mel.amplitude(torch.tensor([0.0, -1.0])).tolist() == pytest.approx([1.0, math.exp(-1)])
+
+
+@pytest.mark.parametrize("audio", [HIFIGAN, SPECVQGAN])
+def test_decibels_mean_the_same_in_both_recipes(audio):
+    mel, wave = build_mel(audio), noise(1, 8192)
+    levels = decibels(mel, mel(wave))
+    # Full scale is what both recipes normalise to 1.
+    assert decibels(mel, mel.to_mel(torch.ones(1, 80, 3))).abs().max() < 1e-4
+    assert (decibels(mel, mel(wave / 10)) - levels).mean() == pytest.approx(-20, abs=0.1)
+    assert decibels(mel, torch.full((1, 80, 3), mel.silence)).max() < -100
 
 
 def test_specvqgan_scale_is_cut_at_both_ends():

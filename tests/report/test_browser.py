@@ -130,8 +130,8 @@ def add_media(root: Path) -> None:
             frames[index, 10:30, index : index + 10] = (200, 120, 60)
         (samples / "videos").mkdir(exist_ok=True)
         write_video(samples / "videos" / f"{clip}.mp4", frames, 25, tone, rate)
-        mels = {"ground truth": rng.normal(size=(80, 170)), "SpecMaskFoley": rng.normal(size=(80, 170))}
-        pictures.spectrogram_pair(root / "metrics" / "pictures" / f"{clip}.png", mels, [0.5, 1.0], 2.0, label)
+        mels = {"ground truth": rng.normal(-40, 9, (80, 170)), "SpecMaskFoley": rng.normal(-40, 9, (80, 170))}
+        pictures.spectrograms(root / "metrics" / "pictures" / f"{clip}.png", mels, [0.5, 1.0], 2.0, label)
         usable.append(
             {"clip_id": clip, "path": f"{clip}.mp4", "label": label, "split": "test", "source": "world",
              "state": "ready", "reason": ""}

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
+from matplotlib.image import imread
 
 from specmaskfoley.report import page as report
 from specmaskfoley.report import pictures
@@ -399,10 +403,10 @@ def test_a_folded_table_and_a_list_are_closed_at_first(tmp_path: Path, media: di
 
 
 def test_pictures_are_equal_bytes_for_equal_arrays(tmp_path: Path) -> None:
-    mels = {"ground truth": np.random.default_rng(0).normal(size=(80, 100)), "generated": np.zeros((80, 90))}
-    curves = {"loss": [(1, 2.0), (2, 1.0)], "cost in $": [(1, 0.1)], "$x": [(2, 3.0)]}
+    mels = {"ground truth": np.random.default_rng(0).normal(-40, 9, (80, 100)), "generated": np.zeros((80, 90))}
+    curves = {"loss": [(1, 2.0), (2, 1.0)], "cost in $": [(1, 0.1)], "$x": [(2, 3.0)], "val_loss": [(2, 1.5)]}
     for name in ("a", "b"):
-        pictures.spectrogram_pair(tmp_path / name / "s.png", mels, [0.5], 1.0, "odd $title$ <&>")
+        pictures.spectrograms(tmp_path / name / "s.png", mels, [0.5], 1.0, "odd $title$ <&>")
         pictures.training_curves(tmp_path / name / "c.png", curves, "train_codec")
         pictures.quality_and_sync(tmp_path / name / "q.png", points("a $x$", "b"), "odd $title$")
         pictures.scores_against_steps(tmp_path / name / "n.png", {"FAD": {4: Measured(value=1.0)}}, "steps")
@@ -434,30 +438,72 @@ def test_published_points_and_intervals_look_different(tmp_path: Path) -> None:
     assert len({path.read_bytes() for path in tmp_path.iterdir()}) == 4
 
 
-def test_names_without_room_are_left_out_but_never_ours(tmp_path: Path) -> None:
+def test_names_without_room_are_left_out_but_never_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
     crowd = [
-        Point(label=f"a rather long name {n}", group="g", fad=Measured(value=1.0), desync=Measured(value=1.0))
-        for n in range(60)
+        Point(label=f"a rather long name {number}", group="g", fad=Measured(value=fad), desync=Measured(value=desync))
+        for number, (fad, desync) in enumerate(rng.uniform(1, 2, (60, 2)))
     ]
-    ours = Point(label="SpecMaskFoley", group="h", fad=Measured(value=1.0), desync=Measured(value=1.01))
-    pictures.quality_and_sync(tmp_path / "with.png", [*crowd, ours], "t")
-    unnamed = Point(label="", group="h", fad=ours.fad, desync=ours.desync)
-    pictures.quality_and_sync(tmp_path / "without.png", [*crowd, unnamed], "t")
-    assert (tmp_path / "with.png").read_bytes() != (tmp_path / "without.png").read_bytes()
+    ours = Point(label="SpecMaskFoley", group="h", fad=Measured(value=1.5), desync=Measured(value=1.5))
+    found = names_in([*crowd, ours], monkeypatch)
+    assert 5 < len(found) < 61
+    assert "SpecMaskFoley" in found
 
 
 def test_an_event_and_the_sound_change_the_picture(tmp_path: Path) -> None:
-    silence, sound = np.full((80, 50), -11.5), np.random.default_rng(1).normal(size=(80, 50))
+    silence, sound = np.full((80, 50), -120.0), np.random.default_rng(1).normal(-40, 9, (80, 50))
     for name, mel, events in (("a", silence, []), ("b", silence, [0.3]), ("c", sound, [])):
-        pictures.spectrogram_pair(tmp_path / f"{name}.png", {"x": mel}, events, 1.0, "t")
+        pictures.spectrograms(tmp_path / f"{name}.png", {"x": mel}, events, 1.0, "t")
     assert len({(tmp_path / f"{name}.png").read_bytes() for name in "abc"}) == 3
 
 
+def test_a_level_has_the_same_colour_in_every_picture(tmp_path: Path) -> None:
+    """The loudest of a quiet clip must not look like that of a loud one."""
+    for name, level in (("quiet", -60.0), ("loud", -10.0), ("twice", -60.0)):
+        decibels = {"a": np.full((80, 50), level)} | ({"b": np.full((80, 50), 0.0)} if name == "twice" else {})
+        pictures.spectrograms(tmp_path / f"{name}.png", decibels, [], 1.0, "t")
+    quiet, loud, twice = (Counter(map(tuple, imread(tmp_path / f"{name}.png").reshape(-1, 4).tolist())) for name in
+                          ("quiet", "loud", "twice"))  # fmt: skip
+    most = [max((pixel for pixel in found if min(pixel[:3]) < 0.95), key=found.__getitem__) for found in (quiet, loud)]
+    assert most[0] != most[1]
+    assert twice[most[0]] > 20_000
+
+
+def test_a_curve_and_its_validation_share_a_panel_and_others_do_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Figure] = []
+    monkeypatch.setattr(pictures, "_save", lambda figure, path: drawn.append(figure))
+    points = [(1, 2.0), (2, 1.0)]
+    curves = dict.fromkeys(("loss", "val_loss", "val_accuracy"), points)
+    pictures.training_curves(tmp_path / "c.png", curves, "judge_offset")
+    panels = {axis.get_title(loc="left"): len(axis.lines) for axis in drawn[0].axes}
+    assert panels == {"loss": 2, "val_accuracy": 1}
+
+
+def names_in(points: Sequence[Point], monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names that stand in the figure."""
+    drawn: list[Figure] = []
+    monkeypatch.setattr(pictures, "_save", lambda figure, path: drawn.append(figure))
+    pictures.quality_and_sync("q.png", points, "t")
+    return [text.get_text() for text in drawn[0].axes[0].texts]
+
+
+def test_points_that_coincide_share_their_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    def at(label: str, fad: float) -> Point:
+        return Point(label=label, group=label, fad=Measured(value=fad), desync=Measured(value=0.5))
+
+    assert sorted(names_in([at("a", 1.0), at("b", 2.0), at("c", 1.0)], monkeypatch)) == ["a\nc", "b"]
+    crowd = [at(f"n{number}", 1.0) for number in range(5)]
+    found = names_in([*crowd, at("SpecMaskFoley", 1.001), at("z", 3.0)], monkeypatch)
+    assert sorted(found) == ["SpecMaskFoley\nn0\nn1\nand 3 more", "z"]
+
+
 def test_wrong_pictures_are_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="mels is empty"):
-        pictures.spectrogram_pair(tmp_path / "a.png", {}, [], 1.0, "t")
-    with pytest.raises(ValueError, match=r"mels\['x'\] has shape \(3,\)"):
-        pictures.spectrogram_pair(tmp_path / "a.png", {"x": np.zeros(3)}, [], 1.0, "t")
+    with pytest.raises(ValueError, match="decibels is empty"):
+        pictures.spectrograms(tmp_path / "a.png", {}, [], 1.0, "t")
+    with pytest.raises(ValueError, match=r"decibels\['x'\] has shape \(3,\)"):
+        pictures.spectrograms(tmp_path / "a.png", {"x": np.zeros(3)}, [], 1.0, "t")
     with pytest.raises(ValueError, match="curves is empty"):
         pictures.training_curves(tmp_path / "a.png", {}, "t")
     with pytest.raises(ValueError, match="points is empty"):

@@ -153,6 +153,12 @@ def build_mel(audio: Audio) -> Mel:
     return resolve_name(MELS[audio.mel])(audio)  # type: ignore[no-any-return]
 
 
+def decibels(recipe: Mel, mel: Tensor) -> Tensor:
+    """Levels of the magnitudes per band, both (B, M, L); 0 dB is a tone at full scale, which is normalised to 1."""
+    full = recipe.amplitude(recipe.to_mel(torch.ones((), device=mel.device)))
+    return 20 * torch.log10(torch.clamp(recipe.amplitude(mel) / full, min=1e-6))
+
+
 @torch.inference_mode()
 def batched_mel(mel: nn.Module, waveform: np.ndarray | Tensor) -> Tensor:
     """(n, samples) -> (n, M, L) on the CPU, a few clips at a time; a copy that autograd may use."""

@@ -14,7 +14,6 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg, RendererAgg
 from matplotlib.figure import Figure
-from matplotlib.image import imsave
 from matplotlib.path import Path as Outline
 from matplotlib.patheffects import withStroke
 from matplotlib.text import Annotation, Text
@@ -26,88 +25,94 @@ from specmaskfoley.systems import OURS, SYSTEMS
 
 WIDTH_IN = 8.0
 DPI = 100
-QUIET_PERCENTILE = 1.0  # one silent frame must not take half of the colours
+FLOOR_DB = -80.0
+"""Black in every spectrogram, and 0 dB the brightest, so that any two compare."""
+
 EVENT_COLOUR = "#4de3ff"  # not in the colour map, and dashed: the attack stays visible under the line
 COLOURS = ("#1f6fb4", "#d95f0e", "#2a9461", "#7b4fa6", "#8a8f98", "#b8860b")
+MARKERS = ("o", "D", "s", "^", "v", "P")  # groups stay apart in black and white
 _ACROSS: tuple[tuple[int, Literal["left", "right", "center"]], ...] = ((1, "left"), (-1, "right"), (0, "center"))
 _HEIGHT: tuple[tuple[int, Literal["center", "bottom", "top"]], ...] = ((1, "bottom"), (-1, "top"), (0, "center"))
-MARKERS = ("o", "D", "s", "^", "v", "P")  # groups stay apart in black and white
+_COINCIDE_PX = 4.0  # points closer than this share a name
+_NAMED = 3  # names of coinciding points that are written out
+
+# Layouts are fixed, in inches: matplotlib's constrained layout takes as long as the drawing.
 
 
-def spectrogram_pair(
+def spectrograms(
     path: str | Path,
-    mels: Mapping[str, npt.NDArray[np.floating]],
+    decibels: Mapping[str, npt.NDArray[np.floating]],
     events: Sequence[float],
     duration_s: float,
     title: str,
 ) -> None:
-    """Log-mel spectrograms under each other on one time axis and one colour scale; dashed lines: events.
+    """Mel-spectrograms under each other on one time axis and one colour scale; dashed lines: events.
 
     Args:
-        mels: name -> (num_mels, frames), all covering `duration_s` from 0 s.
+        decibels: name -> (num_mels, frames) as `media.mel.decibels` gives them, all covering `duration_s` from 0 s.
     """
-    if not mels:
-        raise ValueError("mels is empty: expected at least one spectrogram")
-    values = np.concatenate([np.asarray(mel, dtype=np.float64).ravel() for mel in mels.values()])
-    low, high = np.percentile(values, QUIET_PERCENTILE), values.max()
-    high = high if high > low else low + 1.0
-    figure = Figure(figsize=(WIDTH_IN, 0.6 + 1.35 * len(mels)), dpi=DPI, layout="constrained")
-    axes = figure.subplots(len(mels), 1, sharex=True, squeeze=False)[:, 0]
-    image = None
-    for axis, (name, mel) in zip(axes, mels.items(), strict=True):
-        if mel.ndim != 2:
-            raise ValueError(f"mels[{name!r}] has shape {mel.shape}: expected (num_mels, frames)")
+    if not decibels:
+        raise ValueError("decibels is empty: expected at least one spectrogram")
+    top, below, each, gap = 0.62, 0.45, 0.85, 0.22  # inches
+    height = top + len(decibels) * (each + gap) - gap + below
+    figure = Figure(figsize=(WIDTH_IN, height), dpi=DPI)
+    for number, (name, values) in enumerate(decibels.items()):
+        if values.ndim != 2:
+            raise ValueError(f"decibels[{name!r}] has shape {values.shape}: expected (num_mels, frames)")
+        bottom = height - top - number * (each + gap) - each
+        axis = figure.add_axes((0.07, bottom / height, 0.82, each / height))
         image = axis.imshow(
-            mel, origin="lower", aspect="auto", interpolation="nearest", cmap="magma", vmin=low, vmax=high,
-            extent=(0.0, duration_s, 0.0, mel.shape[0]),
+            values, origin="lower", aspect="auto", interpolation="nearest", cmap="magma", vmin=FLOOR_DB, vmax=0.0,
+            extent=(0.0, duration_s, 0.0, values.shape[0]),
         )  # fmt: skip
-        for event in events:
-            axis.axvline(event, color=EVENT_COLOUR, linewidth=0.9, linestyle=(0, (4, 4)))
-        axis.set_title(name, fontsize=9, loc="left", pad=3)
-        axis.set_ylabel("mel band", fontsize=8)
-        axis.tick_params(labelsize=8)
-    axes[-1].set_xlabel("time (s)", fontsize=8)
-    axes[-1].set_xlim(0.0, duration_s)
-    figure.suptitle(_plain(title), fontsize=10)
-    assert image is not None
-    bar = figure.colorbar(image, ax=list(axes), fraction=0.03, pad=0.01)
-    bar.set_label("log magnitude", fontsize=8)
+        lines = axis.vlines(
+            list(events), 0, values.shape[0], EVENT_COLOUR, linewidth=0.9, linestyle=(0, (4, 4)), label="true event"
+        )
+        axis.set_title(_plain(name), fontsize=9, loc="left", pad=3)
+        axis.tick_params(labelsize=8, labelbottom=number == len(decibels) - 1)
+        axis.set_yticks([])
+        axis.set_ylabel("mel bands", fontsize=8)
+        axis.set_xlim(0.0, duration_s)
+    axis.set_xlabel("time (s)", fontsize=8)
+    bar = figure.colorbar(image, cax=figure.add_axes((0.905, below / height, 0.018, 1 - (top + below) / height)))
+    bar.set_label("dB", fontsize=8, labelpad=0)
     bar.ax.tick_params(labelsize=8)
+    figure.suptitle(_plain(title), fontsize=10, y=1 - 0.1 / height, va="top")
+    if events:
+        legend = figure.legend(
+            handles=[lines], fontsize=8, loc="upper right", bbox_to_anchor=(0.89, 1 - 0.3 / height), borderaxespad=0,
+            borderpad=0.3, facecolor="#3b0f70", labelcolor="white", framealpha=1,
+        )  # fmt: skip
+        legend.set_zorder(5)
     _save(figure, path)
 
 
-def spectrogram_strip(path: str | Path, mel: npt.NDArray[np.floating]) -> None:
-    """A log-mel spectrogram (num_mels, frames) alone, one pixel a value: its left and right edge are its time's."""
-    low = float(np.percentile(mel, QUIET_PERCENTILE))
-    with atomic_path(path) as temporary:
-        imsave(
-            temporary, mel, format="png", origin="lower", cmap="magma", vmin=low, vmax=max(low + 1.0, float(mel.max())),
-            metadata={"Software": None},  # type: ignore[dict-item]
-        )  # fmt: skip
-
-
 def training_curves(path: str | Path, curves: Mapping[str, Sequence[tuple[float, float]]], title: str) -> None:
-    """One small panel a curve (losses and accuracies share no scale), two a row.
+    """One small panel a measure (losses and accuracies share no scale), two a row; `val_x` is drawn with `x`.
 
     Args:
         curves: name -> (step, value) points.
     """
     if not curves:
         raise ValueError("curves is empty: expected at least one")
-    columns = min(2, len(curves))
-    rows = math.ceil(len(curves) / columns)
-    figure = Figure(figsize=(WIDTH_IN, 0.5 + 2.0 * rows), dpi=DPI, layout="constrained")
+    shown = [name for name in curves if name.removeprefix("val_") == name or name.removeprefix("val_") not in curves]
+    columns = min(2, len(shown))
+    rows = math.ceil(len(shown) / columns)
+    height = 0.5 + 2.0 * rows
+    figure = Figure(figsize=(WIDTH_IN, height), dpi=DPI)
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axis, (name, points) in zip(panels, curves.items(), strict=False):
-        steps, values = [p[0] for p in points], [p[1] for p in points]
-        marker = "o" if len(steps) < 20 else None
-        axis.plot(steps, values, color="#1f6fb4", linewidth=1.4, marker=marker, markersize=3)
+    figure.subplots_adjust(left=0.08, right=0.98, bottom=0.45 / height, top=1 - 0.6 / height, hspace=0.5, wspace=0.2)
+    for axis, name in zip(panels, shown, strict=False):
+        for curve, style, label in ((name, "-", "training"), (f"val_{name}", "--", "validation")):
+            if curve in curves:
+                steps, values = zip(*curves[curve], strict=True)
+                colour, marker = COLOURS[style == "--"], "o" if len(steps) < 20 else None
+                axis.plot(steps, values, style, color=colour, linewidth=1.4, marker=marker, markersize=3, label=label)
+        if f"val_{name}" in curves:
+            axis.legend(fontsize=8, frameon=False)
         axis.set_title(_plain(name), fontsize=9, loc="left", pad=3)
-        axis.set_xlabel("step", fontsize=8)
-        axis.tick_params(labelsize=8)
-        axis.grid(alpha=0.3, linewidth=0.6)
-        axis.spines[["top", "right"]].set_visible(False)
-    for axis in panels[len(curves) :]:
+        _frame(axis, "step", "")
+    for axis in panels[len(shown) :]:
         axis.set_visible(False)
     figure.suptitle(_plain(title), fontsize=10)
     _save(figure, path)
@@ -134,11 +139,14 @@ class Point:
 
 
 def quality_and_sync(path: str | Path, points: Sequence[Point], title: str) -> None:
-    """FAD against DeSync, best at the lower left (Fig. 1 of the paper). Names without room are left out."""
+    """FAD against DeSync, best at the lower left (Fig. 1 of the paper).
+
+    Points that coincide share their names. Names without room are left out.
+    """
     if not points:
         raise ValueError("points is empty: expected at least one")
-    figure = Figure(figsize=(WIDTH_IN, 5.0), dpi=DPI, layout="constrained")
-    axis = figure.subplots()
+    figure = Figure(figsize=(WIDTH_IN, 5.0), dpi=DPI)
+    axis = figure.add_axes((0.08, 0.16, 0.9, 0.76))
     for index, group in enumerate(dict.fromkeys(point.group for point in points)):
         members = [point for point in points if point.group == group]
         colour, marker = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
@@ -164,9 +172,7 @@ def quality_and_sync(path: str | Path, points: Sequence[Point], title: str) -> N
         set_limits(max(0.0, min(ends) - room), max(ends) + room)  # neither measure can be negative
     axis.legend(fontsize=8, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.11), ncols=5)
     figure.suptitle(_plain(title), fontsize=10)
-    canvas = FigureCanvasAgg(figure)
-    figure.draw_without_rendering()  # lays the axes out
-    _label(axis, points, canvas.renderer)
+    _label(axis, points, FigureCanvasAgg(figure).get_renderer())
     _save(figure, path)
 
 
@@ -178,8 +184,9 @@ def scores_against_steps(path: str | Path, curves: Mapping[str, Mapping[int, Mea
     """
     if not curves or not all(curves.values()):
         raise ValueError("curves is empty: expected at least one score of every metric")
-    figure = Figure(figsize=(WIDTH_IN, 3.2), dpi=DPI, layout="constrained")
+    figure = Figure(figsize=(WIDTH_IN, 3.2), dpi=DPI)
     panels = figure.subplots(1, len(curves), squeeze=False)[0]
+    figure.subplots_adjust(left=0.08, right=0.98, bottom=0.16, top=0.88, wspace=0.25)
     for axis, (heading, scores), colour, marker in zip(panels, curves.items(), COLOURS, MARKERS, strict=False):
         steps = sorted(scores)
         axis.plot(steps, [scores[n].value for n in steps], color=colour, linewidth=1.4, marker=marker, markersize=5)
@@ -212,15 +219,16 @@ def _interval(axis: Axes, score: Measured, at: float, colour: str, *, across: bo
 
 
 def _label(axis: Axes, points: Sequence[Point], renderer: RendererAgg) -> None:
-    """Each name near its point, at the first place where it covers no point and no other name."""
+    """Names near their points, at the first place where they cover no point and no other name."""
     at = axis.transData.transform([(point.fad.value, point.desync.value) for point in points])
     marks = [Bbox.from_bounds(x - 5, y - 5, 10, 10) for x, y in at]
     inside, names = axis.get_window_extent(), list[Bbox]()
-    for number in sorted(range(len(points)), key=lambda number: _rank(points[number])):
-        point, others = points[number], marks[:number] + marks[number + 1 :]
+    for members in _coinciding(at, sorted(range(len(points)), key=lambda number: _rank(points[number]))):
+        first, others = members[0], [mark for number, mark in enumerate(marks) if number not in members]
         name: Annotation = axis.annotate(
-            _plain(point.label), (point.fad.value, point.desync.value), textcoords="offset points", xytext=(0, 0),
-            fontsize=8, fontweight="normal" if _rank(point) else "bold", zorder=4,
+            _plain(_names([points[number].label for number in members])), (points[first].fad.value,
+            points[first].desync.value), textcoords="offset points", xytext=(0, 0), fontsize=8,
+            fontweight="normal" if _rank(points[first]) else "bold", zorder=4,
             path_effects=[withStroke(linewidth=2.5, foreground="white")],  # it may cross an interval
             arrowprops={"arrowstyle": "-", "linewidth": 0.6, "color": "#8a8f98", "shrinkA": 0, "shrinkB": 5},
         )  # fmt: skip
@@ -232,15 +240,33 @@ def _label(axis: Axes, points: Sequence[Point], renderer: RendererAgg) -> None:
             name.arrow_patch.set_visible(distance > 5)
             name.update_positions(renderer)
             words = Text.get_window_extent(name, renderer)  # without the line to the point
-            line = Outline(np.array([at[number], ((words.x0 + words.x1) / 2, (words.y0 + words.y1) / 2)]))
+            line = Outline(np.array([at[first], ((words.x0 + words.x1) / 2, (words.y0 + words.y1) / 2)]))
             within = inside.x0 <= words.x0 and words.x1 <= inside.x1 and inside.y0 <= words.y0 and words.y1 <= inside.y1
-            covers = words.overlaps(marks[number]) or any(words.overlaps(other) for other in names + others)
+            covers = words.overlaps(marks[first]) or any(words.overlaps(other) for other in names + others)
             crosses = any(line.intersects_bbox(other) for other in names + others)
             if within and not covers and not crosses:
                 names.append(words)
                 break
         else:
             name.remove()
+
+
+def _coinciding(at: npt.NDArray[np.floating], order: Sequence[int]) -> list[list[int]]:
+    """The numbers of the points in groups of one place, the groups and their members in the given order."""
+    groups: list[list[int]] = []
+    for number in order:
+        near = [group for group in groups if np.hypot(*(at[number] - at[group[0]])) < _COINCIDE_PX]
+        if near:
+            near[0].append(number)
+        else:
+            groups.append([number])
+    return groups
+
+
+def _names(labels: Sequence[str]) -> str:
+    """Of points in one place, a line each."""
+    more = len(labels) - _NAMED
+    return "\n".join([*labels[:_NAMED], *([f"and {more} more"] if more > 0 else [])])
 
 
 def _rank(point: Point) -> int:

@@ -6,8 +6,9 @@ from specmaskfoley.backbone.network import Backbone
 from specmaskfoley.backbone.objective import TokenClips
 from specmaskfoley.codec.tokenizer import Tokenizer
 from specmaskfoley.control.network import ControlBranch
+from specmaskfoley.media.mel import build_mel, decibels
 from specmaskfoley.media.writing import write_audio
-from specmaskfoley.report.pictures import spectrogram_pair
+from specmaskfoley.report.pictures import spectrograms
 from specmaskfoley.sampling.guidance import Condition
 from specmaskfoley.sampling.reference import sample_tokens
 from specmaskfoley.settings import GuidanceMode, Params
@@ -68,10 +69,11 @@ class Listener:
         made = self._tokenizer.decode_mel(tokens.view(grid))
         true = self._tokenizer.decode_mel(self._clips.tokens[:count].long().view(grid))
         waves = self._tokenizer.decode(tokens.view(grid))
-        out = self._here.folder / f"heard-{step:08d}"
+        recipe, out = build_mel(params.audio), self._here.folder / f"heard-{step:08d}"
         for clip_id, generated, coded, wave in zip(self._clips.ids, made, true, waves, strict=False):
             name = clip_id.replace("/", "_")
-            mels = {"from the true tokens": coded.cpu().numpy(), f"after {step} steps": generated.cpu().numpy()}
-            spectrogram_pair(out / f"{name}.png", mels, [], params.audio.token_duration_s, clip_id)
+            mels = {"from the true tokens": coded, f"after {step} steps": generated}
+            levels = {title: decibels(recipe, mel).cpu().numpy() for title, mel in mels.items()}
+            spectrograms(out / f"{name}.png", levels, [], params.audio.token_duration_s, clip_id)
             write_audio(out / f"{name}.flac", wave.numpy(), params.audio.sample_rate)
         log.artifact(out, f"{log.stage}/{step:08d}")
