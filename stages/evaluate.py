@@ -12,7 +12,7 @@ from specmaskfoley.evaluation.judging import judging
 from specmaskfoley.evaluation.loading import load_compared_files, subsets
 from specmaskfoley.judges.trained import load_panel
 from specmaskfoley.media.clips import model_sound, read_media
-from specmaskfoley.media.mel import MelSpectrogram
+from specmaskfoley.media.mel import MelSpectrogram, decibels
 from specmaskfoley.metrics import METRICS
 from specmaskfoley.report import pictures
 from specmaskfoley.report.results import SCORES_SCHEMA, write_evaluation
@@ -53,10 +53,10 @@ def draw(params: Params, clips: tuple[str, ...]) -> None:
     for row in scored[: params.evaluate.pictures]:
         files = [row.path, *(take_folder(params, name, 0) / f"{row.clip_id}.flac" for name in GENERATED)]
         waves = read_media(files, sounds=(sound,)).waves[sound]
-        decibels = mel.decibels(mel(torch.from_numpy(waves))).numpy()
+        levels = decibels(mel, mel(torch.from_numpy(waves))).numpy()
         pictures.spectrograms(
             Path(params.paths.metrics) / "pictures" / f"{row.clip_id}.png",
-            dict(zip(map(label_of, (TRUE, *GENERATED)), decibels, strict=True)),
+            dict(zip(map(label_of, (TRUE, *GENERATED)), levels, strict=True)),
             row.events or (),
             params.audio.token_duration_s,
             f"{row.label} ({row.clip_id})",

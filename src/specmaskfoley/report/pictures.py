@@ -172,7 +172,7 @@ def quality_and_sync(path: str | Path, points: Sequence[Point], title: str) -> N
         set_limits(max(0.0, min(ends) - room), max(ends) + room)  # neither measure can be negative
     axis.legend(fontsize=8, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.11), ncols=5)
     figure.suptitle(_plain(title), fontsize=10)
-    _label(axis, points, FigureCanvasAgg(figure).get_renderer())
+    _label(axis, points, FigureCanvasAgg(figure).get_renderer())  # type: ignore[no-untyped-call]
     _save(figure, path)
 
 
