@@ -13,6 +13,7 @@ from helpers.small_judges import RATE, make_place, sound, write_clip, write_soun
 from typer.testing import CliRunner
 
 from specmaskfoley.commands.main import app
+from specmaskfoley.report.results import read_folder
 
 CLIPS = [f"clip{number:02d}" for number in range(12)]
 
@@ -56,7 +57,7 @@ def run(place: Path, *arguments: object) -> tuple[int, str, str]:
 
 
 def test_a_folder_that_generate_wrote(place, tmp_path):
-    made, out = tmp_path / "made", tmp_path / "result.json"
+    made, out = tmp_path / "made", tmp_path / "result"
     for number, clip in enumerate(CLIPS):
         write_sound(made / f"{clip}.flac", 500 + number)
         write_clip(made / f"{clip}.mp4", number)
@@ -64,23 +65,27 @@ def test_a_folder_that_generate_wrote(place, tmp_path):
     generated = ("--generated", f"ours={made}", "--generated", place / "good", "--reference", made)
     code, _, said = run(place, *generated, "--out", out)
     assert code == 0, said
-    result = json.loads(out.read_text())
-    assert (result["clips"]["clips"], result["clips"]["excluded"]) == (12, {})
-    assert "desync" in result["systems"]["ours"]  # the pictures of a reference of this kind are found, too
+    result = read_folder(out)
+    assert (result.clips.clips, result.clips.excluded) == (12, {})
+    assert "desync" in result.scores["ours"]  # the pictures of a reference of this kind are found, too
     for name in ("ours", "good"):  # the sounds that stand there alone in `good`, not those of the videos
-        assert result["systems"][name]["fd"] == pytest.approx(0, abs=1e-3)
+        assert result.scores[name]["fd"] == pytest.approx(0, abs=1e-3)
 
 
 def test_two_systems_in_one_table(place, tmp_path):
-    out = tmp_path / "result.json"
+    out = tmp_path / "result"
     code, told, _ = run(place, "--generated", f"ours={place / 'good'}", "--generated", place / "videos", "--out", out)
     assert code == 0, told
-    result = json.loads(out.read_text())
-    assert sorted(result["systems"]) == ["ours", "videos"]
-    assert result["systems"]["videos"]["kl"] == 0
-    assert result["clips"]["clips"] == 12
-    assert result["clips"]["hash"] in told
-    assert {"fd", "fad", "kl", "ib", "desync", "isc", "clips", "coverage"} <= set(result["systems"]["ours"])
+    result = read_folder(out)
+    assert sorted(result.scores) == ["ground_truth", "ours", "videos"]
+    assert result.scores["videos"]["kl"] == 0
+    assert result.clips.clips == 12
+    assert result.clips.hash in told
+    assert {"clips", "coverage"} <= set(result.scores["ours"])
+    written = json.loads((out / "systems" / "ours.json").read_text())
+    assert list(written) == ["fd", "fad", "kl", "isc", "ib", "desync"]  # numbers alone, flat: for dvc metrics show
+    assert all(isinstance(value, float) for value in written.values())
+    assert (result.clips.profile, result.clips.judges) == ("mini", "mini")
     assert "12 clips of" in told
     assert "| ours |" in told
 
@@ -88,20 +93,20 @@ def test_two_systems_in_one_table(place, tmp_path):
 def test_a_name_again_is_another_take(place, tmp_path):
     for number, clip in enumerate(CLIPS):
         write_sound(tmp_path / "again" / f"{clip}.wav", 900 + number)
-    out = tmp_path / "result.json"
+    out = tmp_path / "result"
     takes = ["--generated", f"ours={place / 'good'}", "--generated", f"ours={tmp_path / 'again'}"]
     assert run(place, *takes, "--out", out)[0] == 0
-    result = json.loads(out.read_text())
-    assert list(result["systems"]) == ["ours"]
-    assert result["clips"]["takes"] == 2
-    assert result["intervals"]["ours"]["kl"]["sd"] > 0
+    result = read_folder(out)
+    assert sorted(result.scores) == ["ground_truth", "ours"]
+    assert result.clips.takes == 2
+    assert (result.intervals["ours"]["kl"].sd or 0) > 0
 
 
 def test_everything_odd_is_named(place, odd, tmp_path):
-    out = tmp_path / "result.json"
+    out = tmp_path / "result"
     code, told, _ = run(place, "--generated", odd, "--generated", place / "good", "--min-coverage", 0.3, "--out", out)
     assert code == 0, told
-    clips = json.loads(out.read_text())["clips"]
+    clips = json.loads((out / "clips.json").read_text())
     assert {name: reason.split(": ", 1)[1][:20] for name, reason in clips["excluded"].items()} == {
         "clip01": "holds NaN or infinit",
         "clip02": "lasts 1.20 s, at lea",
@@ -124,19 +129,19 @@ def test_everything_odd_is_named(place, odd, tmp_path):
 
 
 def test_too_few_clips_fail_and_name_what_is_missing(place, odd, tmp_path):
-    code, _, error = run(place, "--generated", odd, "--out", tmp_path / "result.json")
+    code, _, error = run(place, "--generated", odd, "--out", tmp_path / "result")
     assert code == 2
     assert error.startswith("error: only 6 of 12 clips (50.0%)")
     assert "clip01: odd: holds NaN" in error
     assert "Traceback" not in error
-    assert not (tmp_path / "result.json").exists()
+    assert not (tmp_path / "result").exists()
 
 
 def test_as_published(place, odd, tmp_path):
-    out = tmp_path / "result.json"
+    out = tmp_path / "result"
     code, told, _ = run(place, "--generated", odd, "--as-published", "--out", out)
     assert code == 0, told
-    row = json.loads(out.read_text())["systems"]["odd"]
+    row = read_folder(out).scores["odd"]
     # All that can be read: without clip01 (NaN), 05 (missing), 06 (twice), 07, 08 (broken), with nobody.
     assert (row["fad_clips"], row["kl_clips"]) == (8, 7)
     assert row["desync_clips"] == 6  # nor clip02, which is short
@@ -158,6 +163,9 @@ def test_sounds_of_another_pattern_are_passed_over(place, tmp_path):
         (["--generated", "{place}/nowhere"], "nowhere: not a folder"),
         (["--generated", "{place}/empty"], "no file '*'"),
         (["--generated", "={place}/good"], "NAME=DIR"),
+        (["--generated", "a/b={place}/good"], "without / in NAME"),
+        (["--generated", "{place}/good", "--out", "{place}/params.yaml"], "params.yaml: is a file; name a folder"),
+        (["--generated", "{place}/good", "--out", "{place}/metrics"], "metrics/others/NAME"),
         (["--generated", "ground_truth={place}/good"], "reference's own row"),
         (["--generated", "{place}/good", "--videos", "{place}/good"], "no file '*' that ends in .mp4"),
         (["--generated", "{place}/good", "--duration-s", "8"], "--duration-s 8: the judges of profile mini"),

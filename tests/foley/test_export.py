@@ -11,12 +11,13 @@ import yaml
 from helpers.untrained import write_noise, write_untrained
 from typer.testing import CliRunner
 
+from specmaskfoley.clips.world import LABELS
 from specmaskfoley.commands.main import app
 from specmaskfoley.commands.project import enter
 from specmaskfoley.foley import Foley
 from specmaskfoley.foley.export import export_model, model_card
+from specmaskfoley.report.results import write_evaluation
 from specmaskfoley.settings import Params
-from specmaskfoley.storage.files import write_json
 from specmaskfoley.weights.lock import read_lock
 
 
@@ -27,8 +28,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     raw = yaml.safe_load((folder / "params.yaml").read_text(encoding="utf-8"))
     raw["paths"] = {name: Path(path).name for name, path in raw["paths"].items()}
     (folder / "params.yaml").write_text(yaml.safe_dump(raw), encoding="utf-8")
-    scores = {"specmaskfoley": {"fd": 12.5, "onset_f1": 0.93, "clips": 72}}
-    write_json(folder / raw["paths"]["metrics"] / "evaluate.json", scores)
+    scores, counts = {"specmaskfoley": {"fd": 12.5, "onset_f1": 0.93}}, {"specmaskfoley": {"clips": 72}}
+    write_evaluation(folder / raw["paths"]["metrics"], scores, {}, {"clips": 72, "counts": counts})
     return folder
 
 
@@ -36,7 +37,7 @@ def test_the_exported_folder_makes_the_same_sound_anywhere(project: Path, tmp_pa
     result = CliRunner().invoke(app, ["export", str(tmp_path / "model"), "--params", str(project / "params.yaml")])
     assert result.exit_code == 0, result.output
     moved = shutil.move(tmp_path / "model", tmp_path / "elsewhere")
-    assert {path.suffix for path in Path(moved).rglob("*") if path.is_file()} == {".safetensors", ".yaml", ".md"}
+    assert {path.suffix for path in Path(moved).rglob("*") if path.is_file()} == {".safetensors", ".yaml", ".md", ".txt"}
     video = write_noise(tmp_path / "clip.mp4", 2.5)
     takes = [Foley.load(source).generate(video, candidates=2)[0] for source in (project / "params.yaml", moved)]
     assert np.array_equal(takes[0].waveform, takes[1].waveform)
@@ -89,12 +90,23 @@ def test_the_card_tells_data_metrics_and_licences(project: Path, tmp_path: Path)
     assert front["license"] == "mit"
     for told in ("procedural audio-visual world", "| SpecMaskFoley |", "12.50", "0.930", "MIT"):
         assert told in text
+    assert "steered by a\ncontrol branch that reads the video." in text, "one sentence"
+    for sound in LABELS:
+        assert sound in text
+
+
+def test_an_exported_model_knows_its_sounds(project: Path, tmp_path: Path):
+    export_model(project / "params.yaml", tmp_path / "model")
+    (tmp_path / "again").mkdir()
+    export_model(tmp_path / "model" / "params.yaml", tmp_path / "again")
+    for folder in (project, tmp_path / "model", tmp_path / "again"):
+        assert Foley.load(folder).knowledge.words == tuple(sorted(LABELS))
 
 
 def test_the_card_names_licences_of_official_weights():
     params = Params.load("params.yaml", "vggsound")
     lock = read_lock()
-    card = model_card(params, {name: lock[name] for name in params.needed_weights()}, {})
+    card = model_card(params, {name: lock[name] for name in params.needed_weights()}, {}, [])
     assert yaml.safe_load(card.split("---")[1])["license"] == "other"
     assert "NOT for commercial use" in card
     for name in params.needed_weights():

@@ -1,9 +1,8 @@
-"""Training curves on disk: one CSV for the plots, one JSON with the last values."""
+"""Training curves on disk: a CSV a training."""
 
 from __future__ import annotations
 
 import csv
-import json
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -19,11 +18,6 @@ def test_a_row_a_step_with_empty_cells_where_nothing_was_measured(tmp_path):
     with (tmp_path / "curves" / "codec.csv").open(newline="") as file:
         rows = list(csv.reader(file))
     assert rows == [["step", "loss", "val_loss"], ["10", "2.5", ""], ["20", "1.25", ""], ["25", "1", "1.5"]]
-
-
-def test_the_last_values_are_the_metrics(tmp_path):
-    write_curves(str(tmp_path), "codec", CURVES)
-    assert json.loads((tmp_path / "training" / "codec.json").read_text()) == {"loss": 1.0, "val_loss": 1.5}
 
 
 numbers = st.floats(-1e6, 1e6, allow_subnormal=False)
@@ -42,15 +36,15 @@ def test_curves_come_back_to_six_digits(tmp_path, curves):
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_a_last_value_that_is_not_finite_is_refused_by_name(tmp_path, bad):
-    with pytest.raises(ValueError, match=r"accuracy is (nan|inf)"):
-        write_curves(str(tmp_path), "codec", {"loss": [(1, 1.0)], "accuracy": [(1, bad)]})
-    assert not (tmp_path / "training" / "codec.json").exists()
+def test_a_value_that_is_not_finite_is_refused_by_name(tmp_path, bad):
+    with pytest.raises(ValueError, match=r"codec: accuracy is (nan|inf) at step 2"):
+        write_curves(str(tmp_path), "codec", {"loss": [(1, 1.0)], "accuracy": [(2, bad), (3, 0.5)]})
+    assert list(tmp_path.rglob("*")) == []
 
 
 def test_nothing_half_written_is_left(tmp_path):
     write_curves(str(tmp_path), "codec", CURVES)
-    with pytest.raises(ValueError, match="float"):
+    with pytest.raises(TypeError):
         write_curves(str(tmp_path), "codec", {"loss": [(10, 2.5), (20, "many")]})  # type: ignore[list-item]
-    assert sorted(p.name for p in tmp_path.rglob("*") if p.is_file()) == ["codec.csv", "codec.json"]
+    assert sorted(p.name for p in tmp_path.rglob("*") if p.is_file()) == ["codec.csv"]
     assert read_curves(tmp_path / "curves" / "codec.csv")["loss"][-1] == (25.0, 1.0)

@@ -134,8 +134,8 @@ def _named_folder(item: str) -> tuple[str, Path]:
     """NAME=DIR, or DIR, whose name is then its last part."""
     if "=" in item and not Path(item).is_dir():
         name, folder = item.split("=", 1)
-        if not name:
-            raise ValueError(f"--generated {item}: expected NAME=DIR or DIR")
+        if not name or "/" in name:
+            raise ValueError(f"--generated {item}: expected NAME=DIR, without / in NAME, or DIR")
         return name, Path(folder).resolve()
     path = Path(item).resolve()
     return path.name, path

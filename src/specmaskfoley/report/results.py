@@ -1,8 +1,7 @@
 """What an evaluation writes into a folder, and the same read back.
 
-    systems/<system>.json    the scores of one system, flat
-    intervals.json           how certain they are
-    clips.json               which clips they are of, and by which judges
+`systems/<system>.json` has the scores of one system, flat; `intervals.json` says how certain they are, and `clips.json`
+which clips they are of, and by which judges.
 """
 
 from __future__ import annotations
