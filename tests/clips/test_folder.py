@@ -2,12 +2,13 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from specmaskfoley.clips.folder import assign_splits, find_videos, read_labels, words
 from specmaskfoley.clips.listing import list_clips
 from specmaskfoley.settings import Data
+from specmaskfoley.storage.tables import SPLITS
 
 
 def params(tmp_path, folder="videos", labels=None, val=0.05, test=0.1):
@@ -83,11 +84,17 @@ def test_bare_name_serves_while_it_is_unique(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a\tdog\n", r":1: expected the header"),
-        ("", r":1: expected the header"),
-        ("id,label\na,dog\n", r":1: expected the header"),
-        ("id\tlabel\na\tdog\tx\n", r":2: expected 2 cells separated by tabs, found 3"),
-        ("id\tlabel\na dog\n", r":2: expected 2 cells separated by tabs, found 1"),
+        ("", r":1: expected lines id<TAB>label or id<TAB>label<TAB>split, found nothing"),
+        ("\ufeff\r\n", r":1: expected lines id<TAB>label or"),
+        ("id\tname\na\tdog\n", r":1: expected the header id<TAB>label or .*, or none; found 'id\\tname'"),
+        ("label\tid\na\tdog\n", r":1: expected the header"),
+        ("id,label\na,dog\n", r":1: expected id<TAB>label or .*, separated by tabs; found 'id,label'"),
+        ("---g-f_I2yQ,1,people marching,test\n", r":1: expected .* found '---g-f_I2yQ,1,people marching,test'"),
+        ("id\tlabel\na\tdog\tx\n", r":2: expected .* found 'a\\tdog\\tx'"),
+        ("id\tlabel\na dog\n", r":2: expected .*, separated by tabs; found 'a dog'"),
+        ("a\tdog\nb    cat\n", r":2: expected .*, separated by tabs; found 'b    cat'"),
+        ("a\tdog\ttrain\t1\n", r":1: expected "),
+        ("a\tdog\tdev\n", r":1: split 'dev' is not one of train, val, test"),
         ("id\tlabel\n\na\t \n", r":3: the label is empty"),
         ("id\tlabel\n\tdog\n", r":2: the id is empty"),
         ("id\tlabel\tsplit\na\tdog\tdev\n", r":2: split 'dev' is not one of train, val, test"),
@@ -108,13 +115,25 @@ def test_labels_file_that_is_absent_names_the_setting(tmp_path):
 CELL = st.text(st.characters(exclude_characters="\t\n\r", exclude_categories=["Cs"]), min_size=1).filter(str.strip)
 
 
-@given(st.dictionaries(st.integers(0, 10**6), CELL, max_size=8))
-def test_any_label_survives(tmp_path_factory, labels):
+HEADERS = ("", "id\tlabel", "ID\tLabel", "id\tlabel\tsplit")
+
+
+@given(
+    st.dictionaries(st.integers(0, 10**6), st.tuples(CELL, st.sampled_from(["", *SPLITS])), min_size=1, max_size=8),
+    st.sampled_from(HEADERS),
+    st.sampled_from(["", "\ufeff"]),
+    st.sampled_from(["\n", "\r\n", "\n\n"]),
+)
+def test_any_label_survives(tmp_path_factory, labels, header, mark, end):
+    """With and without a header, and however an editor saved it."""
     path = tmp_path_factory.mktemp("labels") / "l.tsv"
-    lines = ["id\tlabel", *(f"clip{key}\t{label}" for key, label in labels.items())]
-    path.write_bytes(("\ufeff" + "\n".join(lines)).encode())
-    assert [(found.clip, found.label) for found in read_labels(path)] == [
-        (f"clip{key}", label.strip()) for key, label in labels.items()
+    splits = {"": ("", *SPLITS), "id\tlabel\tsplit": ("", *SPLITS)}.get(header, ("",))
+    wanted = [(f"clip{key}", label, split) for key, (label, split) in labels.items() if split in splits]
+    lines = ["\t".join(filter(None, one)) for one in wanted]
+    assume(wanted and (header or wanted[0][1].strip().casefold() not in ("id", "label", "split")))
+    path.write_bytes((mark + end.join([header, *lines] if header else lines) + end).encode())
+    assert [(found.clip, found.label, found.split or "") for found in read_labels(path)] == [
+        (clip, label.strip(), split) for clip, label, split in wanted
     ]
 
 

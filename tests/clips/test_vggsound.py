@@ -120,11 +120,16 @@ def test_a_wrong_line_names_its_number(rows, place, data):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "\n", "id,label\n", "label\tid\n", "id\tlabel\tsplit\n", "---g-f_I2yQ_000001\tdog\n"]
+    "text", ["", "\n", "id,label\n", "label\tid\n", "id\tlabel\tsplit\n", "---g-f_I2yQ,1,dog,test\n"]
 )
-def test_a_wrong_header(text):
-    with pytest.raises(ValueError, match=r"^list:1: expected the header"):
+def test_a_wrong_first_line(text):
+    with pytest.raises(ValueError, match=r"^list:1: expected "):
         parse_list(text, split="val", where="list")
+
+
+def test_a_list_needs_no_header():
+    line = "---g-f_I2yQ_000001\tpigeon, dove cooing\n"
+    assert parse_list(line, split="val", where="list") == parse_list(f"{HEADER}{line}", split="val", where="list")
 
 
 def test_empty_lines_are_passed_over_and_counted():

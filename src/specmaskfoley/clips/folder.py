@@ -129,7 +129,7 @@ def find_videos(folder: Path) -> dict[str, Path]:
 
 
 def read_labels(path: str | Path) -> list[Label]:
-    """Read a TSV with the header `id<TAB>label` or `id<TAB>label<TAB>split`; see `tsv_lines`.
+    """Read a TSV of lines `id<TAB>label` or `id<TAB>label<TAB>split`, with or without that header; see `tsv_lines`.
 
     Raises:
         ValueError: with the number of the wrong line.

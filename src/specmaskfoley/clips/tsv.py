@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+_SHOWN = 80  # characters of a wrong line
+
 
 def read_text(path: Path, unreadable: str) -> str:
     """
@@ -20,25 +22,31 @@ def read_text(path: Path, unreadable: str) -> str:
 
 
 def tsv_lines(text: str, where: str, *headers: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
-    """Number and cells of each line below the header, which is one of `headers`. Cells are taken as they are, without
-    the space around them: no quoting, any commas. Empty lines are left out.
+    """Number and cells of each line, below the header if there is one. Cells are taken as they are, without the space
+    around them: no quoting, any commas. Empty lines are left out.
 
     Args:
         where: the file, for messages.
+        headers: what a first line may be that is a header, which is one that holds any of their names.
 
     Raises:
-        ValueError: naming the line with another header, or neither two cells nor as many as the header.
+        ValueError: the text is empty; or naming the line with another header, or with neither two cells nor as many as
+            the header, or as the longest one where there is none.
     """
     # Not splitlines(): a label may hold a form feed or U+2028, which are no line ends here.
     lines = text.removeprefix("\ufeff").replace("\r\n", "\n").split("\n")
-    header = [cell.strip() for cell in lines[0].split("\t")]
-    if header not in [list(names) for names in headers]:
-        expected = " or ".join("<TAB>".join(names) for names in headers)
-        raise ValueError(f"{where}:1: expected the header {expected}, found {lines[0]!r}")
-    for number, line in enumerate(lines[1:], start=2):
+    expected = " or ".join("<TAB>".join(names) for names in headers)
+    if not text.strip("\ufeff \t\r\n"):
+        raise ValueError(f"{where}:1: expected lines {expected}, found nothing")
+    first = [cell.strip().casefold() for cell in lines[0].split("\t")]
+    has_header = not set(first).isdisjoint(name for names in headers for name in names)
+    if has_header and first not in [list(names) for names in headers]:
+        raise ValueError(f"{where}:1: expected the header {expected}, or none; found {lines[0][:_SHOWN]!r}")
+    widths = (2, len(first) if has_header else max(map(len, headers)))
+    for number, line in list(enumerate(lines, start=1))[has_header:]:
         cells = [cell.strip() for cell in line.split("\t")]
         if not any(cells):
             continue
-        if len(cells) not in (2, len(header)):
-            raise ValueError(f"{where}:{number}: expected {len(header)} cells separated by tabs, found {len(cells)}")
+        if len(cells) not in widths:
+            raise ValueError(f"{where}:{number}: expected {expected}, separated by tabs; found {line[:_SHOWN]!r}")
         yield number, cells
