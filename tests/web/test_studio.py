@@ -235,7 +235,7 @@ def test_a_cancelled_job_leaves_nothing(studio: Studio, video: Path, tmp_path: P
     with pytest.raises(Stopped):
         job.result()
     assert session.results == []
-    assert [path.name for path in session.folder.iterdir()] == ["video-1"]
+    assert sorted(path.name for path in session.folder.iterdir()) == ["video-1", "video-1.jpg"]
 
 
 def test_files_go_with_the_session(studio: Studio, video: Path, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from specmaskfoley.foley import Foley
+from specmaskfoley.web.examples import examples
 from specmaskfoley.web.studio import Limits, Studio
 
 _LOCAL = ("127.0.0.1", "localhost")
@@ -44,7 +45,7 @@ def serve(
     foley = Foley.load(source)
     with tempfile.TemporaryDirectory(prefix="specmaskfoley-web-") as folder:
         home = Path(folder).resolve()
-        studio = Studio(foley, home / "sessions", limits)
+        studio = Studio(foley, home / "sessions", limits, examples(foley.params, foley.home, home / "examples"))
         # Read when Gradio is imported: its files lie in this folder, too, and are removed with it.
         os.environ["GRADIO_TEMP_DIR"] = str(home / "uploads")
         # Gradio asks its own server whether it is up, which must not go through a proxy.
@@ -125,7 +126,7 @@ def _serve(studio: Studio, uploads: Path, host: str, port: int, share: bool, pas
             run_history=False,
             footer_links=[],
             max_file_size=max_upload,
-            allowed_paths=[str(studio.folder)],
+            allowed_paths=[str(studio.folder), *(str(one.path.parent) for one in studio.examples[:1])],
             app_kwargs={"middleware": guards, "docs_url": None, "redoc_url": None, "openapi_url": None},
             theme=theme(),
             css=CSS,

@@ -7,24 +7,92 @@ from html import escape
 from pathlib import Path
 from urllib.parse import quote
 
-from specmaskfoley.web.studio import Result, SavedTake
+from specmaskfoley.foley import Take
+from specmaskfoley.foley.knowledge import Knowledge
+from specmaskfoley.report.pictures import FLOOR_DB
+from specmaskfoley.web.pictures import gradient
+from specmaskfoley.web.studio import Result, SavedTake, Upload
 
 EMPTY = (
     '<div class="empty"><div class="wave" aria-hidden="true">' + "<i></i>" * 24 + "</div>"
     "<p><b>Your sounds appear here.</b></p>"
-    "<p>Choose a video, say what is heard, and press <em>Make sound</em>. The takes stand side by side, the one that "
-    "fits best first.</p></div>"
+    "<p>Choose a video, say what is heard, and press <em>Make sound</em>. Takes stand side by side, the one that the "
+    "judges prefer first.</p></div>"
 )
 NO_HISTORY = '<p class="quiet">Nothing yet. Every result of this session is listed here, and can be opened again.</p>'
+
+
+_SCALE = (
+    f'<div class="scale" title="Of all spectrograms; 0 dB is a tone at full scale."><span>{FLOOR_DB:.0f} dB</span>'
+    f'<i style="background:{gradient()}"></i><span>0 dB</span></div>'
+)
+_EXPLAINED = (
+    "<p><b>Timing</b>: how far sound and picture seem to be apart, in seconds. At chance, the judges find no moments "
+    "that go together.</p><p><b>Meaning</b>: how well the sound fits what is seen, from -1 to 1; compare takes of one "
+    "video, not of two.</p><p>The judges are networks of their own, not those that made the sound. They know "
+    "videos like those that they were trained on; of others they say little, so trust your ears.</p>"
+)
+_MANY = 24
+"""Words beyond which they are searched, not only seen."""
+
+
+def head(knowledge: Knowledge) -> str:
+    """The name of the page and of the model."""
+    return (
+        '<header class="head"><svg viewBox="0 0 32 32" aria-hidden="true"><rect width="32" height="32" rx="8"/>'
+        '<path d="M5 17v-2M9 20v-8M13 25V7M17 21V11M21 27V5M25 19v-6M28 17v-2"/></svg>'
+        f"<div><h1>SpecMaskFoley</h1><p>Sound for silent video. Model: {escape(knowledge.name)}</p></div></header>"
+    )
+
+
+def examples(videos: Sequence[Upload]) -> str:
+    """Videos to try, as buttons."""
+    buttons = "".join(
+        f'<li><button type="button" data-example="{number}" title="Make sound for this video">'
+        f'<img src="{_url(one.poster)}" alt=""><span>{escape(one.name)}</span></button></li>'
+        for number, one in enumerate(videos)
+    )
+    return f'<p class="quiet">No video at hand? Click one to hear it:</p><ol>{buttons}</ol>'
+
+
+def known(knowledge: Knowledge) -> str:
+    """What the model knows, as buttons."""
+    words = knowledge.words
+    if not words:
+        return f'<p class="quiet">Which sounds {escape(knowledge.name)} was trained on is not known.</p>'
+    others = " (other texts work, too)" if knowledge.any_text else ""
+    sounds = "one sound" if len(words) == 1 else f"{len(words)} sounds"
+    search = '<input type="search" placeholder="Search" aria-label="Search the sounds">' if len(words) > _MANY else ""
+    chips = "".join(f'<li><button type="button">{escape(word)}</button></li>' for word in words)
+    return f'<p class="quiet">Trained on {sounds}{others}:</p>{search}<ol>{chips}</ol>'
+
+
+def remark(text: str) -> str:
+    """What is to be said of a text; nothing where it is empty."""
+    return f'<p class="remark" role="status">{escape(text)}.</p>' if text else ""
 
 
 def takes(result: Result) -> str:
     """The takes of a result, side by side."""
     cards = "".join(_card(result, number, one) for number, one in enumerate(result.takes, start=1))
     return (
-        f'<div class="result"><h3>{escape(title(result))}</h3><p class="quiet">{escape(_facts(result))}</p></div>'
-        f'<div class="takes" data-count="{len(result.takes)}">{cards}</div>'
+        f'<div class="result"><h3>{escape(title(result))}</h3><p class="quiet">{escape(_facts(result))}</p>{_SCALE}'
+        f'{remark(result.remark)}</div><div class="takes" data-count="{len(result.takes)}">{cards}</div>'
     )
+
+
+def done(result: Result) -> str:
+    """The status line of a result: green only if there is something to hear in every take."""
+    levels = [one.take.level for one in result.takes]
+    silent = [str(number) for number, level in enumerate(levels, start=1) if level.nearly_silent]
+    made = f"{count(result.takes)} of {result.duration_s:.2f} s"
+    if not silent:
+        return status(f"Done: {made}.", kind="good")
+    if len(silent) < len(levels):
+        which = f"take {silent[0]} is" if len(silent) == 1 else f"takes {', '.join(silent)} are"
+        return status(f"Done: {made}; {which} nearly silent.", kind="warn")
+    loudest = max(levels, key=lambda level: level.loudest_db)
+    return status(f"{made[:1].upper()}{made[1:]}, {loudest.sentence}.", kind="warn")
 
 
 def history(results: Sequence[Result], shown: int) -> str:
@@ -44,7 +112,7 @@ def status(message: str, *, kind: str = "quiet", share: float | None = None, lef
     """One line about what is going on.
 
     Args:
-        kind: quiet, busy, good or bad.
+        kind: quiet, busy, good, warn or bad.
         share: 0..1 of the work that is done.
     """
     bar = ""
@@ -78,42 +146,54 @@ def _facts(result: Result) -> str:
 
 
 def _card(result: Result, number: int, made: SavedTake) -> str:
-    best = '<span class="best">fits best</span>' if number == 1 and len(result.takes) > 1 else ""
     edited = ""
     if result.edit is not None:
         left, end = (100 * second / result.duration_s for second in (result.edit.begin, result.edit.end))
         edited = f'<span class="made" style="left:{left:.3f}%;width:{end - left:.3f}%" title="made anew"></span>'
-    duration = made.take.duration_s
+    take, name = made.take, escape(made.name)
+    duration = take.duration_s
     return f"""<article class="take" data-take="{number}">
-<header><h4>Take {number}</h4>{best}<span class="seed">seed {made.take.seed}</span></header>
-<video controls playsinline preload="metadata" src="{_url(made.video)}" data-sound="{_url(made.saved.audio)}"
- aria-label="Take {number}"></video>
+<header><h4>Take {number}</h4>{_badge(take)}<span class="seed">seed {take.seed}</span></header>
+<video controls playsinline preload="metadata" poster="{_url(result.upload.poster)}" src="{_url(made.video)}"
+ data-sound="{_url(made.saved.audio)}" aria-label="Take {number}"></video>
 <div class="strip" data-duration="{duration:.6f}" title="Click: hear it from here. Drag: choose a part to make anew.">
 <img src="{_url(made.picture)}" alt="Spectrogram of take {number}" draggable="false">{edited}<span class="part"></span>
 <span class="cursor"></span></div>
 <div class="axis" aria-hidden="true">{_axis(duration)}</div>
-{_scores(made)}
+{_judged(take)}
 <footer><button type="button" class="choose">Change a part</button><span class="files">
-<a href="{_url(made.video)}" download="{made.video.name}">Video</a>
-<a href="{_url(made.saved.audio)}" download="{made.saved.audio.name}">Sound</a>
-<a href="{_url(made.saved.record)}" download="{made.saved.record.name}"
+<a href="{_url(made.video)}" download="{name}{made.video.suffix}">Video</a>
+<a href="{_url(made.saved.audio)}" download="{name}{made.saved.audio.suffix}">Sound</a>
+<a href="{_url(made.saved.record)}" download="{name}{made.saved.record.suffix}"
  title="JSON: all settings, to make it again">Recipe</a>
 </span></footer></article>"""
 
 
-def _scores(made: SavedTake) -> str:
-    scores = made.take.scores
-    if scores is None:
-        return '<p class="quiet scores">Not judged: scores compare several takes.</p>'
+def _badge(take: Take) -> str:
+    if take.level.nearly_silent:
+        return '<span class="badge warn">nearly silent</span>'
+    return '<span class="badge">fits best</span>' if take.verdict is not None and take.verdict.best else ""
+
+
+def _judged(take: Take) -> str:
+    """What the judges say, in words, with what that means, to open; and the level."""
+    kind = "remark" if take.level.nearly_silent else "quiet"
+    level = f'<p class="{kind}">{escape(_sentence(take.level.sentence))}</p>'
+    verdict = take.verdict
+    if verdict is None:
+        return f'{level}<p class="quiet">Not judged: the judges compare several takes.</p>'
+    why = f'<p class="why">{escape(_sentence(verdict.why))}</p>' if verdict.why else ""
     return (
-        '<dl class="scores">'
-        f'<div title="Distance between what is seen and what is heard"><dt>Off sync</dt>'
-        f"<dd>{scores['sync_s']:.2f} s</dd></div>"
-        f'<div title="How well the sound means what is seen, -1 to 1"><dt>Meaning</dt>'
-        f"<dd>{scores['semantic']:.2f}</dd></div>"
-        f'<div title="Meaning less the sync error; orders the takes"><dt>Overall</dt>'
-        f"<dd>{scores['overall']:.2f}</dd></div></dl>"
+        f'<dl class="scores"><div><dt>Timing</dt><dd>{escape(verdict.sync)}</dd></div>'
+        f"<div><dt>Meaning</dt><dd>{escape(verdict.meaning)}</dd></div></dl>{why}{level}"
+        f"<details><summary>What this means</summary>{_EXPLAINED}"
+        f"<p>Both together: {verdict.overall:.2f}. The takes are in the order of this number, those that are nearly "
+        "silent last.</p></details>"
     )
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}."
 
 
 def _axis(duration_s: float) -> str:

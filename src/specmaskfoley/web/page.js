@@ -67,6 +67,13 @@ element.addEventListener("play", (event) => {
   follow(event.target);
 }, true);
 for (const name of ["pause", "seeked", "ended"]) element.addEventListener(name, (event) => follow(event.target), true);
+// Where the results lie below the controls, they would come unseen.
+watch("value", () => {
+  if (matchMedia("(max-width: 800px)").matches) element.scrollIntoView({ behavior: "smooth", block: "start" });
+});
+addEventListener("beforeunload", (event) => {
+  if (element.querySelector(".take") || document.querySelector("#status .busy")) event.preventDefault();
+});
 // The picture is copied as it is, and not every browser shows every codec: then the sound plays alone.
 element.addEventListener("error", (event) => {
   const video = event.target;

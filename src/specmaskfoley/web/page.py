@@ -37,10 +37,18 @@ _HISTORY_JS = """element.addEventListener("click", (event) => {
   const chosen = event.target.closest("button[data-result]");
   if (chosen) trigger("open", { result: Number(chosen.dataset.result) });
 });"""
+_EXAMPLES_JS = """element.addEventListener("click", (event) => {
+  const chosen = event.target.closest("button[data-example]");
+  if (chosen) trigger("pick", { example: Number(chosen.dataset.example) });
+});"""
+_STATUS_JS = """let busy = false;
+watch("value", () => {
+  const works = element.querySelector(".busy") !== null;
+  if (works && !busy) element.scrollIntoView({ behavior: "smooth", block: "nearest" });
+  busy = works;
+});"""
+_KNOWN_JS = files(__package__).joinpath("known.js").read_text(encoding="utf-8")
 _MARK_JS = "(take, begin, end) => { window.foleyMark?.(take, begin ?? 0, end ?? 0); }"
-_HEAD = """<header class="head"><svg viewBox="0 0 32 32" aria-hidden="true"><rect width="32" height="32" rx="8"/>
-<path d="M5 17v-2M9 20v-8M13 25V7M17 21V11M21 27V5M25 19v-6M28 17v-2"/></svg>
-<div><h1>SpecMaskFoley</h1><p>Sound for silent video</p></div></header>"""
 _POLL_S = 0.2
 _READY = "Ready."
 _FONT = ["ui-sans-serif", "system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
@@ -89,7 +97,7 @@ class _Page:
 
     def __init__(self, studio: Studio) -> None:
         self.studio = studio
-        gr.HTML(_HEAD, elem_id="head", apply_default_css=False)
+        gr.HTML(cards.head(studio.foley.knowledge), elem_id="head", apply_default_css=False)
         with gr.Row(elem_id="bench"):
             with gr.Column(scale=4, min_width=320, elem_id="controls"):
                 self._controls()
@@ -99,24 +107,31 @@ class _Page:
 
     def _controls(self) -> None:
         limits = self.studio.limits
-        self.video = gr.Video(label="Video", sources=["upload", "webcam"], height=280, buttons=[], elem_id="video")
+        self.video = gr.Video(label="Video", sources=["upload", "webcam"], height=230, buttons=[], elem_id="video")
+        self.examples = gr.HTML(
+            cards.examples(self.studio.examples), js_on_load=_EXAMPLES_JS, visible=bool(self.studio.examples),
+            elem_id="examples", apply_default_css=False,
+        )  # fmt: skip
         self.text = gr.Textbox(
             label="Text: what is heard",
-            info="A few words, as in a sound library. Empty: the picture alone decides.",
+            info="A few words. Empty: the picture alone decides.",
             placeholder="hammering nail",
             max_length=LONGEST_TEXT,
             elem_id="text",
         )
-        self.candidates = gr.Slider(
-            1, MOST_CANDIDATES, value=2, step=1, label="Takes", elem_id="candidates",
-            info="Several are judged by how well they fit; the best comes first.",
-        )  # fmt: skip
-        with gr.Accordion("More settings", open=False, elem_id="more"):
-            self._settings()
+        self.remark = gr.HTML("", elem_id="remark", apply_default_css=False)
+        knowledge = self.studio.foley.knowledge
+        self.known = gr.HTML(cards.known(knowledge), js_on_load=_KNOWN_JS, elem_id="known", apply_default_css=False)
         with gr.Row(elem_id="go"):
             self.make = gr.Button("Make sound", variant="primary", scale=3, min_width=120, elem_id="make")
             self.cancel = gr.Button("Cancel", interactive=False, scale=1, min_width=80, elem_id="cancel")
-        self.status = gr.HTML(cards.status(_READY), elem_id="status", apply_default_css=False)
+        self.status = gr.HTML(cards.status(_READY), js_on_load=_STATUS_JS, elem_id="status", apply_default_css=False)
+        self.candidates = gr.Slider(
+            1, MOST_CANDIDATES, value=2, step=1, label="Takes", elem_id="candidates",
+            info="Several are judged by how well they fit, and ordered.",
+        )  # fmt: skip
+        with gr.Accordion("More settings", open=False, elem_id="more"):
+            self._settings()
         gr.HTML(
             f'<p class="quiet">Up to {limits.minutes:g} min and {limits.megabytes:g} MB. Video and sounds are removed '
             "when you close the page.</p>",
@@ -175,6 +190,11 @@ class _Page:
         }  # fmt: skip
         make = [self.make.click, self.text.submit]
         gr.on(make, self._make, [self.video, *choices, self.next], running, api_name="make", **free)
+        settings = [self.seed, self.candidates, self.steps, self.scale, self.keep, self.next]
+        picked = [self.video, self.text, self.remark, *running]
+        self.examples.pick(self._pick, settings, picked, api_name="pick", **free)
+        self.known.word(self._word, None, [self.text, self.remark], queue=False, api_name="word", **free)
+        self.known.typed(self._typed, None, self.remark, queue=False, api_name="typed", **free)
         self.remake.click(self._remake, [*span, *choices, self.next], running, api_name="remake", **free)
         self.cancel.click(self._cancel, None, self.status, queue=False, api_name="cancel", **free)
         chosen = [self.video.upload, self.video.stop_recording]
@@ -191,6 +211,24 @@ class _Page:
             choices = Choices.checked(self.studio.defaults, text, seed, candidates, steps, scale, keep)
             return self.studio.make(session, video, choices)
 
+        async for update in self._follow(request, begin, another):
+            yield update
+
+    async def _pick(
+        self, seed: Any, candidates: Any, steps: Any, scale: Any, keep: Any, another: Any, event: gr.EventData,
+        request: gr.Request,
+    ) -> AsyncIterator[Update]:  # fmt: skip
+        number, videos = event._data.get("example"), self.studio.examples
+        if not (isinstance(number, int) and 0 <= number < len(videos)):
+            yield self._failed(ValueError("There is no such example."))
+            return
+        video = videos[number]
+
+        def begin(session: Session) -> Job:
+            choices = Choices.checked(self.studio.defaults, video.name, seed, candidates, steps, scale, keep)
+            return self.studio.make(session, str(video.path), choices)
+
+        yield {self.video: str(video.path), self.text: video.name, self.remark: ""}
         async for update in self._follow(request, begin, another):
             yield update
 
@@ -238,10 +276,9 @@ class _Page:
         except Exception:  # the page must say so, and go on
             logging.getLogger(__name__).exception("a job failed")
             return {self.status: cards.status("This failed. The server's terminal says why.", kind="bad")}
-        done = cards.status(f"Done: {cards.count(result.takes)} of {result.duration_s:.2f} s.", kind="good")
         following = (result.choices.sampling.seed + len(result.takes)) % (MOST_SEED + 1)
         seed: Update = {self.seed: following} if another else {}
-        return self._show(session, result) | {self.status: done} | seed
+        return self._show(session, result) | {self.status: cards.done(result)} | seed
 
     def _failed(self, error: Exception) -> Update:
         """One sentence, without paths of this machine."""
@@ -295,6 +332,14 @@ class _Page:
         facts = f"{info.duration_s:.2f} s, {info.width} x {info.height}, {info.fps:.4g} fps, {sound}"
         return {self.status: cards.status(f"Video: {facts}.")}
 
+    def _word(self, event: gr.EventData) -> Update:
+        word = event._data.get("word")
+        return {self.text: word, self.remark: ""} if word in self.studio.foley.knowledge.words else {}
+
+    def _typed(self, event: gr.EventData) -> str:
+        text = str(event._data.get("text"))[:LONGEST_TEXT]
+        return cards.remark(self.studio.foley.knowledge.remark(text))
+
     def _choose(self, event: gr.EventData) -> Update:
         take, begin, end = (_finite(event._data.get(name)) for name in ("take", "begin", "end"))
         chosen: Update = {self.take: take}
@@ -310,6 +355,7 @@ class _Page:
 
 def build(studio: Studio) -> gr.Blocks:
     """The page of a studio."""
+    gr.set_static_paths([one.path.parent for one in studio.examples])  # else each user's leaving removes them
     with gr.Blocks(title="SpecMaskFoley", analytics_enabled=False, delete_cache=(600, 3600)) as page:
         _Page(studio)
 

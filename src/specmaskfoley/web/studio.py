@@ -1,13 +1,14 @@
 """What the page does, apart from its looks: uploads are checked, sounds are made, sessions are kept and removed.
 
 All files lie in one folder, with a folder for each session. Their names are made here; what a user calls a file is
-never part of a path.
+never part of a path, only of the name that a download is offered under.
 """
 
 from __future__ import annotations
 
 import math
 import os
+import re
 import secrets
 import shutil
 import threading
@@ -23,11 +24,12 @@ import torch
 from specmaskfoley.clips.looking import check_media
 from specmaskfoley.foley import Foley, Saved, Take
 from specmaskfoley.foley.choosing import heard_by
+from specmaskfoley.media.mel import build_mel, decibels
 from specmaskfoley.media.probe import MediaInfo
 from specmaskfoley.media.writing import Picture, copied_suffix
-from specmaskfoley.report.pictures import spectrogram_strip
 from specmaskfoley.settings import Prepare, Sampling
 from specmaskfoley.web.jobs import Job, JobQueue
+from specmaskfoley.web.pictures import write_poster, write_strip
 
 MOST_CANDIDATES = 4
 MOST_STEPS = 64
@@ -103,20 +105,29 @@ def _whole(name: str, value: Any, low: int, high: int) -> int:
 
 @dataclass(frozen=True)
 class Upload:
-    """A video that was accepted, under a name of ours."""
+    """A video that was accepted, under a name of ours, and a picture of it.
+
+    name: what its maker calls it, without ending.
+    """
 
     path: Path
     info: MediaInfo
+    poster: Path
+    name: str
 
 
 @dataclass(frozen=True)
 class SavedTake:
-    """A take, its files, among them the video, and a picture of its spectrogram."""
+    """A take, its files, among them the video, and a picture of its spectrogram.
+
+    name: its files', as they are offered for download, without ending.
+    """
 
     take: Take
     saved: Saved
     video: Path
     picture: Path
+    name: str
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -135,11 +146,16 @@ class Edit:
 
 @dataclass(frozen=True)
 class Result:
-    """What one job made, the best take first."""
+    """What one job made of a video, the best take first.
+
+    remark: what is to be said of the text; see `Knowledge.remark`.
+    """
 
     number: int
+    upload: Upload
     takes: list[SavedTake]
     choices: Choices
+    remark: str
     edit: Edit | None = None
 
     @property
@@ -183,11 +199,13 @@ class Studio:
 
     Args:
         folder: for the files of sessions; removed with `close`.
+        examples: videos for everyone, which need no check.
     """
 
-    def __init__(self, foley: Foley, folder: Path, limits: Limits) -> None:
-        self.foley, self.folder, self.limits = foley, folder, limits
+    def __init__(self, foley: Foley, folder: Path, limits: Limits, examples: Sequence[Upload] = ()) -> None:
+        self.foley, self.folder, self.limits, self.examples = foley, folder, limits, tuple(examples)
         self.jobs = JobQueue()
+        self._mel = build_mel(foley.params.audio)
         self._sessions: dict[str, Session] = {}
         self._lock = threading.Lock()
         self._checking = threading.Lock()
@@ -238,8 +256,9 @@ class Studio:
         """
         if not path:
             raise ValueError("Choose a video first.")
-        if path in session.uploads:
-            return session.uploads[path]
+        ready = session.uploads | {str(example.path): example for example in self.examples}
+        if path in ready:
+            return ready[path]
         if not os.path.isfile(path):
             raise ValueError("This video is no longer kept. Choose it again.")
         size = os.path.getsize(path)
@@ -250,8 +269,10 @@ class Studio:
         with self._checking:  # one at a time: it may take a core and gigabytes
             info = look(Path(path), self.foley.params.prepare, self.limits.minutes)
         target = session.folder / f"video-{len(session.uploads) + 1}"
-        _link(Path(path), target)
-        session.uploads[path] = Upload(target, info)
+        poster = target.with_name(f"{target.name}.jpg")
+        write_poster(poster, Path(path), info)
+        link(Path(path), target)
+        session.uploads[path] = Upload(target, info, poster, Path(path).stem)
         return session.uploads[path]
 
     def make(self, session: Session, path: str | None, choices: Choices) -> Job:
@@ -261,7 +282,7 @@ class Studio:
             job.report(0.0, "checking the video")
             upload = self.accept(session, path)
             takes = self.foley.generate(upload.path, **choices.arguments(job))
-            return self._keep(session, job, takes, choices)
+            return self._keep(session, job, upload, takes, choices)
 
         return self._submit(session, work)
 
@@ -283,7 +304,7 @@ class Studio:
         def work(job: Job) -> Result:
             given = old.takes[chosen - 1].take
             takes = self.foley.regenerate(given, only=(first, last), **choices.arguments(job))
-            return self._keep(session, job, takes, choices, Edit(old.number, chosen, first, last))
+            return self._keep(session, job, old.upload, takes, choices, Edit(old.number, chosen, first, last))
 
         return self._submit(session, work)
 
@@ -295,7 +316,13 @@ class Studio:
         return session.job
 
     def _keep(
-        self, session: Session, job: Job, takes: Sequence[Take], choices: Choices, edit: Edit | None = None
+        self,
+        session: Session,
+        job: Job,
+        upload: Upload,
+        takes: Sequence[Take],
+        choices: Choices,
+        edit: Edit | None = None,
     ) -> Result:
         """Write what was made, and remove the oldest results beyond _MOST_RESULTS."""
         job.report(1.0, "writing the files")
@@ -308,9 +335,12 @@ class Studio:
             if saved.video is None:
                 raise ValueError(saved.trouble)
             picture = name.with_name(f"{name.name}.png")
-            spectrogram_strip(picture, self._mel(take))
-            kept.append(SavedTake(take, saved, saved.video, picture))
-        session.results.append(Result(session.count, kept, choices, edit))
+            write_strip(picture, self._spectrogram(take))
+            again = f"-{session.count}" if session.count > 1 else ""
+            offered = f"{_offered(upload.name)}{again}-take-{index}"
+            kept.append(SavedTake(take, saved, saved.video, picture, offered))
+        remark = self.foley.knowledge.remark(choices.text)
+        session.results.append(Result(session.count, upload, kept, choices, remark, edit))
         for old in session.results[:-_MOST_RESULTS]:
             for file in [file for one in old.takes for file in one.files]:
                 file.unlink(missing_ok=True)
@@ -318,18 +348,18 @@ class Studio:
         return session.results[-1]
 
     @torch.inference_mode()
-    def _mel(self, take: Take) -> np.ndarray:
-        """(M, columns) of a whole sound; a window of the model gets fewer columns in a longer one."""
-        audio, tokenizer = self.foley.params.audio, self.foley.generator.tokenizer
+    def _spectrogram(self, take: Take) -> np.ndarray:
+        """(M, columns) in dB of a whole sound; a window of the model gets fewer columns in a longer one."""
+        audio = self.foley.params.audio
         windows = math.ceil(take.duration_s * audio.sample_rate / audio.num_samples)
         each = max(1, _PICTURE_COLUMNS // windows)
         columns = []
         for window in range(windows):
             start_s = window * audio.num_samples / audio.sample_rate
             heard = heard_by(take.waveform, take.sample_rate, audio.sample_rate, start_s, audio.num_samples)
-            mel = tokenizer.mel(torch.from_numpy(heard)[None])[0]
+            mel = decibels(self._mel, self._mel(torch.from_numpy(heard)[None])[0])
             pooled = torch.nn.functional.adaptive_max_pool1d(mel, min(each, mel.shape[1]))
-            columns.append(pooled.float().cpu().numpy())
+            columns.append(pooled.numpy())
         share = take.duration_s * audio.sample_rate / (windows * audio.num_samples)
         whole: np.ndarray = np.concatenate(columns, axis=1)
         return whole[:, : max(1, round(share * whole.shape[1]))]
@@ -354,12 +384,17 @@ def look(path: Path, prepare: Prepare, minutes: float) -> MediaInfo:
     return info
 
 
-def _link(source: Path, target: Path) -> None:
+def link(source: Path, target: Path) -> None:
     """The same file under another name; a copy where the file system has no links."""
     try:
         os.link(source, target)
     except OSError:
         shutil.copyfile(source, target)
+
+
+def _offered(name: str) -> str:
+    """A name for a download that every system takes."""
+    return re.sub(r"[^\w-]+", "-", name)[:60].strip("-") or "video"
 
 
 def _remove(session: Session) -> None:
