@@ -29,7 +29,7 @@ def train_encoders(params: Params) -> None:
         train = load_audio_visual(params, "train")
         valid = load_audio_visual(params, "val", train.texts)
         for role, (objective, optim) in encoder_objectives(params, train, valid, here.device).items():
-            history = here.fit(objective, InMemory(train.ids), optim, name=role)
+            history = here.fit(objective, InMemory(train.ids), optim, name=f"encoder_{role}")
             save_model(encoder_file(params, role), objective.modules, **encoder_description(params, role))
             write_curves(params.paths.metrics, f"encoder_{role}", history.curves)
 

@@ -32,7 +32,7 @@ def train_judges(judges: MiniJudges, params: Params) -> None:
         objectives = judge_objectives(panel, train, valid, judges, here.device, params.run.precision)
         for number, (name, (objective, optim)) in enumerate(objectives.items()):
             seed = params.seed + 1000 + number  # never the seeds of the generator's own encoders
-            history = here.fit(objective, InMemory(train.ids), optim, name=name, seed=seed)
+            history = here.fit(objective, InMemory(train.ids), optim, name=f"judge_{name}", seed=seed)
             write_curves(params.paths.metrics, f"judge_{name}", history.curves)
         save_model(params.paths.judges, panel, judges=judges, texts=list(train.texts))
 

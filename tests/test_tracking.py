@@ -82,9 +82,9 @@ def test_stages_share_one_run_with_parameters_curves_and_files(store: Path) -> N
     (store / "picture.png").write_bytes(b"png")
     with tracking.stage_run("train_codec", load()) as log:
         for step in range(1, 121):
-            log.metrics({"loss": 1 / step, "accuracy": 0.5}, step)
+            log.metrics("codec", {"loss": 1 / step, "accuracy": 0.5}, step)
     with tracking.stage_run("evaluate", load()) as log:
-        log.summary({"specmaskfoley": {"fd": 12.5, "onset_f1": None}, "note": "text"})
+        log.summary({"fd": 12.5, "onset_f1": None})
         log.artifact("picture.png", "pictures")
         log.text("hello", "notes/hello.txt")
 
@@ -94,10 +94,9 @@ def test_stages_share_one_run_with_parameters_curves_and_files(store: Path) -> N
     assert run.data.params["cfg.scale"] == str(load().cfg.scale)
     assert run.data.params["profile"] == "mini"
     assert len(run.data.params) == len(tracking.flatten(load().to_dict()))
-    assert run.data.metrics["specmaskfoley/fd"] == 12.5
-    assert not any("onset_f1" in name or "note" in name for name in run.data.metrics)
+    assert run.data.metrics == {"codec/loss": 1 / 120, "codec/accuracy": 0.5, "fd": 12.5}
     assert run.data.tags["stage.train_codec"] == run.data.tags["stage.evaluate"] == "finished"
-    history = client().get_metric_history(run.info.run_id, "train_codec/loss")
+    history = client().get_metric_history(run.info.run_id, "codec/loss")
     assert [(point.step, point.value) for point in history] == [(step, 1 / step) for step in range(1, 121)]
     stored = sorted(p.name for p in (store / ".mlflow" / "artifacts").rglob("*") if p.is_file())
     assert stored == ["hello.txt", "picture.png"]
@@ -127,9 +126,55 @@ def test_an_experiment_of_dvc_is_one_run_whatever_head_says(store: Path, monkeyp
     stage("train_codec", load())
     commit(store)
     stage("evaluate", load())
-    (run,) = runs()
+    _, run = runs()
     assert run.info.run_name == "brave-fox"
     assert run.data.tags["dvc.baseline"] == "a" * 40
+
+
+def test_experiments_of_one_commit_lie_under_one_run(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, baseline in (("brave-fox", "a"), ("shy-owl", "a"), ("old-cat", "b")):
+        monkeypatch.setenv("DVC_EXP_NAME", name)
+        monkeypatch.setenv("DVC_EXP_BASELINE_REV", baseline * 40)
+        for each in ("sample", "evaluate"):
+            stage(each, load())
+    above = {run.info.run_name: run for run in runs() if "mlflow.parentRunId" not in run.data.tags}
+    below = {run.info.run_name: run.data.tags["mlflow.parentRunId"] for run in runs() if run.info.run_name not in above}
+    first, second = (above[f"experiments-{letter * 7}"].info for letter in "ab")
+    assert below == {"brave-fox": first.run_id, "shy-owl": first.run_id, "old-cat": second.run_id}
+    assert len(above) == 2
+    assert first.status == "FINISHED"
+
+
+def test_a_run_is_named_by_what_differs_from_the_commit(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copy(PARAMS, store)
+    git(store, "add", "params.yaml")
+    commit(store)
+    head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+    changed = load().to_dict()
+    many = {"steps": 6, "gumbel_temperature": 4.5, "batch_size": 7, "videos": 3}
+    for params, name in (
+        (load(), f"workspace-{head[:7]}"),
+        (load(cfg={"scale": 3.0}), "cfg.scale=3"),
+        (load(cfg={"scale": 3.0}, run={**changed["run"], "threads": 1}, seed=4), "seed=4, cfg.scale=3"),
+        (load(sample=many), "sample.steps=6, sample.gumbel_temperature=4.5, sample.batch_size=7 and 1 more"),
+        (load(profile="vggsound", cfg={"mode": "text"}), "profile=vggsound, cfg.mode=text"),
+    ):
+        stage("sample", params)
+        assert runs()[-1].info.run_name == name
+    monkeypatch.setenv("DVC_EXP_NAME", "brave-fox")
+    monkeypatch.setenv("DVC_EXP_BASELINE_REV", head)
+    stage("sample", load(cfg={"scale": 3.0}))
+    assert runs()[-1].info.run_name == "cfg.scale=3"
+    assert runs()[-1].data.tags["dvc.experiment"] == "brave-fox"
+
+
+@pytest.mark.parametrize("text", ["", "a: [", "profile: mini", "profile: other\nprofiles: {other: {}}"])
+def test_settings_of_another_code_give_no_name(text: str, store: Path) -> None:
+    (store / "params.yaml").write_text(text)
+    git(store, "add", "params.yaml")
+    commit(store)
+    stage("sample", load())
+    assert runs()[0].info.run_name.startswith("workspace-")
 
 
 def test_without_git_there_is_still_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,16 +186,16 @@ def test_without_git_there_is_still_a_run(tmp_path: Path, monkeypatch: pytest.Mo
 def test_a_failed_stage_goes_on_in_its_run(store: Path) -> None:
     def fail() -> None:
         with tracking.stage_run("train_codec", load()) as log:
-            log.metrics({"loss": 2.0}, 1)
+            log.metrics("codec", {"loss": 2.0}, 1)
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
         fail()
     (run,) = runs()
     assert run.info.status == "FAILED"
-    assert run.data.metrics["train_codec/loss"] == 2.0
+    assert run.data.metrics["codec/loss"] == 2.0
     with tracking.stage_run("train_codec", load()) as log:
-        log.metrics({"loss": 1.0}, 2)
+        log.metrics("codec", {"loss": 1.0}, 2)
     (run,) = runs()
     assert run.info.status == "FINISHED"
 
@@ -160,7 +205,8 @@ def test_two_processes_may_create_the_database_at_once(store: Path) -> None:
     shutil.rmtree(store / ".mlflow")
     code = (
         "import sys; from specmaskfoley import tracking; from specmaskfoley.settings import Params\n"
-        "with tracking.stage_run(sys.argv[2], Params.load(sys.argv[1])) as log: log.metrics({'loss': 1.0}, 1)"
+        "_, file, name = sys.argv\n"
+        "with tracking.stage_run(name, Params.load(file)) as log: log.metrics(name, {'loss': 1.0}, 1)"
     )
     started = [
         subprocess.Popen(
@@ -190,7 +236,7 @@ def test_an_unreachable_store_warns_once_and_keeps_what_was_logged(
     with caplog.at_level(logging.WARNING, "specmaskfoley.tracking"), tracking.stage_run("x", load()) as log:
         assert uri in caplog.text  # seen at the start, not after the first batch
         for step in range(200):
-            log.metrics({"loss": float(step)}, step)
+            log.metrics("x", {"loss": float(step)}, step)
         log.text("hello", "note.txt")
         log.summary({"fd": 1.0})
     assert time.monotonic() - started < 30
@@ -210,7 +256,7 @@ def test_a_store_that_comes_back_gets_everything(
         send = tracking._log_points
         monkeypatch.setattr(tracking, "_log_points", lambda *_: (_ for _ in ()).throw(OSError("gone")))
         for step in range(100):
-            log.metrics({"loss": 0.0}, step)
+            log.metrics("x", {"loss": 0.0}, step)
         monkeypatch.setattr(tracking, "_log_points", send)
     assert len([record for record in caplog.records if "gone" in record.getMessage()]) == 1
     (run,) = runs()
@@ -226,16 +272,18 @@ def test_what_could_not_be_sent_is_sent_by_the_next_stage(
     (pictures / "a.png").write_bytes(b"then")
     with monkeypatch.context() as away:
         away.setenv("MLFLOW_TRACKING_URI", "htp://typo")
+        away.setenv("DVC_EXP_NAME", "brave-fox")
         with tracking.stage_run("x", load(seed=3)) as log:
             for step in range(60):
-                log.metrics({"loss": 1 / (step + 1)}, step)
+                log.metrics("x", {"loss": 1 / (step + 1)}, step)
             log.artifact(pictures, "seen")
             log.artifact(pictures / "a.png")
             log.text("hello", "note.txt")
     assert "until the next stage" in caplog.text
     (pictures / "a.png").write_bytes(b"later")  # the outputs of another experiment
     stage("report", load())
-    sent, own = runs()
+    _, sent, own = runs()
+    assert sent.info.run_name == sent.data.tags["dvc.experiment"] == "brave-fox"
     assert (sent.data.params["seed"], sent.data.tags["stage.x"], sent.info.status) == ("3", "finished", "FINISHED")
     assert own.data.tags["stage.report"] == "finished"
     assert len(client().get_metric_history(sent.info.run_id, "x/loss")) == 60
@@ -311,7 +359,7 @@ def test_an_experiment_deleted_in_the_ui_is_restored(
     with tracking.stage_run("backbone", load()) as log:
         if deleted == "during a stage":
             client().delete_experiment(experiment)
-        log.metrics({"loss": 1.0}, 1)
+        log.metrics("backbone", {"loss": 1.0}, 1)
     stage("control", load())
     assert "had been deleted; it is restored" in caplog.text
     (run,) = runs()
@@ -330,7 +378,7 @@ def test_a_dead_server_is_not_asked_at_every_batch(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(tracking, "_join_run", join)
     with tracking.stage_run("x", load()) as log:
         for step in range(1000):
-            log.metrics({"loss": 0.0}, step)
+            log.metrics("x", {"loss": 0.0}, step)
     assert len(calls) == 2  # at the start and at the end
 
 

@@ -3,6 +3,8 @@
 All stages of one experiment share one run. It is found by its tags: the experiment and baseline that DVC
 exports (`dvc exp run`), else the workspace and the commit, and in both cases a fingerprint of the parameters,
 so that a run's parameters never have to change. A stage that already finished in that run opens a new one.
+DVC's experiments that started from one commit lie under one parent run. A run is named by the settings that differ
+from the commit's.
 
 Nothing here may end a stage: hours of training do not depend on a tracking server. The first trouble is
 logged as a warning; what could not be sent is tried again, and in the end kept under `.mlflow/unsent/`, from
@@ -22,16 +24,18 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import yaml
 from filelock import FileLock
 
+from specmaskfoley.settings import Params
+from specmaskfoley.settings.params import IRRELEVANT
+from specmaskfoley.settings.reading import parse_yaml
 from specmaskfoley.storage.files import atomic_path, sha256_text
 
-if TYPE_CHECKING:
-    from specmaskfoley.settings import Params
-
-EXPERIMENT = "specmaskfoley"
+EXPERIMENT, WORKSPACE = "specmaskfoley", "workspace"
+NAMED = 3  # settings in the name of a run
 FLUSH_EVERY = 50  # metric values; one log_batch costs as much as a few single calls
 RETRY_AFTER_S = 60.0  # doubled after every further failure: a silent server costs 20 s a try
 METRICS_PER_BATCH, PARAMS_PER_BATCH, LONGEST_PARAM = 1000, 100, 6000  # MLflow's limits
@@ -52,16 +56,15 @@ class Log:
         self._failures = 0
         self._retry_at = -math.inf
 
-    def metrics(self, values: Mapping[str, float], step: int) -> None:
-        """Points of this stage's curves; named `<stage>/<name>` and sent in batches."""
-        self._add({f"{self.stage}/{name}": value for name, value in values.items()}, step)
+    def metrics(self, network: str, values: Mapping[str, float], step: int) -> None:
+        """Points of a network's curves; named `<network>/<name>` and sent in batches."""
+        self._add({f"{network}/{name}": value for name, value in values.items()}, step)
         if len(self._points) >= FLUSH_EVERY:
             self.flush()
 
-    def summary(self, scores: Mapping[str, Any]) -> None:
-        """Final numbers, nested as in metrics/*.json; named `<system>/<metric>`, null and text left out."""
-        flat = flatten(scores, "/").items()
-        self._add({k: v for k, v in flat if isinstance(v, int | float) and not isinstance(v, bool)}, 0)
+    def summary(self, scores: Mapping[str, float | None]) -> None:
+        """Final scores, under their own names; null left out."""
+        self._add({name: value for name, value in scores.items() if value is not None}, 0)
         self.flush()
 
     def artifact(self, path: str | Path, folder: str = "") -> None:
@@ -91,7 +94,7 @@ class Log:
     def _send(self) -> None:
         try:
             if self._client is None:
-                self._client, self.run_id = _join_run(self.stage, self._params)
+                self._client, self.run_id = _join_run(self.stage, _identity(self._params))
             while self._points:
                 _log_points(self._client, self.run_id, self._points[:METRICS_PER_BATCH])
                 del self._points[:METRICS_PER_BATCH]
@@ -123,8 +126,7 @@ class Log:
         """A line that says which run this belongs to, a line an entry; files are copied, for outputs change."""
         name = f"{self.stage}-{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}"
         unsent = _home() / "unsent"
-        settings = _settings(self._params)
-        lines: list[object] = [{"stage": self.stage, "status": status, "run": _run_key(settings), "settings": settings}]
+        lines: list[object] = [{"stage": self.stage, "status": status, **_identity(self._params)}]
         lines += self._points
         try:
             for number, entry in enumerate(self._files):
@@ -160,13 +162,12 @@ def tracking_uri() -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or _own_database()
 
 
-def flatten(values: Mapping[str, Any], separator: str = ".") -> dict[str, Any]:
+def flatten(values: Mapping[str, Any]) -> dict[str, Any]:
     """{"a": {"b": 1}} -> {"a.b": 1}."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, Mapping):
-            inner = flatten(value, separator).items()
-            flat |= {f"{key}{separator}{name}": item for name, item in inner}
+            flat |= {f"{key}.{name}": item for name, item in flatten(value).items()}
         else:
             flat[str(key)] = value
     return flat
@@ -200,31 +201,50 @@ def _mlflow_client() -> Any:
     return MlflowClient(tracking_uri=tracking_uri())
 
 
-def _join_run(stage: str, params: Params) -> tuple[Any, str]:
-    settings = _settings(params)
+def _join_run(stage: str, identity: Mapping[str, Any]) -> tuple[Any, str]:
     _home().mkdir(parents=True, exist_ok=True)
     with FileLock(_home() / "lock", timeout=120):  # two processes that create MLflow's database at once crash
         client = _mlflow_client()
         experiment = _experiment(client)
         _send_kept(client, experiment)
-        return client, _open_run(client, experiment, stage, _run_key(settings), settings)
+        return client, _open_run(client, experiment, stage, identity)
 
 
-def _open_run(client: Any, experiment: str, stage: str, key: Mapping[str, str], settings: Mapping[str, str]) -> str:
-    clauses = " and ".join(f"tags.`{name}` = '{value}'" for name, value in key.items())
-    found = client.search_runs([experiment], clauses, max_results=1, order_by=["start_time DESC"])
-    if found and found[0].data.tags.get(f"stage.{stage}") != "finished":
-        run_id = str(found[0].info.run_id)
+def _open_run(client: Any, experiment: str, stage: str, identity: Mapping[str, Any]) -> str:
+    """`identity`: as `_identity` makes it."""
+    key = identity["run"]
+    newest = _newest_run(client, experiment, key)
+    if newest is not None and newest.data.tags.get(f"stage.{stage}") != "finished":
+        run_id = str(newest.info.run_id)
         client.update_run(run_id, status="RUNNING")
     else:
-        tags = dict(key) | ({"rerun_of": found[0].info.run_id} if found else {})
-        if commit := _git_commit():
+        tags = dict(key) | ({"rerun_of": newest.info.run_id} if newest is not None else {})
+        if commit := _git("rev-parse", "HEAD"):
             tags["mlflow.source.git.commit"] = commit
-        run = client.create_run(experiment, tags=tags, run_name=_run_name(key))
+        if key["dvc.experiment"] != WORKSPACE:
+            tags["mlflow.parentRunId"] = _sweep_run(client, experiment, key["dvc.baseline"])
+        run = client.create_run(experiment, tags=tags, run_name=identity["name"])
         run_id = str(run.info.run_id)
-        _log_params(client, run_id, settings)
+        _log_params(client, run_id, identity["settings"])
     client.set_tag(run_id, f"stage.{stage}", "running")
     return run_id
+
+
+def _sweep_run(client: Any, experiment: str, baseline: str) -> str:
+    """The run under which MLflow shows all of DVC's experiments that started from one commit."""
+    key = {"sweep.baseline": baseline}
+    known = _newest_run(client, experiment, key)
+    if known is not None:
+        return str(known.info.run_id)
+    run = client.create_run(experiment, tags=key, run_name=f"experiments-{baseline[:7]}")
+    client.set_terminated(run.info.run_id)
+    return str(run.info.run_id)
+
+
+def _newest_run(client: Any, experiment: str, tags: Mapping[str, str]) -> Any:
+    clauses = " and ".join(f"tags.`{name}` = '{value}'" for name, value in tags.items())
+    found = client.search_runs([experiment], clauses, max_results=1, order_by=["start_time DESC"])
+    return found[0] if found else None
 
 
 def _send_kept(client: Any, experiment: str) -> None:
@@ -232,7 +252,7 @@ def _send_kept(client: Any, experiment: str) -> None:
     for kept in sorted((_home() / "unsent").glob("*.jsonl")):
         try:
             head, *entries = map(json.loads, kept.read_text(encoding="utf-8").splitlines())
-            run_id = _open_run(client, experiment, head["stage"], head["run"], head["settings"])
+            run_id = _open_run(client, experiment, head["stage"], head)
             points = [entry for entry in entries if isinstance(entry, list)]
             for start in range(0, len(points), METRICS_PER_BATCH):
                 _log_points(client, run_id, points[start : start + METRICS_PER_BATCH])
@@ -311,30 +331,56 @@ def _log_params(client: Any, run_id: str, settings: Mapping[str, str]) -> None:
         client.log_batch(run_id, params=entries[start : start + PARAMS_PER_BATCH])
 
 
-def _settings(params: Params) -> dict[str, str]:
-    return {name: str(value)[:LONGEST_PARAM] for name, value in flatten(params.to_dict()).items()}
-
-
-def _run_key(settings: Mapping[str, str]) -> dict[str, str]:
+def _identity(params: Params) -> dict[str, Any]:
+    """What a run of MLflow is found by (`run`, as tags), what it is called, and its settings."""
+    values = flatten(params.to_dict())
+    settings = {name: str(value)[:LONGEST_PARAM] for name, value in values.items()}
     name = os.environ.get("DVC_EXP_NAME")
     baseline = os.environ.get("DVC_EXP_BASELINE_REV") if name else None
-    text = json.dumps(dict(settings), sort_keys=True)
+    key = {
+        "dvc.experiment": name or WORKSPACE,
+        "dvc.baseline": baseline or _git("rev-parse", "HEAD") or "no-git",
+        "params.sha256": sha256_text(json.dumps(settings, sort_keys=True))[:16],
+    }
+    return {"run": key, "name": _run_name(key, values), "settings": settings}
+
+
+def _run_name(key: Mapping[str, str], values: Mapping[str, object]) -> str:
+    """What differs from the committed settings (`cfg.scale=3`), else DVC's name of the experiment, else the commit."""
+    changed = _changed(values, key["dvc.baseline"])
+    if changed:
+        shown = ", ".join(f"{name}={_shown_value(value)}" for name, value in list(changed.items())[:NAMED])
+        return shown + (f" and {len(changed) - NAMED} more" if len(changed) > NAMED else "")
+    name = key["dvc.experiment"]
+    return name if name != WORKSPACE else f"{WORKSPACE}-{key['dvc.baseline'][:7]}"
+
+
+def _changed(values: Mapping[str, object], commit: str) -> dict[str, object]:
+    """Settings that may change a result and have another value than in a commit's params.yaml.
+
+    With another profile it is the profile, and what differs from the commit's settings of that one.
+    """
+    try:
+        committed = parse_yaml(_git("show", f"{commit}:./params.yaml"))
+        if not isinstance(committed, dict):
+            return {}
+        other = flatten(Params.from_mapping(committed | {"profile": values["profile"]}).to_dict())
+    except (ValueError, yaml.YAMLError):  # the settings of that commit are none of this code
+        return {}
+    other["profile"] = committed.get("profile")
     return {
-        "dvc.experiment": name or "workspace",
-        "dvc.baseline": baseline or _git_commit() or "no-git",
-        "params.sha256": sha256_text(text)[:16],
+        name: value for name, value in values.items() if value != other.get(name) and not name.startswith(IRRELEVANT)
     }
 
 
-def _run_name(key: Mapping[str, str]) -> str:
-    name = key["dvc.experiment"]
-    return name if name != "workspace" else f"workspace-{key['dvc.baseline'][:7]}"
+def _shown_value(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _git_commit() -> str | None:
-    command = ["git", "rev-parse", "HEAD"]
+def _git(*arguments: str) -> str:
+    """What git answers in the working directory; empty where it fails."""
     try:
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+        answer = subprocess.run(["git", *arguments], capture_output=True, encoding="utf-8", timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):
-        return None
-    return answer.stdout.strip() or None
+        return ""
+    return answer.stdout.strip()

@@ -14,7 +14,7 @@ RUN = Run(device="cpu", threads=1, workers=1, precision="float32")
 
 
 class Quiet:
-    def metrics(self, values: dict[str, float], step: int) -> None:
+    def metrics(self, network: str, values: dict[str, float], step: int) -> None:
         pass
 
 

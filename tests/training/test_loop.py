@@ -92,7 +92,7 @@ class Log:
     def __init__(self) -> None:
         self.seen: list[tuple[int, dict[str, float]]] = []
 
-    def metrics(self, values: dict[str, float], step: int) -> None:
+    def metrics(self, network: str, values: dict[str, float], step: int) -> None:
         self.seen.append((step, dict(values)))
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,12 @@ from typing import Any
 import yaml
 
 from specmaskfoley.report.results import Evaluation, read_evaluation
-from specmaskfoley.settings.params import in_force
+from specmaskfoley.settings.params import IRRELEVANT, in_force
 from specmaskfoley.settings.reading import parse_yaml
 from specmaskfoley.systems import OURS
 from specmaskfoley.tracking import flatten
 
 PARAMS = "params.yaml"
-IRRELEVANT = ("paths.", "fetch.", "weights.", "run.")  # settings by which two experiments do not differ
 _EXPERIMENT = re.compile(r"refs/exps/([0-9a-f]{2})/([0-9a-f]{38})/(.+)")
 _FAILED = re.compile(r"dvc-exp:[0-9a-f]+:[0-9a-f]+:(.+)")
 
@@ -37,9 +36,10 @@ class Experiment:
         name: DVC's name, "commit", or "workspace".
         revision: its commit; empty for the workspace.
         baseline: the commit that it started from.
-        settings: dotted name -> value, of params.yaml without the profiles that are not active.
+        settings: dotted name -> value that the scores are of, without the profiles that were not active.
         judges: identifies the judge networks; scores by different judges are not comparable.
-        changed: settings that were changed after the last run: the scores belong to other values.
+        changed: settings that were changed after the last run, with the values that params.yaml has.
+        samples: what DVC's cache has the sounds under; empty if dvc.lock does not name them.
     """
 
     name: str
@@ -48,13 +48,25 @@ class Experiment:
     settings: Mapping[str, object]
     evaluation: Evaluation
     judges: str
-    changed: tuple[str, ...] = ()
+    changed: Mapping[str, object] = field(default_factory=dict)
+    samples: str = ""
+
+    @property
+    def warning(self) -> str:
+        """That the scores are not those of params.yaml, and what they are of; empty if nothing was changed."""
+        if not self.changed:
+            return ""
+        values = [f"{_bare(name)}={self.settings[name]} (params.yaml: {now})" for name, now in self.changed.items()]
+        return (
+            f"These scores are of other settings than params.yaml has: {', '.join(values)}. "
+            "For scores of params.yaml: dvc repro."
+        )
 
     def differences(self, other: Experiment) -> dict[str, object]:
         """Settings of both that differ, with this one's values; settings of a profile are named without it."""
         mine, theirs = self.settings, other.settings
         found = {
-            re.sub(r"^profiles\.[^.]+\.", "", name): value
+            _bare(name): value
             for name, value in mine.items()
             if name in theirs and theirs[name] != value and not name.startswith(IRRELEVANT)
         }
@@ -124,32 +136,38 @@ def sweep(experiments: Sequence[Experiment], name: str) -> list[Experiment]:
 
 def _read(name: str, revision: str, baseline: str, text_of: Callable[[str], str | None]) -> Experiment:
     raw, lock = _mapping(text_of(PARAMS), PARAMS), _mapping(text_of("dvc.lock") or "{}", "dvc.lock")
-    profile, profiles = raw.get("profile"), raw.get("profiles")
+    stages = list((lock.get("stages") or {}).values())
+    ran = [flatten(stage.get("params", {}).get(PARAMS, {})) for stage in stages]
+    profile = next((params["profile"] for params in ran if "profile" in params), raw.get("profile"))
+    profiles = raw.get("profiles")
     if isinstance(profiles, Mapping):
         raw = raw | {"profiles": {key: value for key, value in profiles.items() if key == profile}}
-    settings = in_force(flatten(raw), profile)
+    now = in_force(flatten(raw), profile)
+    settings = dict(now)
+    for params in ran:
+        settings |= {name: value for name, value in in_force(params, profile).items() if name in now}
     metrics = str(settings.get("paths.metrics", "metrics"))
-    stages = list((lock.get("stages") or {}).values())
-    networks = [out for stage in stages for out in stage.get("outs", []) if out["path"] == settings.get("paths.judges")]
+    hashes = {out["path"]: str(out.get("md5", "")) for stage in stages for out in stage.get("outs", [])}
+    judges = hashes.get(str(settings.get("paths.judges")))
     return Experiment(
         name=name,
         revision=revision,
         baseline=baseline,
         settings=settings,
         evaluation=read_evaluation(lambda file: text_of(f"{metrics}/{file}"), metrics),
-        judges=str(networks[0]["md5"] if networks else settings.get(f"profiles.{profile}.judges.kind", "unknown")),
-        changed=_changed(settings, stages, profile),
+        judges=judges or str(settings.get(f"profiles.{profile}.judges.kind", "unknown")),
+        changed={
+            name: now[name]
+            for name, value in sorted(settings.items())
+            if now[name] != value and not name.startswith(IRRELEVANT)
+        },
+        samples=hashes.get(str(settings.get("paths.samples")), ""),
     )
 
 
-def _changed(settings: Mapping[str, object], stages: Sequence[Mapping[str, Any]], profile: object) -> tuple[str, ...]:
-    """Settings that had another value when a stage last ran."""
-    names: set[str] = set()
-    for stage in stages:
-        for name, value in in_force(flatten(stage.get("params", {}).get("params.yaml", {})), profile).items():
-            if name in settings and settings[name] != value and not name.startswith(IRRELEVANT):
-                names.add(name)
-    return tuple(sorted(names))
+def _bare(name: str) -> str:
+    """A setting of a profile without the profile."""
+    return re.sub(r"^profiles\.[^.]+\.", "", name)
 
 
 def _mapping(text: str | None, name: str) -> dict[str, Any]:

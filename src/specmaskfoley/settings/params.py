@@ -193,6 +193,9 @@ class Params(Settings):
 OVERRIDING = ("cfg", "sample")
 """Sections that a profile has and the top level may override, value by value; null there: the profile's."""
 
+IRRELEVANT = ("paths.", "fetch.", "weights.", "run.")
+"""Beginnings of the names of settings by which two experiments do not differ."""
+
 OFFICIAL_VIEWS: dict[str, tuple[int, Fit]] = {"synchformer": (224, "crop"), "dfn5b_clip": (384, "clip")}
 VOCODER_MELS = {
     "hifigan": ("hifigan", HIFIGAN_RECIPE),

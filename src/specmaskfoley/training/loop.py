@@ -86,7 +86,7 @@ class Objective(Protocol):
 class MetricLog(Protocol):
     """Where curves go while a training runs."""
 
-    def metrics(self, values: dict[str, float], step: int) -> None: ...
+    def metrics(self, network: str, values: dict[str, float], step: int) -> None: ...
 
 
 @dataclass
@@ -340,7 +340,7 @@ class Fitting:
 
     def _record(self, values: Scores, step: int) -> None:
         self.history.add(values, step)
-        self.log.metrics(values, step)
+        self.log.metrics(self.name, values, step)
 
     # ------------------------------------------------------------------ checkpoints
 

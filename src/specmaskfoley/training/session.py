@@ -30,7 +30,7 @@ _PATIENCE = timedelta(hours=24)
 class Silent:
     """The log of the processes that only compute."""
 
-    def metrics(self, values: dict[str, float], step: int) -> None:
+    def metrics(self, network: str, values: dict[str, float], step: int) -> None:
         """Nothing: the first process logs the same."""
 
 
@@ -61,7 +61,7 @@ class Session:
         seed: int | None = None,
         listen: Callable[[int], None] | None = None,
     ) -> History:
-        """Train, by the seed of the settings unless another is given; see `training.loop.Fitting`."""
+        """Train network `name`, by the seed of the settings unless another is given; see `training.loop.Fitting`."""
         return Fitting(
             objective=objective,
             rows=rows,
