@@ -152,7 +152,7 @@ def test_results_are_no_videos_to_sound_and_lie_in_the_same_subfolders(model: Pa
     [
         ("file", "--out file: file is a file; name a folder"),
         ("file/deeper", "file is a file"),
-        ("result.mp4", "--out result.mp4: looks like a file; name a folder"),
+        ("result.mp4", "--out result.mp4: looks like a file, but a video has several results; name a folder"),
         ("deeper/result.FLAC", "looks like a file"),
         ("/proc/nothing", "/proc/nothing cannot be written to"),
         ("x" * 300, "File name too long"),

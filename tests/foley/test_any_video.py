@@ -33,7 +33,7 @@ SOUNDS = ("aac", "libmp3lame", "libopus", "libvorbis", "pcm_s16le", "ac3", "flac
 def take_of(video: Path) -> Take:
     duration_s = probe(video).duration_s
     noise = np.random.default_rng(0).uniform(-0.1, 0.1, max(1, round(duration_s * RATE))).astype(np.float32)
-    record = {"video": {"sha256": sha256(video)}, "history": []}
+    record = {"video": {"sha256": sha256(video)}, "history": [{"operation": "generate"}]}
     return Take(video, noise, RATE, 0, np.zeros((5, 1), np.int64), None, record)
 
 

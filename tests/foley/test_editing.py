@@ -72,7 +72,7 @@ def test_columns_are_those_that_a_span_touches():
 def test_rows_above_a_frequency():
     assert rows_above(3000, AUDIO).tolist() == [False, False, False, True, True]
     for hz in (10.0, 8000.0, 20000.0):
-        with pytest.raises(ValueError, match=f"extend_band={hz:g}"):
+        with pytest.raises(ValueError, match=f"--extend-band {hz:g}"):
             rows_above(hz, AUDIO)
 
 

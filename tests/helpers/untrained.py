@@ -16,6 +16,7 @@ from specmaskfoley.codec.network import Codec
 from specmaskfoley.codec.trained import codec_description
 from specmaskfoley.control.trained import build_control, control_description
 from specmaskfoley.encoders.trained import ROLES, build_encoder, encoder_description, encoder_file
+from specmaskfoley.foley.knowledge import SOUNDS_FILE
 from specmaskfoley.judges.mini_panel import MiniPanel
 from specmaskfoley.media.writing import write_video
 from specmaskfoley.settings import Params
@@ -42,6 +43,7 @@ def write_untrained(folder: Path) -> Path:
         save_model(encoder_file(params, role), build_encoder(ROLES[role], params), **encoder_description(params, role))
     panel = MiniPanel(params, params.judges, LABELS)
     save_model(params.paths.judges, panel, judges=params.judges, texts=list(LABELS))
+    (folder / SOUNDS_FILE).write_text("\n".join(LABELS), encoding="utf-8")
     return folder
 
 

@@ -27,7 +27,7 @@ from specmaskfoley.storage.files import sha256
 from specmaskfoley.storage.results import fitted, in_the_way, is_result, sweep
 
 if TYPE_CHECKING:
-    from specmaskfoley.foley import Foley, Take
+    from specmaskfoley.foley import Foley, Saved, Take
     from specmaskfoley.media.probe import MediaInfo
 
 _SPAN = re.compile(r"\s*(\d+(?:\.\d*)?)\s*-\s*(\d+(?:\.\d*)?)\s*", re.ASCII)
@@ -84,7 +84,7 @@ class Options:
                 "--cfg-scale, --only and --extend-band"
             )
 
-    def check_video(self, info: MediaInfo | None) -> None:
+    def check_video(self, info: MediaInfo | None) -> MediaInfo:
         """
         Args:
             info: what the look into the video found; None: sound only.
@@ -102,6 +102,18 @@ class Options:
         own_sound = self.from_audio is None and self.record is None
         if own_sound and (self.only or self.extend_band is not None) and info.audio_rate is None:
             raise ValueError("the video has no sound to edit; give one with --from-audio")
+        return info
+
+    def notes(self, info: MediaInfo) -> Iterator[str]:
+        """What the user may not expect of a video."""
+        for begin, end in self.only:
+            if end > info.duration_s:
+                yield f"--only {begin:g}-{end:g}: made up to {info.duration_s:.2f} s, where the video ends"
+        if info.audio_tracks > 1 and self.reads_own_sound and self.audio_track is None:
+            yield (
+                f"of its {info.audio_tracks} sound tracks the one that players play is used; --audio-track chooses "
+                "another"
+            )
 
 
 @dataclass(frozen=True)
@@ -128,7 +140,8 @@ def generate_all(videos: Sequence[tuple[Path, Path]], out: Path, options: Option
     options.check([video for video, _ in videos])
     check_out(out)
     params = Params.load(source / "params.yaml" if source.is_dir() else source)
-    work, failed = _look(videos, out, options, params)
+    with _doing("looking at the videos"):
+        work, failed = _look(videos, out, options, params)
     if not work:
         return failed
     _check_targets(work, out, options, [video for video, _ in videos])
@@ -137,39 +150,84 @@ def generate_all(videos: Sequence[tuple[Path, Path]], out: Path, options: Option
 
         Record.read(options.record).check_inputs(work[0].video, options.from_audio)
     _open_folders({target.parent for one in work for target in one.targets}, out)
-
-    from specmaskfoley.foley import Foley
-    from specmaskfoley.foley.editing import rows_above
-
     if options.extend_band is not None:
+        from specmaskfoley.foley.editing import rows_above
+
         rows_above(options.extend_band, params.audio)
+    _say_model(params, source if source.is_dir() else source.parent, options.text)
     with _ending_in_order():
-        foley = Foley.load(source, record=options.record)
-        if options.candidates > 1:
-            foley.judges  # noqa: B018, loaded before the work that they are for
+        with _doing("loading the model"):
+            foley = _load(source, options)
+        silent: list[bool] = []
         for one in work:
             try:
-                with tqdm(total=100, desc=one.video.name[:40], unit="%", bar_format=_BAR, disable=None) as bar:
-                    takes = make(foley, one.video, options, bar)
-                saved = [
-                    take.save(
-                        target, format=options.format, keep_original_audio=options.keep_original_audio,
-                        picture=options.picture, audio_track=options.audio_track, overwrite=options.overwrite,
-                    )
-                    for target, take in zip(one.targets, takes, strict=True)
-                ]  # fmt: skip
+                takes, saved = _make_and_save(foley, one, options)
             except (ValueError, OSError) as error:
                 failed += 1
                 _say_failed(one.video, error)
                 continue
-            _say(f"{_printable(one.video.name)}: {takes[0].duration_s:.2f} s -> {_printable(str(saved[0].files[-2]))}")
-            for trouble in {files.trouble for files in saved if one.suffix is not None and files.trouble}:
-                _say(f"  no video: {' '.join(trouble.split())}")
-            for number, (take, files) in enumerate(zip(takes, saved, strict=True), start=1):
-                if take.scores is not None:
-                    scores = ", ".join(f"{name} {value:.3f}" for name, value in take.scores.items())
-                    _say(f"  {number}. seed {take.seed}: {scores} -> {_printable(files.audio.name)}")
+            _say_made(one, takes, saved, foley)
+            silent.append(takes[0].level.nearly_silent)
+    if any(silent) and len(silent) > 1:
+        _say(f"{sum(silent)} of {len(silent)} sounds are nearly silent")
     return failed
+
+
+def _say_model(params: Params, home: Path, text: str) -> None:
+    """Say which model makes the sounds, what it knows, and what it knows of the text."""
+    from specmaskfoley.foley.knowledge import Knowledge
+
+    knowledge = Knowledge.of(params, home)
+    _say(f"model: {knowledge.sentence}")
+    if remark := knowledge.remark(text):
+        _say(f"--text: {_printable(remark)}")
+
+
+def _load(source: Path, options: Options) -> Foley:
+    from specmaskfoley.foley import Foley
+
+    foley = Foley.load(source, record=options.record)
+    if options.candidates > 1:
+        foley.judges  # noqa: B018, loaded before the work that they are for
+    return foley
+
+
+def _make_and_save(foley: Foley, one: Work, options: Options) -> tuple[list[Take], list[Saved]]:
+    with tqdm(total=100, desc=one.video.name[:40], unit="%", bar_format=_BAR, disable=None) as bar:
+        takes = make(foley, one.video, options, bar)
+    return takes, [
+        take.save(
+            target, format=options.format, keep_original_audio=options.keep_original_audio, picture=options.picture,
+            audio_track=options.audio_track, overwrite=options.overwrite,
+        )
+        for target, take in zip(one.targets, takes, strict=True)
+    ]  # fmt: skip
+
+
+def _say_made(one: Work, takes: Sequence[Take], saved: Sequence[Saved], foley: Foley) -> None:
+    """What became of a video: its files, and what is to be said of the sounds."""
+    _say(f"{_printable(one.video.name)}: {takes[0].duration_s:.2f} s -> {_printable(str(saved[0].files[-2]))}")
+    for trouble in {files.trouble for files in saved if one.suffix is not None and files.trouble}:
+        _say(f"  no video: {' '.join(trouble.split())}")
+    if len(takes) == 1:
+        _say(f"  {takes[0].level.sentence}")
+        return
+    from specmaskfoley.foley.choosing import doubt
+
+    for number, (take, files) in enumerate(zip(takes, saved, strict=True), start=1):
+        assert take.verdict is not None  # there are several
+        _say(f"  {number}. seed {take.seed}: {take.verdict.sentence} -> {_printable(files.audio.name)}")
+        if take.level.nearly_silent:
+            _say(f"     {take.level.sentence}")
+    if says := doubt(foley.params):
+        _say(f"  {says}")
+
+
+@contextmanager
+def _doing(what: str) -> Iterator[None]:
+    """Say on a terminal what is being done, as long as it is."""
+    with tqdm(desc=what, bar_format="{desc} ...", leave=False, disable=None):
+        yield
 
 
 def _look(videos: Sequence[tuple[Path, Path]], out: Path, options: Options, params: Params) -> tuple[list[Work], int]:
@@ -188,8 +246,7 @@ def _look(videos: Sequence[tuple[Path, Path]], out: Path, options: Options, para
     looks = look_into([video for video, _ in videos], params.prepare)
     for (video, _), target, look in zip(videos, targets, looks, strict=True):
         try:
-            info = checked(look, options.max_duration_s)
-            options.check_video(info)
+            info = options.check_video(checked(look, options.max_duration_s))
             one = Work(video, _numbered(target, options.candidates), video_suffix(video, options.picture))
             if one.suffix is None:
                 formats = ", ".join(COPIED)
@@ -197,11 +254,8 @@ def _look(videos: Sequence[tuple[Path, Path]], out: Path, options: Options, para
                     f"{_printable(video.name)}: its picture cannot be copied into {formats}: there will be the sound "
                     "alone; --picture encode writes a video with H.264"
                 )
-            if info is not None and info.audio_tracks > 1 and options.reads_own_sound and options.audio_track is None:
-                _say(
-                    f"{_printable(video.name)}: of its {info.audio_tracks} sound tracks the one that players play is "
-                    "used; --audio-track chooses another"
-                )
+            for note in options.notes(info):
+                _say(f"{_printable(video.name)}: {note}")
             work.append(one)
         except (ValueError, OSError) as error:
             _say_failed(video, error)
@@ -217,7 +271,10 @@ def check_out(out: Path) -> None:
     if not there.is_dir():
         raise ValueError(f"--out {out}: {there} is a file; name a folder")
     if there != out and out.suffix.lower() in {*MEDIA, ".json"}:
-        raise ValueError(f"--out {out}: looks like a file; name a folder, for a video has several results")
+        raise ValueError(
+            f"--out {out}: looks like a file, but a video has several results; name a folder, such as --out "
+            f"{out.with_suffix('')}"
+        )
 
 
 def _check_targets(work: Sequence[Work], out: Path, options: Options, videos: Sequence[Path]) -> None:

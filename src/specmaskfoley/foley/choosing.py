@@ -18,6 +18,7 @@ from specmaskfoley.judges.panel import Panel
 from specmaskfoley.media.frames import stream_views
 from specmaskfoley.media.sound import resample_part
 from specmaskfoley.metrics.ib import ib_per_clip
+from specmaskfoley.settings import Params
 
 _MOST_WINDOWS = 8
 """How many stretches of a long video are judged, evenly spread."""
@@ -44,6 +45,12 @@ class Verdict:
     overall: float
     best: bool
     why: str
+
+    @property
+    def sentence(self) -> str:
+        """All of it in one line."""
+        place = f"; fits best: {self.why}" if self.best else f"; {self.why}" if self.why else ""
+        return f"{self.sync}, meaning {self.meaning}, overall {self.overall:.2f}{place}"
 
 
 def judge(
@@ -83,6 +90,14 @@ def heard_by(waveform: np.ndarray, rate: int, to: int, start_s: float, count: in
     channels = waveform.T if waveform.ndim == 2 else waveform[None]
     parts = [resample_part(channel, rate, to, round(start_s * to), count) for channel in channels]
     return np.asarray(np.mean(parts, axis=0), np.float32)
+
+
+def doubt(params: Params) -> str:
+    """What is to be said of the judges' numbers where they know little; else empty."""
+    if params.judges.kind != "mini":
+        return ""
+    known = "drawn scenes" if params.data.source == "world" else "the clips of this project"
+    return f"the judges have only learnt from {known}: of other videos their numbers say little"
 
 
 def rank(scores: Sequence[dict[str, float]], silent: Sequence[bool]) -> list[int]:

@@ -92,7 +92,7 @@ def rows_above(hz: float, audio: Audio) -> np.ndarray:
     above = tops > hz
     if not above.any() or above.all():
         raise ValueError(
-            f"extend_band={hz:g}: expected a frequency between {tops[0]:.0f} Hz, below which lies what the "
+            f"--extend-band {hz:g} (hz): expected a frequency between {tops[0]:.0f} Hz, below which lies what the "
             f"model is given, and {audio.fmax:g} Hz, above which it makes none"
         )
     return above

@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from specmaskfoley.encoders.trained import ROLES, encoder_file
+from specmaskfoley.foley.knowledge import SOUNDS_FILE, Knowledge
 from specmaskfoley.report.results import Scores, read_folder
 from specmaskfoley.report.tables import markdown_scores
 from specmaskfoley.settings import MiniJudges, Params, weights_of
@@ -106,34 +107,38 @@ def export_model(params_file: Path, target: Path) -> list[Path]:
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             with atomic_path(target / name) as temporary:
                 shutil.copy2(path, temporary)
-        scores = _scores(params)
+        scores, knowledge = _scores(params), Knowledge.of(params)
     settings = "# The settings that this model was trained with; paths count from this folder.\n" + yaml.safe_dump(
         _settings(raw, params), sort_keys=False, allow_unicode=True
     )
-    for name, text in {"params.yaml": settings, "README.md": model_card(params, official, scores)}.items():
+    texts = {"params.yaml": settings, "README.md": model_card(params, official, scores, knowledge.words)}
+    if knowledge.words:
+        texts[SOUNDS_FILE] = "".join(f"{word}\n" for word in knowledge.words)
+    for name, text in texts.items():
         with atomic_path(target / name) as temporary:
             temporary.write_text(text, encoding="utf-8")
-    return sorted(Path(name) for name in (*copies, "params.yaml", "README.md"))
+    return sorted(Path(name) for name in (*copies, *texts))
 
 
-def model_card(params: Params, official: dict[str, WeightFile], scores: Mapping[str, Scores]) -> str:
+def model_card(
+    params: Params, official: dict[str, WeightFile], scores: Mapping[str, Scores], sounds: Sequence[str]
+) -> str:
     """A card as model hubs show it: what the model is, what it was trained on, how good it is, licences.
 
     Args:
         scores: system -> metric -> value, of the evaluation; empty where there is none.
+        sounds: the labels of the training clips; empty where they are not known.
     """
-    return "\n".join(_card(params, official, scores)) + "\n"
+    return "\n".join(_card(params, official, scores, sounds)) + "\n"
 
 
-def _card(params: Params, official: dict[str, WeightFile], scores: Mapping[str, Scores]) -> Iterator[str]:
+def _card(
+    params: Params, official: dict[str, WeightFile], scores: Mapping[str, Scores], sounds: Sequence[str]
+) -> Iterator[str]:
     licence = "mit" if all(entry.licence == "MIT" for entry in official.values()) else "other"
     yield from ("---", f"license: {licence}", "library_name: specmaskfoley", "tags: [video-to-audio, foley]", "---", "")
     yield f"# SpecMaskFoley, profile `{params.profile}`"
-    yield from (
-        "",
-        "Sound for silent video: a masked generative Transformer over spectrogram tokens, steered by a ",
-        "",
-    )
+    yield from ("", "Sound for silent video: a masked generative Transformer over spectrogram tokens, steered by a")
     yield "control branch that reads the video. Made by the pipeline of the package `specmaskfoley`."
     yield from ("", "    specmaskfoley generate clip.mp4 --text 'hammering nail' --out results --model THIS_FOLDER", "")
     audio = params.audio
@@ -141,7 +146,10 @@ def _card(params: Params, official: dict[str, WeightFile], scores: Mapping[str, 
         f"{audio.sample_rate} Hz, mono, sound up to {audio.fmax / 1000:g} kHz, in windows of "
         f"{audio.token_duration_s:.2f} s."
     )
-    yield from ("", "## Training data", "", _data(params), "", "## Metrics", "")
+    yield from ("", "## Training data", "", _data(params))
+    if sounds:
+        yield from ("", "## Sounds", "", f"The labels of the training clips, {len(sounds)}: {', '.join(sounds)}.")
+    yield from ("", "## Metrics", "")
     if scores:
         yield f"On the test split, by the judges of the profile ({params.judges.kind}); to be compared with each other."
         yield from ("", markdown_scores(scores))
@@ -154,7 +162,7 @@ def _card(params: Params, official: dict[str, WeightFile], scores: Mapping[str, 
         yield f"- `weights/{entry.file}` ({name}): {entry.licence}{use}; {entry.page}"
     yield from ("", "## Limits", "")
     if params.data.source == "world":
-        yield "It has only ever seen drawn scenes: expect their twelve sounds at the moments something moves."
+        yield "It has only ever seen drawn scenes: expect their sounds at the moments something moves."
     else:
         yield "It makes the sounds it was trained on; speech and music are not among what it is meant for."
 

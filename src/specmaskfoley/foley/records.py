@@ -192,7 +192,7 @@ class Record(Settings):
         self.video.check(video, "video")
         if (given := self.given_audio) is not None:
             if audio is None:
-                raise ValueError(f"the record is of an edited sound; give its file, {given.name}")
+                raise ValueError(f"the record is of an edited sound; give its file, {given.name} (--from-audio)")
             given.check(audio, "sound")
 
     @property

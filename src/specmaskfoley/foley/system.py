@@ -170,7 +170,10 @@ class Foley:
         if only is None:
             spans = find_holes(take.waveform, take.sample_rate, duration_s)
             if not spans:
-                raise ValueError("the sound has no silent hole and is as long as the video; say what to make with only")
+                raise ValueError(
+                    "the sound has no silent hole and is as long as the video; say which seconds to make anew (--only "
+                    "3.2-5.0, or only=(3.2, 5.0))"
+                )
         else:
             several = [only] if isinstance(only[0], int | float) else only
             spans = check_spans(several, duration_s)  # type: ignore[arg-type]
