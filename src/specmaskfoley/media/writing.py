@@ -133,8 +133,8 @@ def mux(
     to where the video ends. It is read piece by piece.
 
     Args:
-        keep: "mix" adds the sound to the video's own, at the rate and with the channels of that; if the sum would clip,
-            all of it is turned down.
+        keep: "mix" adds the sound to the video's own, at the higher of the two rates and with the channels of the
+            video's own; if the sum would clip, all of it is turned down.
         picture: bit by bit, or encoded anew as H.264.
         audio_track: which of the video's own is mixed, from 1; None: the one that players play.
 
@@ -323,21 +323,22 @@ def _seconds(packet: Any) -> float | Fraction:
 
 
 def _mixed(own: Track, waveform: np.ndarray, sample_rate: int) -> tuple[np.ndarray, int]:
-    """The video's own sound with the waveform added, and its rate."""
-    added = resample(waveform, sample_rate, own.sample_rate)
+    """The video's own sound with the waveform added, and the rate of both: the higher one, so that none loses."""
+    rate = max(own.sample_rate, sample_rate)
+    kept, added = resample(own.waveform, own.sample_rate, rate), resample(waveform, sample_rate, rate)
     added = added if added.ndim == 2 else added[:, None]
-    if added.shape[1] not in (1, own.waveform.shape[1]):
+    if added.shape[1] not in (1, kept.shape[1]):
         added = added.mean(axis=1, keepdims=True)
-    mixed = scratch_array(max(len(own.waveform), len(added)), own.waveform.shape[1])
+    mixed = scratch_array(max(len(kept), len(added)), kept.shape[1])
     peak = 0.0
     for first in range(0, len(mixed), BLOCK):
         block = slice(first, first + BLOCK)
-        mixed[: len(own.waveform)][block] += own.waveform[block]
+        mixed[: len(kept)][block] += kept[block]
         mixed[: len(added)][block] += added[block]
         peak = max(peak, float(np.abs(mixed[block]).max()))
     if peak > 1.0:
         mixed /= peak
-    return mixed, own.sample_rate
+    return mixed, rate
 
 
 def _finite(waveform: np.ndarray) -> np.ndarray:
