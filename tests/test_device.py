@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import shutil
 import sysconfig
 import warnings
@@ -55,6 +57,39 @@ def test_deterministic_mode_fills_no_fresh_tensors():
     runtime.start_device(run(device="cpu", threads=0))
     assert torch.are_deterministic_algorithms_enabled()
     assert not torch.utils.deterministic.fill_uninitialized_memory
+
+
+@pytest.mark.parametrize("on", [True, False])
+@pytest.mark.parametrize("warn_only", [True, False])
+def test_the_short_way_to_determinism_sets_what_the_public_one_does(on, warn_only):
+    states = []
+    for set_it in (torch.use_deterministic_algorithms, runtime.set_deterministic):
+        set_it(not on, warn_only=not warn_only)
+        set_it(on, warn_only=warn_only)
+        states.append(
+            (torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled())
+        )
+    assert states[0] == states[1]
+    torch.use_deterministic_algorithms(False)
+
+
+def test_the_public_way_to_determinism_sets_nothing_else_than_the_compilers_switch():
+    """Another version of torch may."""
+    [function] = ast.parse(inspect.getsource(torch.use_deterministic_algorithms)).body
+    assert [ast.unparse(statement) for statement in function.body[1:]] == [
+        "import torch._inductor.config as inductor_config",
+        "inductor_config.deterministic = mode",
+        "_C._set_deterministic_algorithms(mode, warn_only=warn_only)",
+    ]
+
+
+def test_what_is_compiled_is_deterministic(monkeypatch):
+    import torch._inductor.config as compiler
+
+    monkeypatch.setattr(compiler, "deterministic", False)
+    runtime.compiled(torch.nn.Linear(2, 2))
+    assert compiler.deterministic
+    torch.use_deterministic_algorithms(False)
 
 
 @pytest.mark.parametrize(

@@ -58,13 +58,23 @@ def start_device(run: Run) -> torch.device:
 
     if run.threads:
         torch.set_num_threads(run.threads)
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    set_deterministic(True, warn_only=True)
     # Filling every fresh tensor would be a kernel each, and none is read before it is written.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     device = pick_device(run.device)
     if device.type == "cuda" and device.index is not None:
         torch.cuda.set_device(device)  # for graphs, streams and libraries, which take the current one
     return device
+
+
+def set_deterministic(on: bool, *, warn_only: bool) -> None:
+    """What `torch.use_deterministic_algorithms` sets, but for the compiler's own switch.
+
+    The public function imports the compiler to set that, which takes a second: `compiled` calls it.
+    """
+    import torch
+
+    torch._C._set_deterministic_algorithms(on, warn_only=warn_only)
 
 
 def announce(device: torch.device, precision: str) -> None:
@@ -144,6 +154,14 @@ def compile_trouble(device: torch.device) -> str:
     if device.type == "cuda" and importlib.util.find_spec("triton") is None:
         return "the package triton is not installed"
     return ""
+
+
+def compiled(network: nn.Module) -> nn.Module:
+    """The network, compiled when it first runs, to kernels that give the same result every time."""
+    import torch
+
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    return torch.compile(network)  # type: ignore[return-value]
 
 
 def round_weights(network: nn.Module, half: torch.dtype | None) -> None:

@@ -30,7 +30,7 @@ AHEAD = (
     "accelerate", "av", "matplotlib.pyplot", "pandas", "pebble", "pyarrow.parquet", "pydantic", "requests",
     "safetensors.torch", "scipy.signal", "soundfile", "torch", "torchaudio", "typer", "yaml",
     "mlflow.store.tracking.sqlalchemy_store",  # with sqlalchemy and alembic, for a database in a file
-    "torch._inductor.config",  # what torch.use_deterministic_algorithms imports
+    "torch._inductor.config",  # what an optimizer imports
 )  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 """VGGSound's lists: which clips are wanted, by the splits of MMAudio.
 
-A list is a TSV of lines `id<TAB>label`, with or without that header; an id is a YouTube id (11 characters), `_`, and the
-second at which the ten seconds begin, in six digits. Labels may hold commas, and are not quoted.
+A list is a TSV of lines `id<TAB>label`, with or without that header; an id is a YouTube id (11 characters), `_`, and
+the second at which the ten seconds begin, in six digits. Labels may hold commas, and are not quoted.
 """
 
 from __future__ import annotations

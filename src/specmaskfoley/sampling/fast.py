@@ -22,7 +22,7 @@ from torch import Tensor
 from specmaskfoley.backbone.layers import take
 from specmaskfoley.backbone.network import Backbone
 from specmaskfoley.control.network import ControlBranch
-from specmaskfoley.device import fast_bfloat16, half_dtype
+from specmaskfoley.device import fast_bfloat16, half_dtype, set_deterministic
 from specmaskfoley.sampling.grouped import GroupedPasses
 from specmaskfoley.sampling.guidance import UNCONDITIONAL, Condition, Pass, aligned_features
 from specmaskfoley.sampling.int8 import quantise, supports_int8
@@ -335,8 +335,8 @@ def not_deterministic() -> Iterator[None]:
     """
     before = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
-    torch.use_deterministic_algorithms(False)
+    set_deterministic(False, warn_only=False)
     try:
         yield
     finally:
-        torch.use_deterministic_algorithms(before, warn_only=warn_only)
+        set_deterministic(before, warn_only=warn_only)

@@ -24,7 +24,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from specmaskfoley.device import compile_trouble
+from specmaskfoley.device import compile_trouble, compiled
 from specmaskfoley.settings import Run, Training
 from specmaskfoley.storage.checkpoint import TrainingStates
 from specmaskfoley.training.batches import Batch, Batches, RowOrder, Rows
@@ -402,8 +402,9 @@ class Fitting:
         self.networks: list[nn.Module] = []
 
         def prepare(network: nn.Module, compiles: bool = True) -> nn.Module:
-            compiled = torch.compile(network) if compiles and _compiles(self.run, self.accelerator.device) else network
-            prepared: nn.Module = self.accelerator.prepare_model(compiled)
+            if compiles and _compiles(self.run, self.accelerator.device):
+                network = compiled(network)
+            prepared: nn.Module = self.accelerator.prepare_model(network)
             self.networks.append(prepared)
             return prepared
 
