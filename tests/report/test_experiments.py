@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from helpers import ROOT
 from typer.testing import CliRunner
 
 from specmaskfoley.commands.main import app
+from specmaskfoley.report.cached import cache_folder, cached_files
 from specmaskfoley.report.experiments import Experiment, other_experiments, sweep, workspace
 from specmaskfoley.report.report import Company, write_all
 from specmaskfoley.report.results import Evaluation, ScoredClips, write_evaluation
@@ -27,7 +29,7 @@ SETTINGS = {
     "cfg": {"scale": 1.5, "mode": "multi"},
     "sample": {"steps": 12},
     "run": {"threads": 2},
-    "paths": {"metrics": "metrics", "judges": "data/judges"},
+    "paths": {"metrics": "metrics", "judges": "data/judges", "samples": "data/samples"},
     "profiles": {"mini": {"judges": {"kind": "mini"}}, "vggsound": {"judges": {"kind": "paper"}}},
 }
 EVALUATE = """
@@ -35,6 +37,8 @@ import json, os, yaml
 settings = yaml.safe_load(open("params.yaml"))
 steps = settings["sample"]["steps"]
 os.makedirs("metrics/systems", exist_ok=True)
+os.makedirs("data/samples/take-0", exist_ok=True)
+open("data/samples/take-0/a.flac", "w").write(f"sound of {steps} steps")
 if settings["cfg"]["scale"] > 5:
     raise SystemExit("too loud")
 scores = {"fad": 10 / steps, "desync": 1 / steps}
@@ -51,7 +55,8 @@ GRAPH = {
             "params": ["seed", "cfg", "sample"],
             "outs": [
                 {f"metrics/{name}.json": {"cache": False}} for name in ("systems/specmaskfoley", "intervals", "clips")
-            ],
+            ]
+            + ["data/samples"],
             "metrics": [{"metrics/scores.json": {"cache": False}}],
         }
     }
@@ -150,7 +155,7 @@ def test_experiments_of_dvc_are_found_with_their_settings_and_scores(repository:
     repository.dvc("exp", "run", "-q", "-n", "text", "-S", "sample.steps=12", "-S", "cfg.mode=text")
     head = repository.run("git", "rev-parse", "HEAD")
     here = repository.here()  # the last experiment's results lie in the checkout
-    assert (here.baseline, here.settings["cfg.mode"], here.judges, here.changed) == (head, "text", "mini", ())
+    assert (here.baseline, here.settings["cfg.mode"], here.judges, here.changed) == (head, "text", "mini", {})
     found, troubles = repository.others()
     assert troubles == {}
     assert [(one.name, one.baseline, one.differences(here)) for one in found] == [
@@ -224,7 +229,40 @@ def test_a_failed_experiment_of_the_queue_is_named(repository: Repository) -> No
 
 def test_edited_settings_are_noticed(repository: Repository) -> None:
     repository.change(cfg={"scale": 3.0, "mode": "multi"}, run={"threads": 1}, later={"new": 1})
-    assert repository.here().changed == ("cfg.scale",)  # threads change no score, and nothing was run with the new one
+    here = repository.here()
+    assert here.changed == {"cfg.scale": 3.0}  # threads change no score, and nothing was run with the new one
+    assert here.settings["cfg.scale"] == 1.5
+    assert here.warning == (
+        "These scores are of other settings than params.yaml has: cfg.scale=1.5 (params.yaml: 3.0). "
+        "For scores of params.yaml: dvc repro."
+    )
+
+
+def test_another_profile_is_noticed(repository: Repository) -> None:
+    lock = yaml.safe_load((repository.root / "dvc.lock").read_text())
+    lock["stages"]["evaluate"]["params"]["params.yaml"] |= {"profile": "mini"}
+    repository.write("dvc.lock", yaml.safe_dump(lock))
+    assert repository.here().warning == ""
+    repository.change(profile="vggsound")
+    here = repository.here()
+    assert here.changed == {"profile": "vggsound"}
+    assert here.judges == "mini"
+
+
+@pytest.mark.pipeline
+def test_the_sound_of_an_experiment_is_found_in_the_cache(repository: Repository, tmp_path: Path) -> None:
+    repository.dvc("cache", "dir", "../cache")  # wherever it is
+    repository.dvc("exp", "run", "-q", "-f", "-n", "four", "-S", "sample.steps=4")
+    repository.run("git", "checkout", "-q", "params.yaml", "dvc.lock", "metrics")
+    found, _ = repository.others()
+    assert [one.name for one in found] == ["four"]
+    cache = cache_folder(repository.root)
+    assert cache == tmp_path / "cache"
+    sounds = cached_files(cache, found[0].samples)
+    assert {name: path.read_text() for name, path in sounds.items()} == {"take-0/a.flac": "sound of 4 steps"}
+    sounds["take-0/a.flac"].unlink()
+    assert cached_files(cache, found[0].samples) == {}
+    assert cached_files(cache, repository.here().samples) == {}  # made before the cache was moved
 
 
 def test_a_folder_that_is_no_repository_has_no_other_experiments(tmp_path: Path) -> None:
@@ -306,6 +344,40 @@ def test_the_command_writes_page_table_and_figures(tmp_path: Path, monkeypatch: 
     failed = CliRunner().invoke(app, ["report", "--params", str(file)])
     assert failed.exit_code == 2
     assert "error: metrics/clips.json: no such file; dvc repro" in failed.output
+
+
+def test_changed_settings_are_told_on_the_page_in_the_table_and_in_the_terminal(repository: Repository) -> None:
+    """The settings shown are those of the scores."""
+    settings = yaml.safe_load((ROOT / "params.yaml").read_text())
+    lock = yaml.safe_load((repository.root / "dvc.lock").read_text())
+    lock["stages"]["evaluate"]["params"]["params.yaml"] = {
+        "sample": settings["sample"] | {"steps": 6},
+        "profiles.mini.sample": settings["profiles"]["mini"]["sample"],
+    }
+    repository.write("dvc.lock", yaml.safe_dump(lock))
+    repository.write("params.yaml", (ROOT / "params.yaml").read_text())
+    arguments = ["report", "--params", str(repository.root / "params.yaml"), "--out", str(repository.root / "there")]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    told = "These scores are of other settings than params.yaml has: sample.steps=6 (params.yaml: 12)."
+    assert result.stderr.startswith(f"warning: {told}")
+    page = (repository.root / "there" / "report.html").read_text()
+    assert f'<p class="warning" role="alert">{told}' in page
+    assert "<dt>sample.steps</dt><dd>6</dd>" in page
+    assert (repository.root / "there" / "table.md").read_text().startswith(f"> **Warning:** {told}")
+
+
+def test_sound_that_the_cache_lacks_is_told_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    params = Params.load(project(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    this = replace(experiment({"sample.steps": 12}), samples="00aa.dir")
+    others = [
+        replace(experiment({"sample.steps": steps}), name=f"n{steps}", samples=samples)
+        for steps, samples in ((4, "11bb.dir"), (8, "22cc.dir"), (12, "00aa.dir"))
+    ]
+    company = Company(this=this, experiments=others, cache=tmp_path / "cache")
+    page = write_all(params, tmp_path / "out", this.evaluation, company).read_text()
+    assert "DVC&#39;s cache has no sounds of n4 0123456, n8 0123456; dvc exp pull fetches them" in page
 
 
 def test_the_stage_shows_this_experiment_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

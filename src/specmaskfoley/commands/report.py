@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import typer
+
+from specmaskfoley.report.cached import cache_folder
 from specmaskfoley.report.experiments import other_experiments, workspace
 from specmaskfoley.report.report import Company, write_all
 from specmaskfoley.report.results import read_folder
@@ -12,7 +15,7 @@ from specmaskfoley.settings import Params
 
 
 def report(params_file: Path, out: Path, *, experiments: bool = True) -> Path:
-    """Write report.html, table.md and the figures into `out`.
+    """Write report.html, table.md and the figures into `out`; a warning goes to stderr.
 
     Returns:
         the page.
@@ -26,5 +29,8 @@ def report(params_file: Path, out: Path, *, experiments: bool = True) -> Path:
     others, without = other_experiments(params_file.parent, this) if experiments else ([], {})
     folders = sorted(path for path in (Path(params.paths.metrics) / "others").glob("*/") if path.is_dir())
     systems = {folder.name: read_folder(folder) for folder in folders}
-    company = Company(this=this, experiments=others, systems=systems, without=without)
+    if this.warning:
+        typer.echo(f"warning: {this.warning}", err=True)
+    cache = cache_folder(params_file.parent)
+    company = Company(this=this, experiments=others, systems=systems, without=without, cache=cache)
     return write_all(params, out, this.evaluation, company)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,6 +38,7 @@ class ReportClip:
     label: str
     picture: Path | None = None  # spectrograms
     sounds: Mapping[str, Path] = field(default_factory=dict)  # caption -> audio file
+    elsewhere: Mapping[str, Path] = field(default_factory=dict)  # another experiment -> its FLAC file, by any name
     video: Path | None = None  # with the generated sound
 
 
@@ -44,14 +47,13 @@ class ReportContext:
     """Everything the report shows."""
 
     title: str
-    profile: str
-    seed: int
     tables: Sequence[ScoreTable]
-    settings: Mapping[str, object] = field(default_factory=dict)
+    settings: Mapping[str, object] = field(default_factory=dict)  # of the scores
     figures: Sequence[tuple[str, Path]] = ()  # caption, picture
     curves: Sequence[tuple[str, Path]] = ()  # caption, picture
     clips: Sequence[ReportClip] = ()
-    notes: Sequence[str] = ()  # what a reader should know: judges used, settings that changed
+    warning: str = ""  # why the scores are not what they seem
+    notes: Sequence[str] = ()  # what a reader should know
     left_out: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # heading -> name -> why
 
 
@@ -67,7 +69,9 @@ def write_report(path: str | Path, report: ReportContext, max_bytes: int = MAX_B
         [media.embedded(picture, caption) for caption, picture in pictures]
         for pictures in (report.figures, report.curves)
     )
-    clips = [(clip, _files(clip, media)) for clip in report.clips]
+    shown = [(clip, _files(clip, media)) for clip in report.clips]
+    # What other experiments made comes last: a full report still shows all of this one.
+    clips = [(clip, files, _elsewhere(clip, media)) for clip, files in shown]
     environment = Environment(
         loader=PackageLoader("specmaskfoley", "report"),
         autoescape=True,
@@ -75,14 +79,19 @@ def write_report(path: str | Path, report: ReportContext, max_bytes: int = MAX_B
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    run = {"profile": report.profile, "seed": report.seed, **report.settings}
-    shown = {"style": "report.css", "run": run, "figures": figures, "curves": curves, "clips": clips}
-    _write(path, environment.get_template("report.html.j2").render(report=report, **shown) + "\n")
+    environment.filters["anchor"] = _anchor
+    script = Path(__file__).with_name("report.js").read_text(encoding="utf-8")
+    allowed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
+    page = environment.get_template("report.html.j2").render(
+        report=report, style="report.css", script=script, allowed=allowed, figures=figures, curves=curves, clips=clips,
+    )  # fmt: skip
+    _write(path, page + "\n")
 
 
 def write_markdown(path: str | Path, report: ReportContext) -> None:
     """The open tables for a README or a pull request, and how many names the page lists besides."""
-    parts = [to_markdown(table) for table in report.tables if not table.folded]
+    parts = [f"> **Warning:** {report.warning}\n"] if report.warning else []
+    parts += [to_markdown(table) for table in report.tables if not table.folded]
     parts += [f"{heading}: {len(names)}, named in the page.\n" for heading, names in report.left_out.items()]
     _write(path, "\n".join(parts))
 
@@ -104,10 +113,12 @@ class _Media:
     def __init__(self, left: int) -> None:
         self._left = left
 
-    def embedded(self, path: Path, caption: str, name: str = "") -> _Embedded:
-        if path.suffix.lower() not in _MEDIA:
+    def embedded(self, path: Path, caption: str, name: str = "", suffix: str = "") -> _Embedded:
+        """Args: suffix: of a file that has none in its name."""
+        suffix = suffix or path.suffix.lower()
+        if suffix not in _MEDIA:
             raise ValueError(f"{path}: a report shows {', '.join(sorted(_MEDIA))}, not {path.suffix!r}")
-        tag, kind = _MEDIA[path.suffix.lower()]
+        tag, kind = _MEDIA[suffix]
         size = 4 * math.ceil(path.stat().st_size / 3) + 200
         uri = None
         if size <= self._left:
@@ -128,6 +139,17 @@ def _files(clip: ReportClip, media: _Media) -> dict[str, object]:
         caption = "video with generated sound"
         players.insert(0, media.embedded(clip.video, caption, f"{caption}: {name}"))
     return {"picture": picture, "players": players}
+
+
+def _elsewhere(clip: ReportClip, media: _Media) -> list[_Embedded]:
+    """Players of the same clip in other experiments."""
+    name = f"{clip.label}, clip {clip.clip_id}"
+    return [media.embedded(sound, who, f"{who}: {name}", ".flac") for who, sound in clip.elsewhere.items()]
+
+
+def _anchor(title: str) -> str:
+    """A place in the page by the heading that stands there."""
+    return re.sub(r"\W+", "-", title.lower()).strip("-")
 
 
 def _write(path: str | Path, text: str) -> None:

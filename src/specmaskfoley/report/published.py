@@ -15,7 +15,8 @@ from pathlib import Path
 
 from specmaskfoley.report.experiments import Experiment
 
-SOURCES = {"SpecMaskFoley": "arXiv 2505.16195", "MMAudio": "arXiv 2412.15322"}
+SOURCES = {"SpecMaskFoley": "2505.16195", "MMAudio": "2412.15322"}
+"""Papers that print the rows, by their numbers on arXiv."""
 
 PAPER_SAMPLING = {"cfg.scale": 3.0, "cfg.start": 0.0, "sample.gumbel_temperature": 9.0, "sample.schedule": "cosine"}
 """What all rows of Table 2 have in common, by the names in params.yaml."""
@@ -26,6 +27,7 @@ class Published:
     """One row as printed; empty: not stated, "?": not legible in the text at hand.
 
     Attributes:
+        paper: what describes the system, by its number on arXiv; `source` prints the row.
         kind, pretrained: the generative model, and the network that it builds on.
         features: what it sees of the video.
         fd, kl: on PaSST; fad: on VGGish; ib: the IB score times 100; desync, time_s: seconds, the latter of one clip.
@@ -33,6 +35,7 @@ class Published:
     """
 
     title: str
+    paper: str
     group: str
     kind: str
     pretrained: str
@@ -57,6 +60,11 @@ class Published:
         return f"{self.group}; {self.kind}" + (f" on {self.pretrained}" if self.pretrained else "")
 
 
+def arxiv(number: str) -> str:
+    """The page of a paper."""
+    return f"https://arxiv.org/abs/{number}"
+
+
 def published_systems() -> list[Published]:
     """Table 1: systems."""
     return [row for row in _read() if not row.system]
@@ -77,7 +85,7 @@ def measured_like(row: Published, experiments: Sequence[Experiment]) -> tuple[Ex
     for one in experiments:
         mode = row.mode or one.settings.get("cfg.mode")  # the backbone's systems have modes of their own
         same = (one.settings.get("cfg.mode"), str(one.settings.get("sample.steps"))) == (mode, row.steps)
-        if same and row.system in one.evaluation.scores and not one.changed:
+        if same and row.system in one.evaluation.scores:
             settings = {name: one.settings.get(name, value) for name, value in PAPER_SAMPLING.items()}
             found.append((one, {name: value for name, value in settings.items() if value != PAPER_SAMPLING[name]}))
     return min(found, key=lambda pair: len(pair[1]), default=None)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from specmaskfoley.metrics import COLUMNS
 from specmaskfoley.report import pictures
+from specmaskfoley.report.cached import cached_files
 from specmaskfoley.report.experiments import Experiment, sweep
 from specmaskfoley.report.page import ReportClip, ReportContext, write_markdown, write_report
 from specmaskfoley.report.pictures import Measured, Point
@@ -26,7 +27,8 @@ JUDGES = {
     "paper": "The judges are official networks: PaSST (FD, KL), VGGish (FAD), ImageBind (IB), Synchformer (DeSync).",
 }
 SHOWN_SETTINGS = (
-    "cfg.scale", "cfg.mode", "cfg.start", "sample.steps", "sample.gumbel_temperature", "evaluate.seeds", "data.source",
+    "profile", "seed", "cfg.scale", "cfg.mode", "cfg.start", "sample.steps", "sample.gumbel_temperature",
+    "evaluate.seeds", "data.source",
 )  # fmt: skip
 SWEPT = "sample.steps"
 
@@ -39,12 +41,14 @@ class Company:
         this: the experiment itself with its settings; None where it is shown alone.
         systems: evaluations of other systems, by the name of their folder.
         without: experiments that have no scores, and why.
+        cache: of DVC, with the sounds of the experiments.
     """
 
     this: Experiment | None = None
     experiments: Sequence[Experiment] = ()
     systems: Mapping[str, Evaluation] = field(default_factory=dict)
     without: Mapping[str, str] = field(default_factory=dict)
+    cache: Path | None = None
 
 
 def write_all(params: Params, out: Path, evaluation: Evaluation, company: Company | None = None) -> Path:
@@ -54,20 +58,17 @@ def write_all(params: Params, out: Path, evaluation: Evaluation, company: Compan
         the page.
     """
     company = company or Company()
-    notes = [JUDGES[params.judges.kind]]
-    if company.this is not None and company.this.changed:
-        changed = ", ".join(company.this.changed)
-        notes.append(f"These scores are of other settings than params.yaml now has ({changed}): run dvc repro.")
+    this = company.this or _alone(params, evaluation)
+    elsewhere, silent = _sounds_elsewhere(this, company)
     context = ReportContext(
         title=SYSTEMS[OURS].label,
-        profile=params.profile,
-        seed=params.seed,
-        settings=_settings(params, company.this),
+        settings=_settings(params, this),
         tables=_tables(params, evaluation, company),
-        figures=_figures(params, out / "figures", evaluation, company),
+        figures=_figures(out / "figures", evaluation, company),
         curves=_curves(Path(params.paths.metrics) / "curves", out / "curve_pictures"),
-        clips=_clips(params),
-        notes=notes,
+        clips=_clips(params, elsewhere),
+        warning=this.warning,
+        notes=[*filter(None, [JUDGES.get(evaluation.clips.judges), _missing(silent)])],
         left_out=_left_out(evaluation, company),
     )
     write_markdown(out / "table.md", context)
@@ -78,11 +79,38 @@ def write_all(params: Params, out: Path, evaluation: Evaluation, company: Compan
 # ---------------------------------------------------------------------- this experiment
 
 
-def _settings(params: Params, this: Experiment | None) -> dict[str, object]:
-    settings = {name: getattr(getattr(params, name.split(".")[0]), name.split(".")[1]) for name in SHOWN_SETTINGS}
+def _settings(params: Params, this: Experiment) -> dict[str, object]:
+    settings = {name: this.settings[name] for name in SHOWN_SETTINGS if name in this.settings}
     made_on = Path(params.paths.samples) / MADE_ON
     settings |= read_json(made_on) if made_on.exists() else {}  # sounds are not in git
-    return settings | ({"commit": this.baseline[:7]} if this is not None and this.baseline else {})
+    return settings | ({"commit": this.baseline[:7]} if this.baseline else {})
+
+
+def _sounds_elsewhere(this: Experiment, company: Company) -> tuple[dict[str, dict[str, Path]], list[str]]:
+    """SpecMaskFoley's sounds in other experiments; equal ones come once.
+
+    Returns:
+        what tells an experiment from this one -> path in the folder of samples -> file; and the names of experiments
+        of which the cache has no sounds.
+    """
+    found: dict[str, dict[str, Path]] = {}
+    silent, known = [], {this.samples}
+    for one in sorted(company.experiments, key=lambda one: _order(one.differences(this))):
+        if company.cache is None or one.samples in known:
+            continue
+        known.add(one.samples)
+        if files := cached_files(company.cache, one.samples):
+            title = _named(one.differences(this)) or "the same settings"
+            found[f"{title} ({one.name} {one.revision[:7]})"] = files
+        else:
+            silent.append(f"{one.name} {one.revision[:7]}")
+    return found, silent
+
+
+def _missing(silent: Sequence[str]) -> str:
+    if not silent:
+        return ""
+    return f"DVC's cache has no sounds of {', '.join(silent)}; dvc exp pull fetches them where a remote has them."
 
 
 def _curves(curves: Path, out: Path) -> list[tuple[str, Path]]:
@@ -95,8 +123,8 @@ def _curves(curves: Path, out: Path) -> list[tuple[str, Path]]:
     return found
 
 
-def _clips(params: Params) -> list[ReportClip]:
-    """The test clips that have a picture."""
+def _clips(params: Params, elsewhere: Mapping[str, Mapping[str, Path]]) -> list[ReportClip]:
+    """The test clips that have a picture, with the sounds of other experiments."""
     metrics, samples = Path(params.paths.metrics), Path(params.paths.samples)
     drawn = {path.stem: path for path in (metrics / "pictures").glob("*.png")}
     folders = {TRUE: samples / TRUE} | {name: take_folder(params, name, 0) for name in GENERATED}
@@ -106,12 +134,14 @@ def _clips(params: Params) -> list[ReportClip]:
             continue
         sounds = {SYSTEMS[name].label: folder / f"{row.clip_id}.flac" for name, folder in folders.items()}
         video = samples / "videos" / f"{row.clip_id}.mp4"
+        sound = (folders[OURS] / f"{row.clip_id}.flac").relative_to(samples).as_posix()
         clip = ReportClip(
             clip_id=row.clip_id,
             label=row.label,
             picture=drawn[row.clip_id],
             # Only the first clips have their true sound and a video kept.
             sounds={name: path for name, path in sounds.items() if path.exists()},
+            elsewhere={who: files[sound] for who, files in elsewhere.items() if sound in files},
             video=video if video.exists() else None,
         )
         shown.append(clip)
@@ -134,7 +164,7 @@ def _tables(params: Params, evaluation: Evaluation, company: Company) -> list[Sc
     entries = system_entries(evaluation.scores, evaluation.intervals)
     apart = []
     for name, file in company.systems.items():
-        if why := _incomparable(params, evaluation, file):
+        if why := _incomparable(evaluation, file):
             apart.append(_table_apart(name, file, why))
         else:
             entries += _other_entries(name, file, {entry.title for entry in entries})
@@ -155,12 +185,12 @@ def _tables(params: Params, evaluation: Evaluation, company: Company) -> list[Sc
     return tables
 
 
-def _incomparable(params: Params, evaluation: Evaluation, file: Evaluation) -> str:
+def _incomparable(evaluation: Evaluation, file: Evaluation) -> str:
     """Why a system's scores do not compare with this experiment's; empty if they do."""
     mine, theirs = evaluation.clips, file.clips
     if theirs.as_published:
         return "as av-benchmark computes them, each metric on the files it happens to get"
-    if (theirs.profile, theirs.judges) != (params.profile, params.judges.kind):
+    if (theirs.profile, theirs.judges) != (mine.profile, mine.judges):
         return f"by the judges of profile {theirs.profile} ({theirs.judges})"
     if (mine.hash, mine.duration_s) != (theirs.hash, theirs.duration_s):
         return "on other clips"
@@ -220,7 +250,7 @@ def _settings_table(params: Params, evaluation: Evaluation, company: Company) ->
 
 def _alone(params: Params, evaluation: Evaluation) -> Experiment:
     """This experiment where nothing else is known of it, with the settings that rows of Table 2 mean."""
-    raw = {"profile": params.profile, "cfg": dict(params.cfg), "sample": dict(params.sample)}
+    raw = params.model_dump(include={"profile", "seed", "cfg", "sample", "evaluate", "data"})
     judges = {f"profiles.{params.profile}.judges.kind": params.judges.kind}
     return Experiment(
         name="workspace", revision="", baseline="", settings=flatten(raw) | judges, evaluation=evaluation,
@@ -267,11 +297,11 @@ def _named(settings: Mapping[str, object]) -> str:
 # ---------------------------------------------------------------------- figures
 
 
-def _figures(params: Params, out: Path, evaluation: Evaluation, company: Company) -> list[tuple[str, Path]]:
+def _figures(out: Path, evaluation: Evaluation, company: Company) -> list[tuple[str, Path]]:
     """Captions and pictures; removes those of an earlier report that had more to show."""
     found = []
-    points = _points(params, evaluation, company)
-    same_judges = params.judges.kind == "paper"  # the published scores are by the same networks
+    points = _points(evaluation, company)
+    same_judges = evaluation.clips.judges == "paper"  # the published scores are by the same networks
     points += _published_points("published", ", published") if same_judges else []
     if points:
         path, caption = out / "fad_desync.png", "FAD against DeSync; bars are 95 % intervals over clips."
@@ -293,14 +323,14 @@ def _figures(params: Params, out: Path, evaluation: Evaluation, company: Company
     return found
 
 
-def _points(params: Params, evaluation: Evaluation, company: Company) -> list[Point]:
+def _points(evaluation: Evaluation, company: Company) -> list[Point]:
     """This experiment's systems, and what compares with them."""
     entries = [
         ("this experiment" if entry.competes else "reference", entry)
         for entry in system_entries(evaluation.scores, evaluation.intervals)
     ]
     for name, file in company.systems.items():
-        if not _incomparable(params, evaluation, file):
+        if not _incomparable(evaluation, file):
             entries += [("other systems", entry) for entry in _other_entries(name, file, set())]
     for one in company.experiments:
         if company.this is not None and not one.incomparable(company.this):

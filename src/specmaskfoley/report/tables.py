@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from specmaskfoley.metrics import COLUMNS, COUNTS, METRICS, Column, Metric
-from specmaskfoley.report.published import SOURCES, Published
+from specmaskfoley.report.published import SOURCES, Published, arxiv
 from specmaskfoley.report.results import Interval, ScoredClips, Scores
 from specmaskfoley.systems import SYSTEMS, label_of
 
@@ -36,22 +36,40 @@ class Entry:
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """A printed number; `mark` says whether it is the best or second best of its column."""
+    """A printed number or word; `mark` says whether it is the best or second best of its column, `link` is a page."""
 
     text: str
     sd: str = ""
     interval: str = ""
     mark: Mark = ""
+    link: str = ""
+
+    @property
+    def value(self) -> float | None:
+        """What it is sorted by; None for a word, and for n/a."""
+        try:
+            value = float(self.text)
+        except ValueError:
+            return None
+        return value if math.isfinite(value) else None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """A printed row; one that does not compete is for reference."""
+    """A printed row.
+
+    Attributes:
+        competes: otherwise it is for reference.
+        beneath: it belongs to the row above it, and stays there when rows are sorted.
+        link: a page about it.
+    """
 
     title: str
     cells: Sequence[Cell]
     about: str = ""
     competes: bool = True
+    beneath: bool = False
+    link: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,8 +155,14 @@ def published_table(
     columns += [Column(name=name, title=title, about="") for name, title in about.items()]
     lines = []
     for row in rows:
-        cells = [Cell(text=getattr(row, column.name) or "-") for column in columns]
-        lines.append(Line(title=row.title, about=row.about, cells=cells))
+        cells = [
+            Cell(
+                text=getattr(row, column.name) or "-",
+                link=arxiv(SOURCES[row.source]) if column.name == "source" else "",
+            )
+            for column in columns
+        ]
+        lines.append(Line(title=row.title, about=row.about, cells=cells, link=arxiv(row.paper)))
         if measured and (entry := measured.get(row)):
             lines.append(_beneath(entry, columns))
     better = [column.better for column in columns]
@@ -147,7 +171,7 @@ def published_table(
         "Published numbers, measured by their authors on their own clips of the test split: not measured here, and "
         "marked among themselves only. FD and KL by PaSST, FAD by VGGish; time of one clip at batch 1. -: not stated.",
         note,
-        *(f"{name}: {where}." for name, where in SOURCES.items() if name in sources),
+        *(f"{name}: arXiv {number}." for name, number in SOURCES.items() if name in sources),
         *_how_to_read(lines, better),
     ]
     headings = [column.heading for column in columns]
@@ -164,7 +188,7 @@ def _beneath(entry: Entry, columns: Sequence[Column]) -> Line:
         value = 100 * value if value is not None and column.name == "ib" else value
         missing = "here" if column.name == "source" else "-"
         cells.append(Cell(text=missing if value is None else _number(column, value)))
-    return Line(title=entry.title, about=entry.about, cells=cells, competes=False)
+    return Line(title=entry.title, about=entry.about, cells=cells, competes=False, beneath=True)
 
 
 def class_table(title: str, rows: Sequence[Mapping[str, object]]) -> ScoreTable:
@@ -252,7 +276,7 @@ def _marked(lines: Sequence[Line], better: Sequence[str]) -> list[Line]:
     """
     columns = []
     for number, which in enumerate(better):
-        values = [_value(line.cells[number].text) if which and line.competes else None for line in lines]
+        values = [line.cells[number].value if which and line.competes else None for line in lines]
         ranking = sorted({value for value in values if value is not None}, reverse=which == "higher")
         count = sum(value is not None for value in values)
         marks: dict[float | None, Mark] = {}
@@ -263,14 +287,6 @@ def _marked(lines: Sequence[Line], better: Sequence[str]) -> list[Line]:
         replace(line, cells=[replace(cell, mark=marks[row]) for cell, marks in zip(line.cells, columns, strict=True)])
         for row, line in enumerate(lines)
     ]
-
-
-def _value(text: str) -> float | None:
-    try:
-        value = float(text)
-    except ValueError:  # n/a
-        return None
-    return value if math.isfinite(value) else None
 
 
 # ---------------------------------------------------------------------- in Markdown
@@ -293,15 +309,20 @@ def _markdown_lines(table: ScoreTable) -> list[str]:
         "| --- |" + " ---: |" * len(table.headings),
     ]
     for line in table.lines:
-        title = _plain(line.title) if line.competes else f"*{_plain(line.title)}*"
+        title = _linked(_plain(line.title), line.link)
+        title = title if line.competes else f"*{title}*"
         cells = [title + (f"<br><sub>{_plain(line.about)}</sub>" if line.about else "")]
         for cell in line.cells:
-            text = _plain(cell.text)
+            text = _linked(_plain(cell.text), cell.link)
             text = {"best": f"**{text}**", "second": f"<u>{text}</u>", "": text}[cell.mark]
             text += f" ± {cell.sd}" if cell.sd else ""
             cells.append(text + (f"<br><sub>{cell.interval}</sub>" if cell.interval else ""))
         lines.append("| " + " | ".join(cells) + " |")
     return lines
+
+
+def _linked(text: str, link: str) -> str:
+    return f"[{text}]({link})" if link else text
 
 
 def _plain(text: str) -> str:
