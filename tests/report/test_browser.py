@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import io
+import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -78,30 +81,53 @@ def git(root: Path, *command: str) -> str:
 
 
 def commit(root: Path) -> str:
-    git(root, "add", "--force", "params.yaml", "metrics")
+    git(root, "add", "--force", "params.yaml", "dvc.lock", "metrics")
     git(root, "commit", "-q", "-m", "a run")
     return git(root, "rev-parse", "HEAD")
 
 
+def write_lock(root: Path, samples: str) -> None:
+    """What DVC's cache has the sounds under."""
+    stages = {"sample": {"cmd": "", "outs": [{"path": "data/samples", "hash": "md5", "md5": samples}]}}
+    (root / "dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": stages}))
+
+
+def write_cache(root: Path, samples: str) -> None:
+    """The sounds of an experiment, as DVC's cache has them."""
+    cache, listing = root / ".dvc" / "cache" / "files" / "md5", []
+    for number in range(3):
+        path = cache / samples[:2] / f"{number}{samples[2:].removesuffix('.dir')}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_audio(path.with_suffix(".flac"), 0.1 * np.sin(np.arange(22050) / (number + 5)), 22050)
+        path.with_suffix(".flac").rename(path)
+        listing.append({"md5": f"{samples[:2]}{path.name}", "relpath": f"take-0/specmaskfoley/clip_{number:02d}.flac"})
+    (cache / samples[:2] / samples[2:]).write_text(json.dumps(listing))
+
+
 def build(root: Path) -> Path:
-    """A checkout after `dvc repro`, with a sweep, other systems, and three clips to see and to hear."""
+    """A checkout after `dvc repro`, with a sweep, other systems, and three clips to see and to hear.
+
+    DVC's cache has the sounds of two experiments; a third has those of this one, and those of a fourth are lost.
+    """
     root.mkdir(parents=True)
     shutil.copy(ROOT / "params.yaml", root)
     settings = yaml.safe_load((root / "params.yaml").read_text())
     git(root, "init", "-q", "-b", "main")
     write_metrics(root, 1.0)
+    write_lock(root, "00ff.dir")
     baseline = commit(root)
-    for name, change, factor in (
-        ("steps-4", {"sample": {"steps": 4}}, 1.5),
-        ("steps-8", {"sample": {"steps": 8}}, 1.2),
-        ("steps-16", {"sample": {"steps": 16}}, 0.97),
-        ("no-video", {"cfg": {"mode": "no_video"}}, 1.8),
+    for name, change, factor, samples in (
+        ("steps-4", {"sample": {"steps": 4}}, 1.5, "11ff.dir"),
+        ("steps-8", {"sample": {"steps": 8}}, 1.2, "22ff.dir"),
+        ("steps-16", {"sample": {"steps": 16}}, 0.97, "33ff.dir"),
+        ("no-video", {"cfg": {"mode": "no_video"}}, 1.8, "00ff.dir"),
     ):
         changed = {
             key: value | change.get(key, {}) if isinstance(value, dict) else value for key, value in settings.items()
         }
         (root / "params.yaml").write_text(yaml.safe_dump(changed))
         write_metrics(root, factor)
+        write_lock(root, samples)
         git(root, "update-ref", f"refs/exps/{baseline[:2]}/{baseline[2:]}/{name}", commit(root))
         git(root, "reset", "-q", "--hard", baseline)
     others = {"MMAudio": row(0.8), "FoleyCrafter": row(1.6)}
@@ -110,6 +136,8 @@ def build(root: Path) -> Path:
     others = {"ground_truth": row(0.3)} | others
     elsewhere = clips_json(others, hash="a" * 16, clips=31, excluded={"x": "MMAudio: no sound of this name"})
     write_evaluation(folder / "elsewhere", others, ranges, elsewhere)
+    for samples in ("11ff.dir", "22ff.dir"):
+        write_cache(root, samples)
     add_media(root)
     return root / "params.yaml"
 
@@ -227,7 +255,7 @@ def test_every_picture_is_there(opened: Opened) -> None:
 def test_every_player_can_play(opened: Opened) -> None:
     players = "[...document.querySelectorAll('audio, video')]"
     opened.tab.wait_for_function(f"{players}.every(player => player.readyState >= 1 || player.error)")
-    assert opened.tab.evaluate(f"{players}.map(player => player.error && player.error.message)") == [None] * 3 * 6
+    assert opened.tab.evaluate(f"{players}.map(player => player.error && player.error.message)") == [None] * 3 * (6 + 2)
     times = opened.tab.evaluate(
         """async () => {
             const player = document.querySelector('audio'), before = player.currentTime;
@@ -239,6 +267,67 @@ def test_every_player_can_play(opened: Opened) -> None:
     assert times[0] == 0
     assert times[1] > 0.2
     assert times[2] == pytest.approx(2.0, abs=0.01)
+
+
+def test_sound_of_other_experiments_stands_beside_ones_own(opened: Opened) -> None:
+    titles = opened.tab.evaluate(
+        """[...document.querySelectorAll('article')].map(clip =>
+            [...clip.querySelectorAll('.elsewhere figcaption')].map(caption => caption.innerText.split(' (')[0]))"""
+    )
+    assert titles == [["sample.steps=4", "sample.steps=8"]] * 3
+    assert "DVC's cache has no sounds of steps-16" in opened.tab.inner_text("body")
+
+
+def order(opened: Opened, title: str) -> list[str]:
+    """The first words of the rows of a table."""
+    return opened.tab.evaluate(
+        """title => [...document.querySelectorAll('section')].find(part => part.querySelector('h2').innerText === title)
+            .querySelectorAll('tbody th').values().map(head => head.childNodes[0].textContent.trim()).toArray()""",
+        title,
+    )
+
+
+def test_columns_are_sorted_by_mouse_and_keyboard(opened: Opened) -> None:
+    table = opened.tab.locator("section", has=opened.tab.locator("h2", has_text=re.compile("^Scores$")))
+    before = order(opened, "Scores")
+    ib = table.get_by_role("button", name="IB")
+    ib.click()  # higher is better
+    assert order(opened, "Scores")[:2] == ["codec round trip", "MMAudio"]
+    assert table.locator("th[aria-sort]").evaluate_all("heads => heads.map(head => head.ariaSort)") == ["descending"]
+    fad = table.get_by_role("button", name="FAD")
+    fad.focus()
+    opened.tab.keyboard.press("Enter")
+    assert order(opened, "Scores")[:3] == ["ground truth", "codec round trip", "MMAudio"]
+    opened.tab.keyboard.press("Space")
+    assert order(opened, "Scores")[-3:] == ["MMAudio", "codec round trip", "ground truth"]
+    opened.tab.keyboard.press("Enter")
+    assert order(opened, "Scores") == before
+    assert table.locator("th[aria-sort]").count() == 0
+
+
+def test_a_row_without_a_number_is_last_and_one_beneath_another_stays_there(opened: Opened) -> None:
+    title = "Published: backbone, steps and guidance"
+    section = opened.tab.locator("section", has=opened.tab.locator("h2", has_text=title))
+
+    def pairs() -> set[tuple[str, str]]:
+        rows = section.locator("tbody tr").all_inner_texts()
+        return {(above, below) for above, below in pairwise(rows) if below.startswith("measured here")}
+
+    before = pairs()
+    assert len(before) > 3
+    kl = section.get_by_role("button", name="KL")
+    for direction in ("ascending", "descending"):
+        kl.click()
+        assert section.locator("th[aria-sort]").get_attribute("aria-sort") == direction
+        published = [name for name in order(opened, title) if not name.startswith("measured")]
+        assert published[-1] == "SpecMaskGIT, text prompt"  # whose KL is not legible
+        assert pairs() == before
+
+
+def test_the_contents_lead_to_a_part(opened: Opened) -> None:
+    opened.tab.get_by_role("navigation").get_by_role("link", name="Clips").click()
+    assert opened.tab.evaluate("location.hash") == "#clips"
+    assert opened.tab.evaluate("document.getElementById('clips').getBoundingClientRect().top") < 900
 
 
 def test_it_fits_the_window_and_is_not_blank(opened: Opened) -> None:
