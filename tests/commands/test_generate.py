@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import struct
 import time
 import zipfile
@@ -14,11 +15,12 @@ import numpy as np
 import pytest
 import soundfile
 from helpers.odd_media import AAC, H264, boxes, corpus, encode
-from helpers.untrained import write_noise
+from helpers.untrained import hush, write_noise, write_untrained
 from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner, Result
 
+from specmaskfoley.clips.world import LABELS
 from specmaskfoley.commands.generate import name_targets, parse_span
 from specmaskfoley.commands.main import app
 from specmaskfoley.media.frames import read_frames
@@ -130,7 +132,47 @@ def test_candidates_and_their_scores_are_kept(model: Path, video: Path, tmp_path
     best = json.loads((tmp_path / "clip.json").read_text(encoding="utf-8"))
     assert best["candidates"][0]["seed"] == best["history"][0]["sampling"]["seed"]
     assert sorted(one["seed"] for one in best["candidates"]) == [7, 8, 9]
-    assert result.stdout.count("overall") == 3
+    verdicts = [line for line in result.stdout.splitlines() if re.match(r"  \d\. seed \d: ", line)]
+    assert len(verdicts) == 3
+    for line in verdicts:
+        assert re.search(r"about chance \(\d\.\d\d s; 0 to \d\.\d s at random is \d\.\d\d s\), meaning ", line), line
+    assert "fits best" not in result.stdout, "a network that has learnt nothing"
+    assert "all takes are about as much in time as chance: the order says little" in verdicts[0]
+    assert "the judges have only learnt from drawn scenes: of other videos their numbers say little" in result.stdout
+
+
+def test_a_sound_that_is_nearly_silent_is_called_so(tmp_path: Path):
+    model = hush(write_untrained(tmp_path / "model"))
+    videos = [write_noise(tmp_path / f"{name}.mp4", 1.0) for name in "ab"]
+    result = generate(model, *videos, "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    said = re.findall(r"^  nearly silent: the loudest moment is at -\d+ dBFS, .*$", result.stdout, re.MULTILINE)
+    assert len(said) == 2
+    assert result.stdout.splitlines()[-1] == "2 of 2 sounds are nearly silent"
+    record = json.loads((tmp_path / "out" / "a.json").read_text(encoding="utf-8"))
+    assert record["level"]["nearly_silent"] is True
+    assert f"{record['level']['loudest_db']:.0f} dBFS" in said[0]
+
+
+def test_a_sound_that_can_be_heard_has_its_level(model: Path, video: Path, tmp_path: Path):
+    result = generate(model, video, "--out", tmp_path)
+    assert "nearly silent" not in result.stdout
+    assert re.search(r"^  level: the loudest moment is at -\d+ dBFS, ", result.stdout, re.MULTILINE)
+    assert json.loads((tmp_path / "clip.json").read_text(encoding="utf-8"))["level"]["nearly_silent"] is False
+
+
+def test_the_model_says_what_it_is_and_what_it_knows(model: Path, video: Path, tmp_path: Path):
+    result = generate(model, video, "--out", tmp_path, "--text", "dog barking")
+    first, second = result.stdout.splitlines()[:2]
+    assert first == f"model: SpecMaskFoley mini; trained on 12 sounds: {', '.join(sorted(LABELS))}"
+    remark = '"dog barking" is not among the 12 sounds that this model was trained on, and is like none of them'
+    assert second == f"--text: {remark}"
+    record = json.loads((tmp_path / "clip.json").read_text(encoding="utf-8"))
+    assert record["knowledge"] == {
+        "model": "SpecMaskFoley mini", "sounds": sorted(LABELS), "any_text": False, "remark": remark,
+    }  # fmt: skip
+    known = generate(model, video, "--out", tmp_path, "--text", "hammering nail")
+    assert "not among" not in known.stdout
 
 
 def test_edits(model: Path, video: Path, tmp_path: Path):
@@ -284,6 +326,16 @@ def test_no_two_videos_share_a_name(names: list[str], candidates: int):
         for ending in ("", *(f".{number}" for number in range(2, candidates + 1)))
     ]
     assert len(files) == len(set(files))
+
+
+def test_seconds_after_the_end_are_named(model: Path, tmp_path: Path):
+    video = write_noise(tmp_path / "clip.mp4", 2.0)
+    result = generate(model, video, "--out", tmp_path / "out", "--only", "0.2-0.4", "--only", "1-9")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.splitlines()[0] == "clip.mp4: --only 1-9: made up to 2.00 s, where the video ends"
+    assert "--only 0.2-0.4" not in result.stdout
+    result = generate(model, video, "--out", tmp_path / "out", "--only", "2-3")
+    assert (result.exit_code, result.stderr) == (1, "error: clip.mp4: --only 2-3: the video ends at 2.00 s\n")
 
 
 def test_a_picture_that_cannot_be_copied_leaves_the_sound_unless_it_may_be_encoded(model: Path, tmp_path: Path):

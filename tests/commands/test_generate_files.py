@@ -22,6 +22,7 @@ from typer.testing import CliRunner, Result
 from specmaskfoley.commands.generate import _say
 from specmaskfoley.commands.main import app
 from specmaskfoley.media.sound import scratch_array
+from specmaskfoley.media.writing import write_audio
 
 COMMAND = [sys.executable, "-X", "importtime", "-m", "specmaskfoley.commands.main", "generate"]
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT / "src")}
@@ -145,6 +146,73 @@ def test_results_are_no_videos_to_sound_and_lie_in_the_same_subfolders(model: Pa
     assert set(state(home)) - set(first) == {f"d/sub/y{suffix}" for suffix in (".wav", ".json", ".mp4")}
     Path("d/sub/y.mov").unlink()
     assert "no video in this folder, besides results" in refused(generate(model, "d", "--out", "elsewhere"))
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        ("gone", "--model gone: no such folder; name a folder that `specmaskfoley export` wrote"),
+        ("weights.safetensors", "--model weights.safetensors: is a file; name a folder that"),
+        (".", "--model .: has no params.yaml; name a folder that"),
+    ],
+)
+@pytest.mark.parametrize("command", ["generate", "web"])
+def test_a_model_that_is_none(short: Path, home: Path, model: str, said: str, command: str):
+    Path("weights.safetensors").write_bytes(b"\xff")
+    arguments = [str(short), "--out", "out"] if command == "generate" else []
+    assert said in refused(CliRunner().invoke(app, [command, *arguments, "--model", model]))
+    assert not Path("out").exists()
+
+
+def test_outside_of_a_project_the_option_for_a_model_is_named(short: Path, home: Path):
+    assert refused(CliRunner().invoke(app, ["generate", str(short), "--out", "out"])) == (
+        "error: --params params.yaml: no such file; run from the project's top directory, or name a model's folder "
+        "with --model"
+    )
+
+
+@pytest.mark.parametrize("content", [None, b"no sound", b"whole"])
+def test_what_is_wrong_with_a_given_sound_is_said_with_its_option(
+    model: Path, short: Path, home: Path, content: bytes | None
+):
+    if content == b"whole":
+        write_audio("given.wav", np.full(16000, 0.1, np.float32), 16000)
+    elif content is not None:
+        Path("given.wav").write_bytes(content)
+    result = generate(model, short, "--out", "out", "--from-audio", "given.wav")
+    assert result.exit_code in (1, 2), result.output
+    (line,) = result.stderr.splitlines()
+    if content == b"whole":
+        assert line == (
+            "error: short.mp4: --from-audio given.wav has no silent hole and is as long as the video; say which seconds "
+            "to make anew with --only (only)"
+        )
+    else:
+        assert line.startswith("error: --from-audio given.wav: ")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a terminal of POSIX")
+def test_a_terminal_sees_at_once_that_the_model_loads(model: Path, short: Path, home: Path):
+    import pty
+    import termios
+
+    above, below = pty.openpty()
+    termios.tcsetwinsize(below, (24, 80))
+    command = [*COMMAND[:1], *COMMAND[3:], str(short), "--model", str(model), "--steps", "1", "--out", "out"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=below, env=ENVIRONMENT) as process:
+        os.close(below)
+        shown = b""
+        while b"loading the model ..." not in shown:
+            shown += os.read(above, 1024)
+        assert process.poll() is None, "it is still at it"
+        try:
+            while part := os.read(above, 1024):
+                shown += part
+        except OSError:  # the other end is closed
+            pass
+    os.close(above)
+    assert process.returncode == 0
+    assert shown.index(b"looking at the videos ...") < shown.index(b"loading the model ...") < shown.index(b"short.mp4")
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,16 @@ def write_untrained(folder: Path) -> Path:
     return folder
 
 
+def hush(folder: Path) -> Path:
+    """Make all sounds of such a model as good as silent: its codec gives the lowest mel whatever the tokens."""
+    params = Params.load(folder / "params.yaml")
+    codec = Codec(params.codec)
+    torch.nn.init.zeros_(codec.decoder.conv_out.weight)
+    torch.nn.init.constant_(codec.decoder.conv_out.bias, -1.0)
+    save_model(params.paths.codec, codec, **codec_description(params))
+    return folder
+
+
 def write_noise(path: Path, seconds: float, fps: int = 25) -> Path:
     """A video of noise with a tone."""
     frames = np.random.default_rng(0).integers(0, 255, (round(fps * seconds), 48, 64, 3), np.uint8)

@@ -440,7 +440,8 @@ def _say(line: str, stream: TextIO | None = None) -> None:
     """Print a line. Where nobody reads any more (a closed pipe, a full disk), the sounds are still wanted."""
     stream = stream or sys.stdout
     try:
-        print(line, file=stream, flush=True)
+        with tqdm.external_write_mode(stream):  # above what `_doing` shows
+            print(line, file=stream, flush=True)
     except OSError:
         with open(os.devnull, "wb") as nowhere:
             os.dup2(nowhere.fileno(), stream.fileno())

@@ -171,8 +171,8 @@ class Foley:
             spans = find_holes(take.waveform, take.sample_rate, duration_s)
             if not spans:
                 raise ValueError(
-                    "the sound has no silent hole and is as long as the video; say which seconds to make anew (--only "
-                    "3.2-5.0, or only=(3.2, 5.0))"
+                    f"{'the sound' if take.given is None else f'--from-audio {take.given}'} has no silent hole and is as "
+                    "long as the video; say which seconds to make anew with --only (only)"
                 )
         else:
             several = [only] if isinstance(only[0], int | float) else only
