@@ -184,8 +184,8 @@ def test_what_is_wrong_with_a_given_sound_is_said_with_its_option(
     (line,) = result.stderr.splitlines()
     if content == b"whole":
         assert line == (
-            "error: short.mp4: --from-audio given.wav has no silent hole and is as long as the video; say which seconds "
-            "to make anew with --only (only)"
+            "error: short.mp4: --from-audio given.wav has no silent hole and is as long as the video; say which "
+            "seconds to make anew with --only (only)"
         )
     else:
         assert line.startswith("error: --from-audio given.wav: ")
