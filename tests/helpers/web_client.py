@@ -41,6 +41,11 @@ class Client:
         headers = {"Content-Type": "application/json"}
         return requests.post(f"{self.url}/gradio_api/queue/join", data=text, headers=headers, timeout=TIMEOUT_S)
 
+    def tell(self, function: str, event: dict[str, Any]) -> requests.Response:
+        """What a click or the like on the page tells the server, and what that answers."""
+        body = {"data": [], "event_data": event, "fn_index": self._functions[function], "session_hash": self.key}
+        return requests.post(f"{self.url}/gradio_api/run/predict", json=body, timeout=TIMEOUT_S)
+
     def events(self) -> Iterator[dict[str, Any]]:
         """What the server tells this session."""
         with requests.get(

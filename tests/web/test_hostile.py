@@ -325,6 +325,17 @@ def test_numbers_and_texts(server: Server, watched: Path, good: bytes) -> None:
     assert done == SPANS[:1]
 
 
+def test_events_that_no_button_sends(server: Server, watched: Path) -> None:
+    client = server.client()
+    for nonsense in (None, True, -1, 10**40, "1", "../../etc/passwd", "x" * 100_000, "<img src=x>", [0], {"a": 1}):
+        for function, name in (("pick", "example"), ("word", "word"), ("typed", "text"), ("open", "result")):
+            told = client.tell(function, {name: nonsense})
+            assert told.status_code == 200, (function, nonsense, told.text)
+            assert "<img" not in told.text
+            assert "/etc/passwd" not in told.text.replace("../../etc/passwd", "")
+    assert "hammering nail" in client.tell("pick", {"example": 1}).text
+
+
 def test_requests_as_such(server: Server, watched: Path) -> None:
     join = "/gradio_api/queue/join"
     assert requests.get(server.url, headers={"Host": "evil.example.org"}, timeout=30).status_code == 400

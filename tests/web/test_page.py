@@ -16,6 +16,8 @@ from helpers.page_server import Server
 from helpers.untrained import write_noise
 from matplotlib.image import imread
 
+from specmaskfoley.media.writing import write_video
+
 pytestmark = pytest.mark.browser
 
 SHOTS = os.environ.get("SPECMASKFOLEY_SCREENSHOTS")
@@ -94,7 +96,7 @@ def test_upload_generate_play_change_a_part_and_go_back(page: Page, clip: Path) 
     tab.click("#make")
     page.status("Done: 2 takes of 3.00 s")
     assert tab.locator(".take").count() == 2
-    assert tab.locator(".take i, .result i").count() == 0, "what a user writes is no markup"
+    assert tab.locator(".take i, .result h3 i, .remark i").count() == 0, "what a user writes is no markup"
     assert "<i>door</i> slam" in tab.inner_text(".result h3")
     assert tab.locator("dl.scores").count() == 2
 
@@ -147,7 +149,7 @@ def test_upload_generate_play_change_a_part_and_go_back(page: Page, clip: Path) 
     for position, ending in ((1, ".mp4"), (2, ".flac"), (3, ".json")):
         with tab.expect_download() as download:
             tab.click(f".take[data-take='1'] .files a:nth-child({position})")
-        assert download.value.suggested_filename == f"foley-2-take-1{ending}"
+        assert download.value.suggested_filename == f"my-22clip-22-1-2-take-1{ending}"  # browsers send %22
         assert Path(download.value.path()).stat().st_size > 500
 
     tab.click(".history button[data-result='1']")
@@ -209,7 +211,7 @@ def test_a_closed_page_leaves_no_files(browser: Any, server: Server, clip: Path)
     page.tab.click("#make")
     page.status("Done")
     new = set(server.session_files()) - before
-    assert len(new) == 1 + 2 * 4
+    assert len(new) == 2 + 2 * 4
     page.tab.close()
     for _ in range(600):
         if not any(path.exists() for path in new):
@@ -243,6 +245,87 @@ def test_it_fits_and_is_readable(browser: Any, server: Server, clip: Path, width
     assert not drawn[:, -1].any(), "something is cut off at the edge"
     for text in (".quiet", "dl.scores dt", "#make", ".files a", "#head h1"):
         assert contrast(page, text) >= 4.5, text
+    page.tab.close()
+
+
+def test_one_click_on_an_example_is_a_sound(page: Page) -> None:
+    tab = page.tab
+    assert tab.inner_text("#head p").endswith("Model: SpecMaskFoley mini")
+    assert len(set(tab.locator("#examples button").all_inner_texts())) == 4
+    tab.click("#examples button:has-text('hammering nail')")
+    page.status("Done: 2 takes")
+    assert tab.input_value("#text textarea, #text input") == "hammering nail"
+    assert tab.evaluate("document.querySelector('#video video').videoWidth") > 0
+    assert tab.locator(".remark").count() == 0
+    tab.click(".take details summary")
+    assert "how far sound and picture seem to be apart" in tab.inner_text(".take details")
+    page.shot("example")
+    tab.fill("#text textarea, #text input", "")  # the video of an example stays one's video
+    tab.click("#make")
+    tab.wait_for_selector(".history li:nth-child(2)")
+    assert "Picture alone" in tab.inner_text(".result h3")
+    with tab.expect_download() as download:
+        tab.click(".files a:nth-child(1)")
+    assert download.value.suggested_filename == "hammering-nail-2-take-1.mp4"
+
+
+def test_the_known_sounds_and_an_unknown_word(page: Page, clip: Path) -> None:
+    tab = page.tab
+    assert tab.locator("#known li").count() == 12
+    tab.click("#known button:has-text('playing drum')")
+    tab.wait_for_function("document.querySelector('#text textarea, #text input').value === 'playing drum'")
+    tab.fill("#text textarea, #text input", "dog <b>barking</b>")
+    tab.wait_for_selector("#remark .remark")
+    told = '"dog <b>barking</b>" is not among the 12 sounds that this model was trained on'
+    assert told in tab.inner_text("#remark")
+    page.choose(clip)
+    tab.click("#make")
+    page.status("Done")
+    assert told in tab.inner_text(".result .remark")
+    page.shot("unknown")
+    tab.click("#known button:has-text('rain falling')")
+    tab.wait_for_selector("#remark .remark", state="detached")
+
+
+def test_results_come_into_view_on_a_phone_and_a_reload_asks(browser: Any, server: Server) -> None:
+    page, asked = Page(browser, server.url, 390), []
+    tab = page.tab
+    tab.on("dialog", lambda dialog: (asked.append(dialog.type), dialog.accept()))
+    tab.reload()
+    tab.wait_for_selector("#make")
+    assert asked == [], "there is nothing to lose"
+    tab.click("#examples button >> nth=0")
+    tab.wait_for_function("document.querySelector('#status')?.getBoundingClientRect().bottom <= innerHeight")
+    page.status("Done")
+    tab.wait_for_function("Math.abs(document.querySelector('#takes').getBoundingClientRect().top) < 40")
+    tab.reload()
+    tab.wait_for_selector("#make")
+    assert asked == ["beforeunload"]
+    assert tab.locator(".take").count() == 0
+    tab.close()
+
+
+def test_players_show_a_picture_that_is_not_black(browser: Any, server: Server, tmp_path: Path) -> None:
+    frames = np.zeros((60, 48, 96, 3), np.uint8)
+    frames[25:, :, 48:] = 255
+    write_video(tmp_path / "fades in.mp4", frames, 20)
+    page = Page(browser, server.url)
+    page.choose(tmp_path / "fades in.mp4")
+    page.tab.click("#make")
+    page.status("Done")
+    shape, brightness = page.tab.evaluate(
+        """async () => {
+            const poster = await fetch(document.querySelector('.take video').poster);
+            const image = await createImageBitmap(await poster.blob());
+            const canvas = new OffscreenCanvas(image.width, image.height), context = canvas.getContext('2d');
+            context.drawImage(image, 0, 0);
+            const at = x => context.getImageData(x * image.width, image.height / 2, 1, 1).data[0];
+            return [[image.width, image.height], [at(0.2), at(0.8)]];
+        }"""
+    )
+    assert shape == [480, 240]
+    assert brightness[0] < 30
+    assert brightness[1] > 225
     page.tab.close()
 
 

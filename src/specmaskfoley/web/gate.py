@@ -71,7 +71,12 @@ class Gate:
             if message["type"] == "http.response.start":
                 # Answered before the end of the request: if the connection stayed open, an endless rest would be read.
                 close = [_CLOSE] if unread else []
-                message = {**message, "headers": [*message["headers"], *_HEADERS, *close]}
+                # Without the name on the server's disk, the link says what a download is called.
+                given = [
+                    (name, value.split(b";")[0] if name == b"content-disposition" else value)
+                    for name, value in message["headers"]
+                ]
+                message = {**message, "headers": [*given, *_HEADERS, *close]}
             await send(message)
 
         most = self._max_upload + _SLACK if path.endswith("/upload") else _MOST_WORDS

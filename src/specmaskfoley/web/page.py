@@ -190,15 +190,15 @@ class _Page:
         }  # fmt: skip
         make = [self.make.click, self.text.submit]
         gr.on(make, self._make, [self.video, *choices, self.next], running, api_name="make", **free)
-        settings = [self.seed, self.candidates, self.steps, self.scale, self.keep, self.next]
-        picked = [self.video, self.text, self.remark, *running]
-        self.examples.pick(self._pick, settings, picked, api_name="pick", **free)
+        chosen = [self.video, self.text, self.remark]
+        picked = self.examples.pick(self._pick, None, chosen, queue=False, api_name="pick", **free)
+        picked.success(self._make, [self.video, *choices, self.next], running, api_name="make_picked", **free)
         self.known.word(self._word, None, [self.text, self.remark], queue=False, api_name="word", **free)
         self.known.typed(self._typed, None, self.remark, queue=False, api_name="typed", **free)
         self.remake.click(self._remake, [*span, *choices, self.next], running, api_name="remake", **free)
         self.cancel.click(self._cancel, None, self.status, queue=False, api_name="cancel", **free)
-        chosen = [self.video.upload, self.video.stop_recording]
-        gr.on(chosen, self._check, self.video, [self.video, self.status], api_name="look", **free)
+        given = [self.video.upload, self.video.stop_recording]
+        gr.on(given, self._check, self.video, [self.video, self.status], api_name="look", **free)
         self.takes.choose(self._choose, None, span, queue=False, api_name="choose", **free)
         self.history.open(self._open, None, [*shown, self.status], queue=False, api_name="open", **free)
         gr.on([one.change for one in span], None, span, None, js=_MARK_JS)
@@ -211,24 +211,6 @@ class _Page:
             choices = Choices.checked(self.studio.defaults, text, seed, candidates, steps, scale, keep)
             return self.studio.make(session, video, choices)
 
-        async for update in self._follow(request, begin, another):
-            yield update
-
-    async def _pick(
-        self, seed: Any, candidates: Any, steps: Any, scale: Any, keep: Any, another: Any, event: gr.EventData,
-        request: gr.Request,
-    ) -> AsyncIterator[Update]:  # fmt: skip
-        number, videos = event._data.get("example"), self.studio.examples
-        if not (isinstance(number, int) and 0 <= number < len(videos)):
-            yield self._failed(ValueError("There is no such example."))
-            return
-        video = videos[number]
-
-        def begin(session: Session) -> Job:
-            choices = Choices.checked(self.studio.defaults, video.name, seed, candidates, steps, scale, keep)
-            return self.studio.make(session, str(video.path), choices)
-
-        yield {self.video: str(video.path), self.text: video.name, self.remark: ""}
         async for update in self._follow(request, begin, another):
             yield update
 
@@ -332,9 +314,15 @@ class _Page:
         facts = f"{info.duration_s:.2f} s, {info.width} x {info.height}, {info.fps:.4g} fps, {sound}"
         return {self.status: cards.status(f"Video: {facts}.")}
 
-    def _word(self, event: gr.EventData) -> Update:
+    def _pick(self, event: gr.EventData) -> Any:
+        number, videos = event._data.get("example"), self.studio.examples
+        if not (isinstance(number, int) and 0 <= number < len(videos)):
+            return gr.skip()
+        return {self.video: str(videos[number].path), self.text: videos[number].name, self.remark: ""}
+
+    def _word(self, event: gr.EventData) -> Any:
         word = event._data.get("word")
-        return {self.text: word, self.remark: ""} if word in self.studio.foley.knowledge.words else {}
+        return {self.text: word, self.remark: ""} if word in self.studio.foley.knowledge.words else gr.skip()
 
     def _typed(self, event: gr.EventData) -> str:
         text = str(event._data.get("text"))[:LONGEST_TEXT]
