@@ -6,35 +6,19 @@ not wait for it.
 
 from __future__ import annotations
 
-import io
-import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
-import typer.core
 
-from specmaskfoley.commands import weights as weights_command
-from specmaskfoley.errors import one_line_errors
+from specmaskfoley.commands.console import Command, commands
 
-
-class Commands(typer.core.TyperGroup):
-    """Ends a command with one line and exit code 2 where the user is at fault."""
-
-    def invoke(self, ctx: Any) -> Any:
-        if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.reconfigure(errors="backslashreplace")  # as stderr: no name of a file may end a command
-        with one_line_errors(2):
-            return super().invoke(ctx)
-
-
-app = typer.Typer(
-    cls=Commands, add_completion=False, no_args_is_help=True, help="Sound for silent video (SpecMaskFoley)."
-)
-app.add_typer(weights_command.app, name="weights")
+app = commands(help="Sound for silent video (SpecMaskFoley).")
 
 ParamsFile = Annotated[Path, typer.Option("--params", metavar="FILE", help="Settings of the project.")]
-Profile = Annotated[str | None, typer.Option(help="Another profile than the active one.", show_default=False)]
+Profile = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Another profile than the active one.", show_default=False)
+]
 Model = Annotated[
     Path | None,
     typer.Option(metavar="DIR", help="A folder that `specmaskfoley export` wrote.", show_default="that of the project"),
@@ -43,7 +27,7 @@ _PARAMS = Path("params.yaml")
 
 # Options of `generate`
 Videos = Annotated[
-    list[Path], typer.Argument(metavar="VIDEO|DIR...", help="Videos, or folders of them.", show_default=False)
+    list[Path], typer.Argument(metavar="VIDEO|DIR", help="Videos, or folders of them.", show_default=False)
 ]
 Out = Annotated[Path, typer.Option(metavar="DIR", help="Folder for the results.", show_default=False)]
 Text = Annotated[
@@ -51,7 +35,7 @@ Text = Annotated[
 ]
 Seed = Annotated[int, typer.Option(metavar="N", help="Another seed gives another take.", min=0)]
 Candidates = Annotated[
-    int, typer.Option(metavar="K", help="Draw K takes, with the seeds from N on; judges rank them.", min=1, max=64)
+    int, typer.Option(metavar="N", help="Draw N takes, with seeds from --seed on; judges rank them.", min=1, max=64)
 ]
 Steps = Annotated[
     int | None, typer.Option(metavar="N", help="Decoding steps.", min=1, max=1000, show_default="sample.steps")
@@ -66,7 +50,7 @@ Format = Annotated[Literal["flac", "wav"], typer.Option(help="Format of the soun
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace whatever has the name of a result, besides what is read.")
 ]
-MaxDuration = Annotated[float, typer.Option(metavar="S", help="Refuse videos longer than S seconds.", min=0)]
+MaxDuration = Annotated[float, typer.Option(metavar="SECONDS", help="Refuse longer videos.", min=0)]
 Picture = Annotated[
     Literal["copy", "encode"],
     typer.Option(help="Copy the picture bit by bit, or encode it as H.264, which goes into every .mp4."),
@@ -100,14 +84,14 @@ RecordFile = Annotated[
     Path | None,
     typer.Option(
         "--record",
-        metavar="JSON",
+        metavar="FILE",
         help="Make the sound of this file again, to the bit, whatever the settings are now.",
         show_default=False,
     ),
 ]
 
 
-@app.command()
+@app.command(cls=Command)
 def generate(
     videos: Videos,
     out: Out,
@@ -143,6 +127,7 @@ def generate(
     Exit codes: 0 all made; 1 some videos failed, the others are made; 2 a mistake in the arguments.
     """
     from specmaskfoley.commands.generate import Options, find_videos, generate_all, parse_span
+    from specmaskfoley.commands.project import model_source
 
     given = {"seed": seed or None, "steps": steps, "scale": cfg_scale}
     options = Options(
@@ -151,11 +136,11 @@ def generate(
         from_audio=from_audio, extend_band=extend_band, record=record, max_duration_s=max_duration,
         picture=picture, audio_track=audio_track, overwrite=overwrite,
     )  # fmt: skip
-    if generate_all(find_videos(videos, out), out, options, model or params_file):
+    if generate_all(find_videos(videos, out), out, options, model_source(model, params_file)):
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(cls=Command)
 def export(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder.", show_default=False)],
     params_file: ParamsFile = _PARAMS,
@@ -170,11 +155,16 @@ def export(
         typer.echo(f"{folder / file}")
 
 
-@app.command()
+@app.command(cls=Command)
 def web(
-    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0: all of this machine's.")] = "127.0.0.1",
+    host: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="Address to listen on; 0.0.0.0: all of this machine's.")
+    ] = "127.0.0.1",
     port: Annotated[
-        int | None, typer.Option(help="Default: the first free one from 7860 on.", min=1, max=65535, show_default=False)
+        int | None,
+        typer.Option(
+            metavar="N", help="Port to listen on.", min=1, max=65535, show_default="the first free one from 7860 on"
+        ),
     ] = None,
     share: Annotated[
         bool, typer.Option("--share", help="Also through a public link of gradio.live, for anyone who has it.")
@@ -182,11 +172,14 @@ def web(
     password: Annotated[
         str | None,
         typer.Option(
-            envvar="SPECMASKFOLEY_PASSWORD", help="Users must give it (any user name will do).", show_default=False
+            metavar="TEXT",
+            envvar="SPECMASKFOLEY_PASSWORD",
+            help="Users must give it (any user name will do).",
+            show_default=False,
         ),
     ] = None,
-    max_minutes: Annotated[float, typer.Option(help="Refuse longer videos.", min=0.01)] = 3.0,
-    max_mb: Annotated[float, typer.Option(help="Refuse larger files.", min=0.01)] = 200.0,
+    max_minutes: Annotated[float, typer.Option(metavar="MINUTES", help="Refuse longer videos.", min=0.01)] = 3.0,
+    max_mb: Annotated[float, typer.Option(metavar="MB", help="Refuse larger files.", min=0.01)] = 200.0,
     model: Model = None,
     params_file: ParamsFile = _PARAMS,
 ) -> None:
@@ -194,14 +187,17 @@ def web(
 
     By default only browsers on this machine can open it. Needs gradio (the extra `web`).
     """
+    from specmaskfoley.commands.project import model_source
+
+    source = model_source(model, params_file)
     from specmaskfoley.commands.web import serve
     from specmaskfoley.web.studio import Limits
 
     limits = Limits(minutes=max_minutes, megabytes=max_mb)
-    serve(model or params_file, host=host, port=port, share=share, password=password, limits=limits)
+    serve(source, host=host, port=port, share=share, password=password, limits=limits)
 
 
-@app.command()
+@app.command(cls=Command)
 def plan(profile: Profile = None, params_file: ParamsFile = _PARAMS) -> None:
     """Print what `dvc repro` will download, compute and store with these settings, and under which licences."""
     from specmaskfoley.commands.plan import plan as lines
@@ -210,7 +206,7 @@ def plan(profile: Profile = None, params_file: ParamsFile = _PARAMS) -> None:
     typer.echo("\n".join(lines(enter(params_file, profile))))
 
 
-@app.command()
+@app.command(cls=Command)
 def evaluate(
     generated: Annotated[
         list[str],
@@ -220,17 +216,30 @@ def evaluate(
             show_default=False,
         ),
     ],
-    reference: Annotated[Path, typer.Option(help="Folder of the true sounds, or of videos.", show_default=False)],
+    reference: Annotated[
+        Path, typer.Option(metavar="DIR", help="Folder of the true sounds, or of videos.", show_default=False)
+    ],
     videos: Annotated[
-        Path | None, typer.Option(help="Folder of videos. Default: the reference, if these are videos.")
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder of videos.", show_default="the reference, if these are videos"),
     ] = None,
     duration_s: Annotated[
-        float | None, typer.Option(help="Seconds that are scored. Default: audio.duration_s.", min=0)
+        float | None,
+        typer.Option(metavar="SECONDS", help="How much is scored.", min=0, show_default="audio.duration_s"),
     ] = None,
-    profile: Annotated[str | None, typer.Option(help="Whose judges. Default: the active profile's.")] = None,
-    pattern: Annotated[str, typer.Option(help="Which generated files, such as '*.flac'.")] = "*",
+    profile: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Whose judges.", show_default="the active profile's")
+    ] = None,
+    pattern: Annotated[str, typer.Option(metavar="GLOB", help="Which generated files, such as '*.flac'.")] = "*",
     min_coverage: Annotated[
-        float | None, typer.Option(help="Default: evaluate.min_coverage.", min=0, max=1, show_default=False)
+        float | None,
+        typer.Option(
+            metavar="X",
+            min=0,
+            max=1,
+            show_default="evaluate.min_coverage",
+            help="Share of the clips of which a system must have sounds.",
+        ),
     ] = None,
     as_published: Annotated[
         bool, typer.Option("--as-published", help="Each metric on the files it happens to get, as av-benchmark.")
@@ -254,12 +263,12 @@ def evaluate(
     typer.echo("\n".join(lines))
 
 
-@app.command()
+@app.command(cls=Command)
 def bench(
     videos: Annotated[
-        list[Path] | None, typer.Argument(help="Default: the first test clips.", show_default=False)
+        list[Path] | None, typer.Argument(metavar="VIDEO", help="Videos.", show_default="the first test clips")
     ] = None,
-    runs: Annotated[int, typer.Option(help="Timed runs, after one to warm up.", min=1)] = 20,
+    runs: Annotated[int, typer.Option(metavar="N", help="Timed runs, after one to warm up.", min=1)] = 20,
     mode: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="Form of guidance, as cfg.mode.", show_default="cfg.mode"),
@@ -270,7 +279,9 @@ def bench(
         bool, typer.Option("--untrained", help="New networks of the profile's sizes; sampler and vocoder alone.")
     ] = False,
     profile: Profile = None,
-    out: Annotated[Path | None, typer.Option(help="Write the numbers, such as to metrics/bench.json.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the numbers, such as to metrics/bench.json.")
+    ] = None,
     params_file: ParamsFile = _PARAMS,
 ) -> None:
     """Time the way from a video file to one with sound on this machine, part by part: median and 95th percentile."""
@@ -289,9 +300,11 @@ def bench(
     typer.echo("\n".join(lines))
 
 
-@app.command()
+@app.command(cls=Command)
 def report(
-    out: Annotated[Path, typer.Option(help="Folder for report.html, table.md and the figures.")] = Path("comparison"),
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for report.html, table.md and the figures.")] = Path(
+        "comparison"
+    ),
     experiments: Annotated[
         Literal["all", "none"], typer.Option(help="Other DVC experiments of this repository.")
     ] = "all",
@@ -306,17 +319,18 @@ def report(
     typer.echo(f"report: {command.report(params_file, out, experiments=experiments == 'all')}")
 
 
-@app.command()
+@app.command(cls=Command)
 def ledger(
-    path: Annotated[
-        Path | None, typer.Argument(metavar="LEDGER", help="Default: paths.ledger.", show_default=False)
-    ] = None,
+    path: Annotated[Path | None, typer.Argument(metavar="FILE", help="A ledger.", show_default="paths.ledger")] = None,
     compare: Annotated[
-        Path | None, typer.Option(metavar="OTHER", help="Another ledger to compare with.", show_default=False)
+        Path | None, typer.Option(metavar="FILE", help="Another ledger to compare with.", show_default=False)
     ] = None,
-    split: Annotated[str | None, typer.Option(help="train, val or test only.", show_default=False)] = None,
+    split: Annotated[
+        str | None, typer.Option(metavar="NAME", help="train, val or test only.", show_default=False)
+    ] = None,
     state: Annotated[
-        list[str] | None, typer.Option(help="List the clips in this state; may be repeated.", show_default=False)
+        list[str] | None,
+        typer.Option(metavar="NAME", help="List the clips in this state; may be repeated.", show_default=False),
     ] = None,
     csv: Annotated[
         str | None, typer.Option(metavar="FILE", help="Write the rows in question; - for stdout.", show_default=False)
@@ -334,6 +348,50 @@ def ledger(
     if lines:
         typer.echo("\n".join(lines), color=True)  # or it would take colour codes out of the rows of --csv -
     if not equal:
+        raise typer.Exit(1)
+
+
+weights = commands(help="Official weight files, which weights.lock.yaml lists.")
+app.add_typer(weights, name="weights")
+
+WeightNames = Annotated[
+    list[str] | None, typer.Argument(metavar="NAME", help="Names in weights.lock.yaml.", show_default=False)
+]
+WeightsOf = Annotated[
+    str | None, typer.Option("--profile", metavar="NAME", help="All that this profile needs.", show_default=False)
+]
+
+
+@weights.command("list", cls=Command)
+def list_weights(params_file: ParamsFile = _PARAMS) -> None:
+    """All files: what for, how large, under which licence, and whether they are here (hashes nothing)."""
+    from specmaskfoley.commands.weights import table
+
+    typer.echo("\n".join(table(params_file)))
+
+
+@weights.command("fetch", cls=Command)
+def fetch_weights(names: WeightNames = None, profile: WeightsOf = None, params_file: ParamsFile = _PARAMS) -> None:
+    """Download files, or take them from weights.bundle, and check them.
+
+    By default all that the active profile needs. A transfer that broke off goes on where it stopped.
+    """
+    from specmaskfoley.commands.weights import fetch_wanted
+
+    typer.echo("\n".join(fetch_wanted(names or [], profile, params_file)))
+
+
+@weights.command("verify", cls=Command)
+def verify_weights(
+    names: WeightNames = None,
+    profile: WeightsOf = None,
+    full: Annotated[bool, typer.Option("--full", help="Hash again what was hashed before.")] = False,
+    params_file: ParamsFile = _PARAMS,
+) -> None:
+    """Check files against weights.lock.yaml: those that are here and those that the active profile needs, or others."""
+    from specmaskfoley.commands.weights import verify
+
+    if not verify(names or [], profile, params_file, full=full):
         raise typer.Exit(1)
 
 

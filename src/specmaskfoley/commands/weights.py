@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
@@ -12,22 +12,15 @@ from specmaskfoley.errors import one_line_errors
 from specmaskfoley.settings import Params
 from specmaskfoley.settings.reading import parse_yaml
 from specmaskfoley.storage.files import show_size
-from specmaskfoley.weights.lock import Lock, locked, read_lock
+from specmaskfoley.weights.fetching import fetch, restrictions, transfer_of
+from specmaskfoley.weights.lock import LOCK_FILE, Lock, locked, read_lock
 from specmaskfoley.weights.records import checked, state_of
 
-app = typer.Typer(no_args_is_help=True, help="Official weight files, which weights.lock.yaml lists.")
-
 _COMMERCIAL = {"allowed": "yes", "forbidden": "no", "see_licence": "see licence"}
-_PARAMS = Path("params.yaml")
-
-Names = Annotated[list[str] | None, typer.Argument(help="Names in weights.lock.yaml.", show_default=False)]
-Profile = Annotated[str | None, typer.Option(help="All that this profile needs.", show_default=False)]
-ParamsFile = Annotated[Path, typer.Option("--params", help="Settings; weights.lock.yaml lies beside them.")]
 
 
-@app.command("list")
-def show(params_file: ParamsFile = _PARAMS) -> None:
-    """All files: what for, how large, under which licence, and whether they are here (hashes nothing)."""
+def table(params_file: Path) -> list[str]:
+    """All files as lines: what for, how large, under which licence, and whether they are here."""
     params, lock = _load(params_file)
     profiles = _profiles(params_file)
     rows = [("name", "role", "size", "licence", "commercial use", "state", "profiles")]
@@ -37,44 +30,34 @@ def show(params_file: ParamsFile = _PARAMS) -> None:
         commercial, used_by = _COMMERCIAL[entry.commercial], ", ".join(users) or "-"
         rows.append((name, entry.role, size, entry.licence, commercial, state, used_by))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
-@app.command("fetch")
-def get(names: Names = None, profile: Profile = None, params_file: ParamsFile = _PARAMS) -> None:
-    """Download files, or take them from weights.bundle, and check them.
-
-    By default all that the active profile needs. A transfer that broke off goes on where it stopped.
-    """
-    # Not at the top: `generate --help` need not wait for the HTTP library.
-    from specmaskfoley.weights.fetching import fetch, restrictions, transfer_of
-
+def fetch_wanted(names: Sequence[str], profile: str | None, params_file: Path) -> list[str]:
+    """Bring files, and lines that say where they are; the program ends with exit code 1 if one cannot be had."""
     params, lock = _load(params_file)
     wanted = _wanted(names, profile, params, params_file, lock)
-    transfer = transfer_of(params.weights)
     if not wanted:
-        typer.echo(f"profile {profile or params.profile} needs no official weights")
+        return [_needs_none(profile or params.profile)]
     with one_line_errors(1):
-        records = fetch(wanted, lock, params.weights.folder, transfer, params.weights.bundle)
-    for name, record in records.items():
-        typer.echo(f"{name}: {_path(name, params, lock)}, {show_size(record.size)}")
-    for line in restrictions(wanted, lock):
-        typer.echo(line)
+        records = fetch(wanted, lock, params.weights.folder, transfer_of(params.weights), params.weights.bundle)
+    found = [f"{name}: {_path(name, params, lock)}, {show_size(record.size)}" for name, record in records.items()]
+    return [*found, *restrictions(wanted, lock)]
 
 
-@app.command()
-def verify(
-    names: Names = None,
-    profile: Profile = None,
-    full: Annotated[bool, typer.Option("--full", help="Hash again what was hashed before.")] = False,
-    params_file: ParamsFile = _PARAMS,
-) -> None:
-    """Check files against weights.lock.yaml; by default those that are here and those that the active profile needs."""
+def verify(names: Sequence[str], profile: str | None, params_file: Path, *, full: bool) -> bool:
+    """Print of each file whether it is the right one; whether all are.
+
+    Args:
+        full: hash again what was hashed before.
+    """
     params, lock = _load(params_file)
     wanted = _wanted(names, profile, params, params_file, lock)
     if not names and not profile:
         wanted += [name for name in lock if name not in wanted and _path(name, params, lock).exists()]
+    if not wanted:
+        nothing = "" if profile else f", and {params.weights.folder} holds none of {LOCK_FILE}"
+        typer.echo(f"nothing to verify: {_needs_none(profile or params.profile)}{nothing}")
     failed = 0
     for name in wanted:
         path = _path(name, params, lock)
@@ -87,8 +70,11 @@ def verify(
             typer.echo(f"{name}: {error}", err=True)
         else:
             typer.echo(f"{name}: verified")
-    if failed:
-        raise typer.Exit(1)
+    return not failed
+
+
+def _needs_none(profile: str) -> str:
+    return f"profile {profile} needs no official weights"
 
 
 def _load(params_file: Path) -> tuple[Params, Lock]:
@@ -106,11 +92,11 @@ def _profiles(params_file: Path) -> dict[str, Params]:
     return {name: Params.from_mapping({**raw, "profile": name}, str(params_file)) for name in raw["profiles"]}
 
 
-def _wanted(names: list[str] | None, profile: str | None, params: Params, params_file: Path, lock: Lock) -> list[str]:
+def _wanted(names: Sequence[str], profile: str | None, params: Params, params_file: Path, lock: Lock) -> list[str]:
     if names and profile:
         raise ValueError("name files or a profile, not both")
     if names:
-        wanted = names
+        wanted = list(names)
     elif profile:
         profiles = _profiles(params_file)
         if profile not in profiles:

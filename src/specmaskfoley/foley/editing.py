@@ -9,7 +9,6 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import signal
 
 from specmaskfoley.foley.rendering import FADE_S, crossfade, turn_down
 from specmaskfoley.media.mel import mel_filters
@@ -127,6 +126,8 @@ def extended(base: np.ndarray, rate: int, new: np.ndarray, new_rate: int, hz: fl
     """`base`, (N,) or (N, C), with what `new` (S,) has above a frequency added; at the model's rate where that is
     higher.
     """
+    from scipy import signal  # takes half a second: only where needed
+
     out_rate = max(rate, new_rate)
     base = resample(base, rate, out_rate)
     result = scratch_array(*base.shape)
