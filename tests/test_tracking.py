@@ -6,18 +6,24 @@ import json
 import logging
 import os
 import shutil
+import signal
+import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from helpers import ROOT
+from helpers.browser import BROWSER, FLAGS, require_browser
 from mlflow.tracking._tracking_service.utils import _artifact_repos_cache
 
 from specmaskfoley import tracking
+from specmaskfoley.metrics import METRICS
 from specmaskfoley.settings import Params
 
 PARAMS = ROOT / "params.yaml"
@@ -394,3 +400,45 @@ def test_telemetry_is_off_and_the_import_is_lazy() -> None:
         "assert os.environ['DO_NOT_TRACK'] == 'true'"
     )
     subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ})
+
+
+@contextmanager
+def mlflow_ui(folder: Path) -> Iterator[str]:
+    """The command that README names, in a project's folder; gives its address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    store = ["--backend-store-uri", "sqlite:///.mlflow/mlflow.db"]
+    command = [sys.executable, "-m", "mlflow", "ui", *store, "--port", str(port)]
+    log = folder / "ui.log"
+    with log.open("wb") as out:
+        server = subprocess.Popen(command, cwd=folder, stdout=out, stderr=subprocess.STDOUT)
+    try:
+        deadline = time.monotonic() + 240
+        while "startup complete" not in log.read_text(encoding="utf-8"):
+            assert server.poll() is None, log.read_text(encoding="utf-8")
+            assert time.monotonic() < deadline, log.read_text(encoding="utf-8")
+            time.sleep(0.2)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.send_signal(signal.SIGTERM)
+        server.wait(60)
+
+
+@pytest.mark.browser
+def test_the_table_of_runs_shows_the_scores(store: Path) -> None:
+    require_browser()
+    from playwright.sync_api import sync_playwright
+
+    with tracking.stage_run("control", load()) as log:
+        log.metrics("control", {"loss": 2.0}, 1)
+    with tracking.stage_run("evaluate", load()) as log:
+        log.summary({metric.name: 20 + number for number, metric in enumerate(METRICS)})
+    with mlflow_ui(store) as address, sync_playwright() as playwright:
+        page = playwright.chromium.launch(executable_path=str(BROWSER), args=FLAGS).new_page()
+        page.set_viewport_size({"width": 2000, "height": 700})
+        page.goto(f"{address}/#/experiments/1/runs?viewStateShareKey=scores")
+        page.get_by_text(runs()[0].info.run_name).first.wait_for(timeout=240_000)
+        page.get_by_role("columnheader", name=METRICS[0].name, exact=True).first.wait_for(timeout=60_000)
+        headers = {header.inner_text().strip() for header in page.get_by_role("columnheader").all()}
+    assert headers - {""} == {"Run Name", "Created", "Duration", "Metrics", *(metric.name for metric in METRICS)}

@@ -29,6 +29,7 @@ from typing import Any
 import yaml
 from filelock import FileLock
 
+from specmaskfoley.metrics import METRICS
 from specmaskfoley.settings import Params
 from specmaskfoley.settings.params import IRRELEVANT
 from specmaskfoley.settings.reading import parse_yaml
@@ -36,6 +37,7 @@ from specmaskfoley.storage.files import atomic_path, sha256_text
 
 EXPERIMENT, WORKSPACE = "specmaskfoley", "workspace"
 NAMED = 3  # settings in the name of a run
+VIEW = "mlflow.sharedViewState.scores"  # of the table of runs, at #/experiments/1/runs?viewStateShareKey=scores
 FLUSH_EVERY = 50  # metric values; one log_batch costs as much as a few single calls
 RETRY_AFTER_S = 60.0  # doubled after every further failure: a silent server costs 20 s a try
 METRICS_PER_BATCH, PARAMS_PER_BATCH, LONGEST_PARAM = 1000, 100, 6000  # MLflow's limits
@@ -296,12 +298,14 @@ def _shown(error: Exception) -> str:
 
 
 def _experiment(client: Any) -> str:
+    """The id of our experiment. Its table of runs shows no metric by default, so it comes with a view of the scores."""
     known = client.get_experiment_by_name(EXPERIMENT)
     local = tracking_uri().startswith("sqlite")  # a server decides itself where artifacts go
     here = (_home() / "artifacts").as_uri() if local else None
+    view = json.dumps({"selectedColumns": [f"metrics.`{metric.name}`" for metric in METRICS]})
     if known is None:
         try:
-            return str(client.create_experiment(EXPERIMENT, artifact_location=here))
+            return str(client.create_experiment(EXPERIMENT, artifact_location=here, tags={VIEW: view}))
         except Exception:
             known = client.get_experiment_by_name(EXPERIMENT)  # another machine was faster
             if known is None:
@@ -309,6 +313,8 @@ def _experiment(client: Any) -> str:
     if known.lifecycle_stage == "deleted":
         client.restore_experiment(known.experiment_id)
         _logger.warning("MLflow: experiment %s had been deleted; it is restored", EXPERIMENT)
+    if known.tags.get(VIEW) != view:
+        client.set_experiment_tag(known.experiment_id, VIEW, view)
     old = known.artifact_location
     if here and old != here and old.endswith("/.mlflow/artifacts") and not os.environ.get("MLFLOW_TRACKING_URI"):
         _move_artifacts(old, here)
