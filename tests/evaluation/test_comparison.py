@@ -212,3 +212,12 @@ def test_judges_compute_in_plain_float32(place: tuple[Path, Params]) -> None:
     with judging(load_panel(place[1], torch.device("cpu")), place[1]):
         assert not torch.backends.cudnn.allow_tf32
     assert torch.backends.cudnn.allow_tf32 == allowed
+
+
+def test_few_clips_are_told(place):
+    root, params = place
+    with judging(load_panel(params, torch.device("cpu")), params) as judge:
+        few = compare_systems(judge, entries(root, CLIPS[:4]), SETTINGS, 0).summary()
+    assert few["warnings"][0] == "4 clips are few: below 30 no system is marked as best."
+    assert few["warnings"][1].startswith("FD has 4 vectors for a covariance of 8 features")
+    assert not few["ranked"]

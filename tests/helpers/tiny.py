@@ -43,7 +43,7 @@ def shrink(params: dict[str, Any]) -> None:
     mini["backbone"] |= {"depth": 2, "width": 32, "heads": 2, "mlp_width": 64}
     mini["control"] |= {"depth": 2, "aligner_mlp_width": 32}
     mini["vocoder"]["iterations"] = 2
-    mini["judges"] |= {"width": 8, "sync_window_s": 1.0, "sync_max_offset_s": 0.8, "sync_classes": 5}
+    mini["judges"] |= {"width": 4, "sync_window_s": 1.0, "sync_max_offset_s": 0.8, "sync_classes": 5}
     for training in _trainings(mini):
         training |= {"steps": 6, "batch_size": 8, "warmup_steps": 1, "checkpoint_every": 2, "validate_every": 2}
     # Long enough to be caught in the middle.

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from specmaskfoley.encoders.offsets import offset_grid
 from specmaskfoley.metrics import frechet
 from specmaskfoley.metrics.desync import desync_per_clip
-from specmaskfoley.metrics.frechet import frechet_distance
+from specmaskfoley.metrics.frechet import fad_score, fd_score, frechet_distance, small_set
 from specmaskfoley.metrics.ib import ib_per_clip
 from specmaskfoley.metrics.inception import inception_score
+from specmaskfoley.metrics.judged import Listened
 from specmaskfoley.metrics.kl import kl_per_clip
 
 seeds = st.integers(0, 2**31)
@@ -161,3 +162,42 @@ def test_desync_takes_the_likeliest_class_and_not_the_expectation() -> None:
 def test_wrong_shapes_and_values_are_named(call: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def heard(clips: int, width: int = 40, stretches: int = 5, seed: int = 0) -> Listened:
+    rng = np.random.default_rng(seed)
+    nothing = np.zeros((clips, 1))
+    rows = rng.normal(size=(clips, width))
+    return Listened(nothing, rows, rng.normal(size=(clips, stretches, width)), nothing, ((),) * clips, ())
+
+
+@pytest.mark.parametrize(
+    ("clips", "fd", "fad"),
+    [
+        (8, False, False),  # 8 and 40 vectors for a covariance of 40 features
+        (9, False, True),
+        (29, False, True),
+        (30, True, True),  # singular, but as papers print it
+        (41, True, True),
+    ],
+)
+def test_frechet_distances_of_too_few_clips_are_not_given(clips: int, fd: bool, fad: bool) -> None:
+    one, other = heard(clips), heard(clips, seed=1)
+    assert (fd_score(one, other) is not None, fad_score(one, other) is not None) == (fd, fad)
+    counts = np.full(clips, 1)
+    counts[:4] = (0, 2, 0, 2)  # a resample has fewer different clips; the rule is about the set
+    assert (fd_score(one, other, counts) is not None) == fd
+
+
+def test_what_is_said_of_few_clips() -> None:
+    missing, given = small_set(heard(8))
+    assert [sentence.split(":")[1] for sentence in missing] == [" it is not given below 30 clips."] * 2
+    assert given == []
+    assert small_set(heard(30)) == (
+        [],
+        [
+            "FD has 30 vectors for a covariance of 40 features, which is singular: compare it at the same number of "
+            "clips only."
+        ],
+    )
+    assert small_set(heard(41)) == ([], [])

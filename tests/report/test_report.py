@@ -208,6 +208,17 @@ def test_second_best_is_marked_among_three_as_printed() -> None:
     assert marked(table(odd)) == {"a": [], "b": ["**2.00**"], "c": [], "d": []}
 
 
+def test_scores_that_tell_no_best_mark_none_and_say_why(tmp_path: Path) -> None:
+    few = CLIPS.model_copy(update={"ranked": False, "warnings": ["Few clips."]})
+    found = table(SCORES, clips=few)
+    assert not any(marks for marks in marked(found).values())
+    assert "bold" not in " ".join(found.notes)
+    assert '<p class="caution">Few clips.</p>' in to_html(tmp_path, found)
+    assert to_markdown(found).startswith("### Scores\n\n> **Warning:** Few clips.\n\n| system |")
+    assert "**" in markdown_scores(SCORES)
+    assert "**" not in markdown_scores(SCORES, ranked=False)
+
+
 def test_a_column_is_there_for_what_some_system_has() -> None:
     found = table(SCORES | {"other": {"surprise": 0.123456}})
     assert found.headings == ["FD ↓", "IB ↑", "Onset F1 ↑", "surprise"]

@@ -9,7 +9,8 @@ from typing import Any
 
 from specmaskfoley.device import start
 from specmaskfoley.evaluation.agreement import SOUND_SUFFIXES, VIDEO_SUFFIXES, Found, find_files
-from specmaskfoley.evaluation.comparison import ComparedFiles, compare_systems, score_as_published
+from specmaskfoley.evaluation.comparison import ComparedFiles, compare_systems, few_clips, score_as_published
+from specmaskfoley.evaluation.foreign import foreign
 from specmaskfoley.evaluation.judging import judging
 from specmaskfoley.judges.trained import load_panel
 from specmaskfoley.report.results import write_evaluation
@@ -52,19 +53,25 @@ def evaluate(
         if as_published:
             scores, counts = score_as_published(judge, files)
             rows = {name: row | counts[name] for name, row in scores.items()}
-            lines = [markdown_scores(rows), f"as av-benchmark computes them, at {judge.panel.duration_s:g} s"]
-            clips = {"counts": counts, "as_published": True}
+            few = few_clips(int(min(row["kl_clips"] for row in counts.values())))
+            heard = f"as av-benchmark computes them, at {judge.panel.duration_s:g} s"
+            lines = [markdown_scores(rows, ranked=not few), heard]
+            clips = {"counts": counts, "as_published": True, "warnings": few, "ranked": not few}
         else:
             comparison = compare_systems(judge, files, params.evaluate, params.seed)
             scores, clips = comparison.scores(), comparison.summary()
+            strange = foreign(judge, params, comparison.takes[TRUE][0].heard.embedding)
+            clips["warnings"] += [strange] if strange else []
+            clips["ranked"] &= not strange
             lines = [
-                markdown_scores(scores),
+                markdown_scores(scores, ranked=clips["ranked"]),
                 f"{clips['clips']} clips of {clips['duration_s']:g} s, {clips['coverage']:.1%} of the reference, "
                 f"list {clips['hash']}",
                 *_named("not scored", clips["excluded"]),
                 *_named("noted", clips["noted"]),
             ]
             intervals = comparison.intervals(params.evaluate.resamples, params.seed)
+    lines += [f"warning: {warning}" for warning in clips["warnings"]]
     if out is not None:
         write_evaluation(out, scores, intervals, clips | {"profile": params.profile, "judges": params.judges.kind})
         lines.append(f"written to {out}")

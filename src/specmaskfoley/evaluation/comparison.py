@@ -12,7 +12,7 @@ import numpy as np
 from specmaskfoley.evaluation.agreement import Agreement, Found, agree
 from specmaskfoley.evaluation.judging import Judging
 from specmaskfoley.evaluation.scoring import JudgedTake, deviations, intervals, judged_take, mean_scores
-from specmaskfoley.metrics.frechet import fad_score
+from specmaskfoley.metrics.frechet import FEW_CLIPS, fad_score, small_set
 from specmaskfoley.metrics.judged import Listened, Partners
 from specmaskfoley.settings import Evaluate
 from specmaskfoley.systems import SHUFFLED, TRUE
@@ -77,9 +77,11 @@ class Comparison:
         return found
 
     def summary(self) -> dict[str, Any]:
-        """Which clips these numbers are of: count, coverage, hash, takes, seconds heard, what was left out and why, and
-        the counts of every system."""
+        """Which clips these numbers are of: count, coverage, hash, takes, seconds heard, what was left out and why, the
+        counts of every system; and what has to be said of numbers of so few clips."""
         agreement = self.agreement
+        few = few_clips(len(agreement.clips))
+        missing, remarks = small_set(self.takes[TRUE][0].heard)
         return {
             "clips": len(agreement.clips),
             "coverage": agreement.coverage,
@@ -89,6 +91,9 @@ class Comparison:
             "excluded": agreement.excluded,
             "noted": agreement.noted,
             "counts": self.counts(),
+            "warnings": few + missing,
+            "remarks": remarks,
+            "ranked": not few,
         }
 
     def per_clip(self, labels: Mapping[str, str]) -> list[dict[str, Any]]:
@@ -193,7 +198,8 @@ def score_as_published(judge: Judging, files: ComparedFiles) -> tuple[Scores, Sc
         heard = everything.at(np.array([number for number, clip in enumerate(sounds) if clip in reference]))
         here = true.at(np.array([position[clip] for clip in paired]))
         row = dict(judged_take(heard, here, Partners(logits=here.logits)).scores)
-        row["fad"] = fad_score(everything, true)
+        fad = fad_score(everything, true)
+        row |= {} if fad is None else {"fad": fad}
         counts[system] = {"fad_clips": len(sounds), "kl_clips": len(paired)}
         if files.videos is not None:
             shown = {clip: files.videos.files[clip] for clip in paired if clip in files.videos.files}
@@ -210,6 +216,11 @@ def score_as_published(judge: Judging, files: ComparedFiles) -> tuple[Scores, Sc
                 row["desync"] = float(values["desync"][np.array(whole)].mean())
         scores[system] = _rounded(row)
     return scores, counts
+
+
+def few_clips(count: int) -> list[str]:
+    """What has to be said where too few clips are scored to tell which system is best."""
+    return [f"{count} clips are few: below {FEW_CLIPS} no system is marked as best."] if count < FEW_CLIPS else []
 
 
 def derangement(count: int, seed: int) -> np.ndarray:

@@ -15,15 +15,49 @@ Array = npt.NDArray[np.float64]
 _BLOCK = 4096  # vectors that are turned into float64 at a time
 
 
-def fd_score(heard: Listened, true: Listened, counts: npt.NDArray[np.int64] | None = None) -> float:
-    """FD: a row a clip."""
-    return frechet_distance(heard.embedding, true.embedding, counts)
+FEW_CLIPS = 30
+"""Fewer clips decide nothing: see docs/evaluation.md."""
 
 
-def fad_score(heard: Listened, true: Listened, counts: npt.NDArray[np.int64] | None = None) -> float:
-    """FAD: a row a stretch of a clip. Without counts the two sides may be of different clips."""
-    rows, true_rows = (side.stretches.reshape(-1, side.stretches.shape[-1]) for side in (heard, true))
-    return frechet_distance(rows, true_rows, None if counts is None else np.repeat(counts, heard.stretches.shape[1]))
+def fd_score(heard: Listened, true: Listened, counts: npt.NDArray[np.int64] | None = None) -> float | None:
+    """FD: a row a clip; None of too few clips."""
+    return _score(heard, heard.embedding, true.embedding, counts)
+
+
+def fad_score(heard: Listened, true: Listened, counts: npt.NDArray[np.int64] | None = None) -> float | None:
+    """FAD: a row a stretch of a clip; None of too few clips. Without counts the two sides may be of different clips."""
+    rows, true_rows = _stretches(heard), _stretches(true)
+    return _score(heard, rows, true_rows, None if counts is None else np.repeat(counts, heard.stretches.shape[1]))
+
+
+def small_set(heard: Listened) -> tuple[list[str], list[str]]:
+    """What has to be said of FD and FAD of clips that are too few for covariances of full rank.
+
+    Returns:
+        sentences on scores that are not given, and on those that are.
+    """
+    missing, given = [], []
+    for name, rows in (("FD", heard.embedding), ("FAD", _stretches(heard))):
+        count, width = rows.shape
+        if count <= width:
+            fact = f"{name} has {count} vectors for a covariance of {width} features, which is singular"
+            if len(heard.embedding) < FEW_CLIPS:
+                missing.append(f"{fact}: it is not given below {FEW_CLIPS} clips.")
+            else:
+                given.append(f"{fact}: compare it at the same number of clips only.")
+    return missing, given
+
+
+def _stretches(heard: Listened) -> np.ndarray:
+    """(n * k, D)"""
+    return heard.stretches.reshape(-1, heard.stretches.shape[-1])
+
+
+def _score(heard: Listened, rows: np.ndarray, true_rows: np.ndarray, counts: npt.ArrayLike | None) -> float | None:
+    least = min(len(rows), len(true_rows))
+    if least <= rows.shape[1] and len(heard.embedding) < FEW_CLIPS:
+        return None
+    return frechet_distance(rows, true_rows, counts)
 
 
 def frechet_distance(generated: npt.ArrayLike, reference: npt.ArrayLike, weights: npt.ArrayLike | None = None) -> float:

@@ -75,7 +75,7 @@ def spectrograms(
         axis.set_xlim(0.0, duration_s)
     axis.set_xlabel("time (s)", fontsize=8)
     bar = figure.colorbar(image, cax=figure.add_axes((0.905, below / height, 0.018, 1 - (top + below) / height)))
-    bar.set_label("dB", fontsize=8, labelpad=0)
+    bar.ax.set_title("dB", fontsize=8, pad=4)
     bar.ax.tick_params(labelsize=8)
     figure.suptitle(_plain(title), fontsize=10, y=1 - 0.1 / height, va="top")
     if events:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from specmaskfoley.metrics import COLUMNS
+from specmaskfoley.metrics.frechet import FEW_CLIPS
 from specmaskfoley.report import pictures
 from specmaskfoley.report.cached import cached_files
 from specmaskfoley.report.experiments import Experiment, sweep
@@ -171,7 +172,7 @@ def _tables(params: Params, evaluation: Evaluation, company: Company) -> list[Sc
     tables = [score_table("Scores", entries, evaluation.clips)]
     for name, part in evaluation.clips.subsets.items():
         facts = {"takes": evaluation.clips.takes, "duration_s": evaluation.clips.duration_s}
-        clips = ScoredClips(clips=part.clips, hash=part.hash, **facts)
+        clips = ScoredClips(clips=part.clips, hash=part.hash, ranked=part.clips >= FEW_CLIPS, **facts)
         tables.append(score_table(f"Subset {name}", system_entries(part.scores), clips, legend=False))
     tables += apart
     if company.this is not None and company.experiments:
@@ -226,7 +227,8 @@ def _experiments_table(this: Experiment, others: Sequence[Experiment]) -> ScoreT
         entries.append(_experiment_entry(one, title, about, one.incomparable(this)))
     note = "SpecMaskFoley in other DVC experiments, by the settings that differ from this one."
     clips = this.evaluation.clips if all(entry.competes for entry in entries) else None
-    return score_table("Experiments", entries, clips, first="settings", note=note, legend=False)
+    ranked = this.evaluation.clips.ranked
+    return score_table("Experiments", entries, clips, first="settings", note=note, legend=False, ranked=ranked)
 
 
 def _settings_table(params: Params, evaluation: Evaluation, company: Company) -> ScoreTable:

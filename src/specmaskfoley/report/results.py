@@ -60,6 +60,9 @@ class ScoredClips(_Written):
         counts: system -> `clips`, `onset_clips`, `coverage`, or `<metric>_clips`.
         excluded: clip -> where and why it is not scored.
         noted: clip -> what is odd about it, although it is scored.
+        warnings: what a reader of the scores has to know first.
+        remarks: what a reader should know.
+        ranked: whether they tell which system is best.
     """
 
     clips: int | None = None
@@ -74,6 +77,9 @@ class ScoredClips(_Written):
     profile: str = ""
     judges: str = ""
     as_published: bool = False
+    warnings: list[str] = []
+    remarks: list[str] = []
+    ranked: bool = True
 
 
 class Evaluation(_Written):

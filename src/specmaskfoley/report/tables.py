@@ -80,6 +80,7 @@ class ScoreTable:
     first: str
     headings: Sequence[str]
     lines: Sequence[Line]
+    warnings: Sequence[str] = ()
     notes: Sequence[str] = ()
     legend: Mapping[str, str] = field(default_factory=dict)
     folded: bool = False
@@ -108,8 +109,13 @@ def score_table(
     first: str = "system",
     note: str = "",
     legend: bool = True,
+    ranked: bool = True,
 ) -> ScoreTable:
-    """A column for every number that at least one entry has; counts on which all agree stand below the table."""
+    """A column for every number that at least one entry has; counts on which all agree stand below the table.
+
+    Args:
+        ranked: mark the best of each column; of clips that do not tell which that is, none is.
+    """
     present = {name for entry in entries for name, value in entry.scores.items() if value is not None}
     counts = {column.name: {entry.scores.get(column.name) for entry in entries} - {None} for column in COUNTS}
     shared = {name: values.pop() for name, values in counts.items() if len(values) == 1}
@@ -124,19 +130,21 @@ def score_table(
         )
         for entry in entries
     ]
-    notes = [note, _counted(shared, clips)]
+    notes = [note, _counted(shared, clips), *([] if clips is None else clips.remarks)]
     if any(entry.intervals for entry in entries):
         notes.append("In brackets: 95 % bootstrap interval over clips." + _spread(entries))
     titles = {entry.title for entry in entries}
     meanings = {system.label: system.about for system in SYSTEMS.values() if system.label in titles}
     meanings |= {column.heading: column.about for column in columns if column.about}
+    ranked = ranked and (clips is None or clips.ranked)
     better = [column.better if isinstance(column, Metric) else "" for column in columns]
     return ScoreTable(
         title=title,
         first=first,
         headings=[column.heading for column in columns],
-        lines=_marked(lines, better),
-        notes=[*filter(None, notes), *_how_to_read(lines, better)],
+        lines=_marked(lines, better) if ranked else lines,
+        warnings=[] if clips is None else clips.warnings,
+        notes=[*filter(None, notes), *_how_to_read(lines, better, ranked=ranked)],
         legend=meanings if legend else {},
     )
 
@@ -257,10 +265,11 @@ def _spread(entries: Sequence[Entry]) -> str:
     return " Behind ±: standard deviation over takes (sampling seeds), of which the score is the mean."
 
 
-def _how_to_read(lines: Sequence[Line], better: Sequence[str]) -> list[str]:
+def _how_to_read(lines: Sequence[Line], better: Sequence[str], *, ranked: bool = True) -> list[str]:
     notes = []
     if any(better):
-        notes.append("↑ higher is better, ↓ lower is better; best bold, second best underlined.")
+        marks = "; best bold, second best underlined" if ranked else ""
+        notes.append(f"↑ higher is better, ↓ lower is better{marks}.")
     if not all(line.competes for line in lines):
         notes.append("Rows in italics are for reference and do not compete.")
     return notes
@@ -292,15 +301,16 @@ def _marked(lines: Sequence[Line], better: Sequence[str]) -> list[Line]:
 # ---------------------------------------------------------------------- in Markdown
 
 
-def markdown_scores(scores: Mapping[str, Scores]) -> str:
-    """Scores of systems, without a title; the best generated system of a column is bold."""
-    return "\n".join(_markdown_lines(score_table("", system_entries(scores))))
+def markdown_scores(scores: Mapping[str, Scores], *, ranked: bool = True) -> str:
+    """Scores of systems, without a title; the best generated system of a column is bold, if one is marked."""
+    return "\n".join(_markdown_lines(score_table("", system_entries(scores), ranked=ranked)))
 
 
 def to_markdown(table: ScoreTable) -> str:
     """The table under a heading, for a README or a pull request."""
     note = ["", " ".join(table.notes)] if table.notes else []
-    return "\n".join([f"### {table.title}", "", *_markdown_lines(table), *note]) + "\n"
+    warnings = [line for warning in table.warnings for line in (f"> **Warning:** {warning}", "")]
+    return "\n".join([f"### {table.title}", "", *warnings, *_markdown_lines(table), *note]) + "\n"
 
 
 def _markdown_lines(table: ScoreTable) -> list[str]:
