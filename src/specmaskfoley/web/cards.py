@@ -69,15 +69,16 @@ def known(knowledge: Knowledge) -> str:
 
 def remark(text: str) -> str:
     """What is to be said of a text; nothing where it is empty."""
-    return f'<p class="remark" role="status">{escape(text)}.</p>' if text else ""
+    return f'<p class="remark" role="status">{escape(_sentence(text))}</p>' if text else ""
 
 
 def takes(result: Result) -> str:
     """The takes of a result, side by side."""
     cards = "".join(_card(result, number, one) for number, one in enumerate(result.takes, start=1))
+    doubt = f'<p class="quiet doubt">{escape(_sentence(result.doubt))}</p>' if result.doubt else ""
     return (
         f'<div class="result"><h3>{escape(title(result))}</h3><p class="quiet">{escape(_facts(result))}</p>{_SCALE}'
-        f'{remark(result.remark)}</div><div class="takes" data-count="{len(result.takes)}">{cards}</div>'
+        f'{doubt}{remark(result.remark)}</div><div class="takes" data-count="{len(result.takes)}">{cards}</div>'
     )
 
 

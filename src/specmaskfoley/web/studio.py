@@ -23,7 +23,7 @@ import torch
 
 from specmaskfoley.clips.looking import check_media
 from specmaskfoley.foley import Foley, Saved, Take
-from specmaskfoley.foley.choosing import heard_by
+from specmaskfoley.foley.choosing import doubt, heard_by
 from specmaskfoley.media.mel import build_mel, decibels
 from specmaskfoley.media.probe import MediaInfo
 from specmaskfoley.media.writing import Picture, copied_suffix
@@ -149,6 +149,7 @@ class Result:
     """What one job made of a video, the best take first.
 
     remark: what is to be said of the text; see `Knowledge.remark`.
+    doubt: what is to be said of the judges' numbers for this video; see `choosing.doubt`.
     """
 
     number: int
@@ -156,6 +157,7 @@ class Result:
     takes: list[SavedTake]
     choices: Choices
     remark: str
+    doubt: str
     edit: Edit | None = None
 
     @property
@@ -340,7 +342,8 @@ class Studio:
             offered = f"{_offered(upload.name)}{again}-take-{index}"
             kept.append(SavedTake(take, saved, saved.video, picture, offered))
         remark = self.foley.knowledge.remark(choices.text)
-        session.results.append(Result(session.count, upload, kept, choices, remark, edit))
+        unsure = "" if len(takes) == 1 or upload in self.examples else doubt(self.foley.params)
+        session.results.append(Result(session.count, upload, kept, choices, remark, unsure, edit))
         for old in session.results[:-_MOST_RESULTS]:
             for file in [file for one in old.takes for file in one.files]:
                 file.unlink(missing_ok=True)
