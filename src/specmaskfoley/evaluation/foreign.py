@@ -38,7 +38,8 @@ def foreign(judge: Judging, params: Params, embedding: np.ndarray) -> str:
         return ""
     return (
         f"The judges of profile {params.profile} were trained on other sounds: {share:.0%} of these lie apart from the "
-        "test split. Scores by them say little here, and no system is marked as best. Official judges: --profile vggsound."
+        "test split. Their scores say little here, and no system is marked as best. Official judges: --profile "
+        "vggsound."
     )
 
 
