@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from helpers.page_server import Server
 from helpers.untrained import write_noise
 from matplotlib.image import imread
 
+from specmaskfoley.foley.knowledge import SOUNDS_FILE
 from specmaskfoley.media.writing import write_video
 
 pytestmark = pytest.mark.browser
@@ -285,6 +287,26 @@ def test_the_known_sounds_and_an_unknown_word(page: Page, clip: Path) -> None:
     page.shot("unknown")
     tab.click("#known button:has-text('rain falling')")
     tab.wait_for_selector("#remark .remark", state="detached")
+
+
+def test_many_sounds_are_searched(browser: Any, model: Path, tmp_path: Path) -> None:
+    shutil.copytree(model, tmp_path / "model")
+    sounds = [f"{animal} {does}" for animal in ("cat", "cow", "dog", "duck", "owl") for does in "abcdefgh"]
+    (tmp_path / "model" / SOUNDS_FILE).write_text("\n".join(sounds), encoding="utf-8")
+    server = Server(tmp_path / "model", tmp_path / "server")
+    page = Page(browser, server.url)
+    tab = page.tab
+    tab.fill("#known input", " DOG ")
+    visible = tab.locator("#known li:visible")
+    assert visible.all_inner_texts() == [sound for sound in sounds if sound.startswith("dog")]
+    page.shot("search")
+    visible.nth(2).locator("button").click()
+    tab.wait_for_function("document.querySelector('#text textarea, #text input').value === 'dog c'")
+    tab.fill("#known input", "")
+    assert visible.count() == len(sounds)
+    assert page.complaints == []
+    tab.close()
+    server.stop()
 
 
 def test_results_come_into_view_on_a_phone_and_a_reload_asks(browser: Any, server: Server) -> None:
