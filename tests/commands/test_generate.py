@@ -135,9 +135,11 @@ def test_candidates_and_their_scores_are_kept(model: Path, video: Path, tmp_path
     verdicts = [line for line in result.stdout.splitlines() if re.match(r"  \d\. seed \d: ", line)]
     assert len(verdicts) == 3
     for line in verdicts:
-        assert re.search(r"about chance \(\d\.\d\d s; 0 to \d\.\d s at random is \d\.\d\d s\), meaning ", line), line
+        assert re.search(r"about chance \(\d\.\d\d s; 0 to \d\.\d s at random is \d\.\d\d s\), meaning: fits ", line), (
+            line
+        )
     assert "fits best" not in result.stdout, "a network that has learnt nothing"
-    assert "all takes are about as much in time as chance: the order says little" in verdicts[0]
+    assert "no take is more in time than chance, so the order says little" in verdicts[0]
     assert "the judges have only learnt from drawn scenes: of other videos their numbers say little" in result.stdout
 
 

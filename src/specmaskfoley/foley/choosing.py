@@ -22,11 +22,13 @@ from specmaskfoley.settings import Params
 
 _MOST_WINDOWS = 8
 """How many stretches of a long video are judged, evenly spread."""
-_IN_TIME_S = 0.25
-_ABOUT_CHANCE = 0.75
-"""Of the distance that a sound at a random place would have."""
-_TIE = 0.05
-"""A difference of `overall` that says nothing."""
+_IN_TIME, _ABOUT_CHANCE = 0.4, 0.7
+"""Shares of the distance that a sound at a random time has; see docs/foley.md for this and the next two."""
+_FITS = {"mini": (0.4, 0.6)}
+"""judges.kind -> up to which cosine a sound fits something else, and from which it fits what is seen; without an entry
+there are no words."""
+_TIE = 0.2
+"""A difference of `overall` that is within the noise of the judges."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class Verdict:
     def sentence(self) -> str:
         """All of it in one line."""
         place = f"; fits best: {self.why}" if self.best else f"; {self.why}" if self.why else ""
-        return f"{self.sync}, meaning {self.meaning}, overall {self.overall:.2f}{place}"
+        return f"{self.sync}, meaning: {self.meaning}, overall {self.overall:.2f}{place}"
 
 
 def judge(
@@ -105,55 +107,57 @@ def rank(scores: Sequence[dict[str, float]], silent: Sequence[bool]) -> list[int
     return sorted(range(len(scores)), key=lambda index: (silent[index], -scores[index]["overall"]))
 
 
-def verdicts(scores: Sequence[dict[str, float]], silent: Sequence[bool], grid: np.ndarray) -> list[Verdict]:
+def verdicts(scores: Sequence[dict[str, float]], silent: Sequence[bool], grid: np.ndarray, kind: str) -> list[Verdict]:
     """What the scores of several takes say, for people.
 
     Args:
         scores: of the takes in the order of `rank`.
         silent: which of them are nearly silent.
         grid: (O,) seconds of the offset classes.
+        kind: of the judges.
     """
-    chance_s = float(np.abs(grid).mean())
+    chance_s, largest_s = float(np.abs(grid).mean()), float(np.abs(grid).max())
     heard = [one for one, quiet in zip(scores, silent, strict=True) if not quiet]
-    chance = not any(one["sync_s"] < _ABOUT_CHANCE * chance_s for one in heard)
-    best, why = _first(heard, chance)
+    best, why = _first(heard, _ABOUT_CHANCE * chance_s)
     found = []
     for number, (one, quiet) in enumerate(zip(scores, silent, strict=True)):
-        reason = why if number == 0 else "nearly silent, and so last" if quiet else ""
-        sync = _sync_in_words(one["sync_s"], chance_s, float(np.abs(grid).max()))
-        found.append(Verdict(sync, f"{one['semantic']:.2f}", one["overall"], number == 0 and best, reason))
+        reason = why if number == 0 else "nearly silent, and so among the last" if quiet else ""
+        sync, meaning = _sync_in_words(one["sync_s"], chance_s, largest_s), _meaning_in_words(one["semantic"], kind)
+        found.append(Verdict(sync, meaning, one["overall"], number == 0 and best, reason))
     return found
 
 
-def _first(heard: Sequence[dict[str, float]], chance: bool) -> tuple[bool, str]:
+def _first(heard: Sequence[dict[str, float]], chance_s: float) -> tuple[bool, str]:
     """Whether the first of the takes that can be heard is the best, and why it is the first."""
     if not heard:
         return False, "all takes are nearly silent"
-    if chance:
-        return False, "all takes are about as much in time as chance: the order says little"
-    first, others = heard[0], heard[1:]
-    if not others:
-        return False, "the only take that is not nearly silent"
-    second = others[0]
+    if all(one["sync_s"] >= chance_s for one in heard):
+        return False, "no take is more in time than chance, so the order says little"
+    if len(heard) == 1:
+        return False, "first because all others are nearly silent"
+    first, second = heard[:2]
     if first["overall"] - second["overall"] < _TIE:
-        return False, "the next take is as good: the difference is within the noise of the judges"
-    later = first["sync_s"] >= max(one["sync_s"] for one in others)
-    if later:
-        return True, (
-            f"it fits what is seen better ({first['semantic']:.2f} against {second['semantic']:.2f}), which outweighs "
-            "that it is the least in time"
-        )
-    gains = []
-    if first["sync_s"] < second["sync_s"]:
-        gains.append(f"more in time ({first['sync_s']:.2f} s against {second['sync_s']:.2f} s)")
-    if first["semantic"] > second["semantic"]:
-        gains.append(f"a better fit to what is seen ({first['semantic']:.2f} against {second['semantic']:.2f})")
-    return True, f"{' and '.join(gains)} than the next"
+        return False, "first, but the next take is as good within the noise of the judges"
+    sooner, closer = first["sync_s"] < second["sync_s"], first["semantic"] > second["semantic"]
+    time = f"in time ({first['sync_s']:.2f} s against {second['sync_s']:.2f} s)"
+    fit = f"fitting ({first['semantic']:.2f} against {second['semantic']:.2f})"
+    if sooner and closer:
+        return True, f"more {time} and more {fit} than the next take"
+    gain, loss = (time, fit) if sooner else (fit, time)
+    return True, f"more {gain} than the next take, which outweighs that it is less {loss}"
 
 
 def _sync_in_words(sync_s: float, chance_s: float, largest_s: float) -> str:
-    if sync_s <= _IN_TIME_S:
+    if sync_s < _IN_TIME * chance_s:
         return f"in time ({sync_s:.2f} s)"
     if sync_s < _ABOUT_CHANCE * chance_s:
         return f"partly in time ({sync_s:.2f} s)"
     return f"about chance ({sync_s:.2f} s; 0 to {largest_s:.1f} s at random is {chance_s:.2f} s)"
+
+
+def _meaning_in_words(semantic: float, kind: str) -> str:
+    if kind not in _FITS:
+        return f"{semantic:.2f} (-1 to 1)"
+    other, true = _FITS[kind]
+    words = "fits what is seen" if semantic >= true else "fits in part" if semantic > other else "fits something else"
+    return f"{words} ({semantic:.2f})"

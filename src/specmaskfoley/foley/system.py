@@ -170,9 +170,10 @@ class Foley:
         if only is None:
             spans = find_holes(take.waveform, take.sample_rate, duration_s)
             if not spans:
+                sound = "the sound" if take.given is None else f"--from-audio {take.given}"
                 raise ValueError(
-                    f"{'the sound' if take.given is None else f'--from-audio {take.given}'} has no silent hole and is as "
-                    "long as the video; say which seconds to make anew with --only (only)"
+                    f"{sound} has no silent hole and is as long as the video; say which seconds to make anew with "
+                    "--only (only)"
                 )
         else:
             several = [only] if isinstance(only[0], int | float) else only
@@ -318,16 +319,17 @@ class Foley:
         order = rank(scores, [take.level.nearly_silent for take in takes])
         takes, scores = [takes[index] for index in order], [scores[index] for index in order]
         silent = [take.level.nearly_silent for take in takes]
+        found = verdicts(scores, silent, self.judges.grid, self.params.judges.kind)
         with contextlib.chdir(self.home):
             judges = judges_identity(self.params)
         candidates = [
-            {"seed": take.seed, **numbers, "nearly_silent": take.level.nearly_silent}
-            for take, numbers in zip(takes, scores, strict=True)
+            {"seed": take.seed, **numbers, "nearly_silent": quiet}
+            for take, numbers, quiet in zip(takes, scores, silent, strict=True)
         ]
         more = {"judges": judges, "candidates": candidates}
         return [
             replace(take, scores=numbers, verdict=verdict, record={**take.record, **more})
-            for take, numbers, verdict in zip(takes, scores, verdicts(scores, silent, self.judges.grid), strict=True)
+            for take, numbers, verdict in zip(takes, scores, found, strict=True)
         ]
 
     @cached_property
