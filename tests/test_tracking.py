@@ -174,6 +174,37 @@ def test_a_run_is_named_by_what_differs_from_the_commit(store: Path, monkeypatch
     assert runs()[-1].data.tags["dvc.experiment"] == "brave-fox"
 
 
+@pytest.mark.pipeline
+def test_experiments_of_dvc_have_names_and_one_parent(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the checkout and in DVC's temporary copy of it."""
+    monkeypatch.delenv("DVC_ROOT")  # DVC sets it
+    shutil.copy(PARAMS, store)
+    (store / "stage.py").write_text(
+        "from specmaskfoley import tracking\nfrom specmaskfoley.settings import Params\n"
+        "with tracking.stage_run('sample', Params.load()): open('out.txt', 'w').close()\n"
+    )
+    work = {"cmd": f"{sys.executable} stage.py", "params": ["cfg.scale", "sample.steps"], "outs": ["out.txt"]}
+    (store / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"sample": work}}))
+    (store / ".gitignore").write_text(".mlflow/\n")
+    for command in (
+        ["dvc", "init", "-q"],
+        ["git", "config", "user.name", "test"],
+        ["git", "config", "user.email", "test@example.org"],
+        ["git", "add", "."],
+        ["git", "commit", "-qm", "pipeline"],
+        ["dvc", "exp", "run", "-q", "-n", "here", "-S", "cfg.scale=3"],
+        ["dvc", "exp", "run", "-q", "-n", "there", "--temp", "-S", "sample.steps=6", "-S", "cfg.scale=2"],
+    ):
+        subprocess.run(command, check=True, capture_output=True, text=True)
+    monkeypatch.setenv("DVC_ROOT", str(store))
+    head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+    above, here, there = runs()
+    assert above.info.run_name == f"experiments-{head[:7]}"
+    assert [run.info.run_name for run in (here, there)] == ["cfg.scale=3", "cfg.scale=2, sample.steps=6"]
+    assert [run.data.tags["dvc.experiment"] for run in (here, there)] == ["here", "there"]
+    assert {run.data.tags["mlflow.parentRunId"] for run in (here, there)} == {above.info.run_id}
+
+
 @pytest.mark.parametrize("text", ["", "a: [", "profile: mini", "profile: other\nprofiles: {other: {}}"])
 def test_settings_of_another_code_give_no_name(text: str, store: Path) -> None:
     (store / "params.yaml").write_text(text)
