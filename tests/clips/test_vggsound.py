@@ -26,6 +26,7 @@ from specmaskfoley.clips.vggsound import (
 )
 from specmaskfoley.settings import Params
 from specmaskfoley.storage.tables import LISTED, SPLITS
+from specmaskfoley.weights.download import Transfer
 
 REAL = ROOT.parent / "shared" / "splits"
 HEADER = "id\tlabel\n"
@@ -313,6 +314,17 @@ def test_another_content_is_an_error_and_leaves_nothing(settings, published, tmp
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
     published.usual = Answer()
     assert len(load_lists(settings({"lists": "mmaudio"}))["train"]) == 1
+
+
+def test_without_a_network_the_lists_are_one_line(settings, monkeypatch, capsys):
+    monkeypatch.setattr(vggsound, "LISTS_URL", "http://127.0.0.1:9/{commit}/{split}.tsv")
+    monkeypatch.setattr(vggsound, "transfer_of", lambda fetch: Transfer(backoff_s=0.0))
+    with pytest.raises(
+        ValueError, match=r"^data\.lists='mmaudio': 127\.0\.0\.1:9 cannot be reached .*fetch\.proxy"
+    ) as caught:
+        load_lists(settings({"lists": "mmaudio"}))
+    assert "\n" not in str(caught.value)
+    assert capsys.readouterr().err.count("list of train: Failed to establish") == 2
 
 
 def test_git_agrees_on_hashes():

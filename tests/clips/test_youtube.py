@@ -128,6 +128,19 @@ def test_an_address_that_is_refused_everything_stops_and_loses_nothing(settings,
     assert {row["state"] for row in rows} > {"listed"}
 
 
+def test_without_a_network_the_run_ends_soon_and_blames_no_clip(settings):
+    ids = of_kind("ordinary", count=6)
+    offline = settings(ids, youtube="http://127.0.0.1:9/watch?v={youtube_id}", retries=1000)
+    with pytest.raises(
+        ValueError, match=r"^data\.source=youtube: the site cannot be reached \(.*fetch\.proxy"
+    ) as caught:
+        list_clips(offline)
+    assert "\n" not in str(caught.value)
+    rows = list_clips(settings(ids))
+    assert {row["state"] for row in rows} == {"listed"}
+    assert {row["tries"] for row in rows} == {1}
+
+
 def test_workers_wait_together_and_longer_each_time():
     gate, stop = youtube._Gate(0.1), threading.Event()
     gate.close(0)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from helpers.web_server import Answer
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from specmaskfoley.weights.download import Transfer, _authorization, discard, download, version_path
+from specmaskfoley.weights.download import Transfer, UnreachableError, _authorization, discard, download, version_path
 from specmaskfoley.weights.records import WrongFileError
 
 QUICK = Transfer(retries=2, backoff_s=0.0, timeout_s=5.0)
@@ -223,9 +225,28 @@ def test_a_compressed_answer_is_refused(web, part):
     assert web.requests[0][1]["accept-encoding"] == "identity"
 
 
-def test_nobody_there(tmp_path):
-    with pytest.raises(OSError, match="gave up after 1 attempts"):
-        download("http://127.0.0.1:9/file", tmp_path / "x.part", Transfer(retries=0, backoff_s=0.0))
+@pytest.mark.parametrize(("retries", "attempts"), [(0, 1), (1, 2), (5, 3)])
+def test_nobody_there_is_told_soon(tmp_path, capsys, retries, attempts):
+    with pytest.raises(UnreachableError, match=r"^127\.0\.0\.1:9 cannot be reached \(.*Connection refused\)$"):
+        download("http://127.0.0.1:9/file", tmp_path / "x.part", Transfer(retries=retries, backoff_s=0.0), title="x")
+    assert capsys.readouterr().err.splitlines() == [
+        f"x: Failed to establish a new connection: [Errno 111] Connection refused; again in 0 s (attempt {number} of "
+        f"{attempts})"
+        for number in range(2, attempts + 1)
+    ]
+
+
+def test_a_server_that_has_answered_once_is_waited_for(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+
+        def hang_up() -> None:
+            server.accept()[0].close()
+            server.close()
+
+        threading.Thread(target=hang_up).start()
+        with pytest.raises(OSError, match="gave up after 5 attempts without progress"):
+            download(f"http://127.0.0.1:{port}/file", tmp_path / "x.part", Transfer(retries=4, backoff_s=0.0))
 
 
 def test_a_killed_transfer_is_continued_by_the_next_process(web, part):

@@ -160,6 +160,27 @@ def test_one_problem_does_not_keep_the_others_from_coming(web, tmp_path):
         fetch(["d"], lock, tmp_path, QUICK)
 
 
+def test_what_cannot_be_reached_is_one_line_and_each_host_is_tried_once(web, tmp_path, capsys):
+    there = entry(url="http://127.0.0.1:9/there", file="there.pth", md5=hashlib.md5(web.body).hexdigest())
+    (tmp_path / "there.pth").write_bytes(web.body)
+    lock = {
+        "a": entry(url="http://127.0.0.1:9/a", file="a.pth"),
+        "b": entry(url="http://127.0.0.1:9/b", file="b.pth"),
+        "c": entry(url="http://127.0.0.1:7/c", file="c.pth"),
+        "there": there,
+        "d": entry(url=web.url(), file="d.pth", md5=hashlib.md5(web.body).hexdigest()),
+    }
+    with pytest.raises(ValueError, match="cannot be reached") as caught:
+        fetch(lock, lock, tmp_path, Transfer(retries=5, backoff_s=0.0))
+    [line] = str(caught.value).splitlines()
+    assert line.startswith("127.0.0.1:9, 127.0.0.1:7 cannot be reached (Failed to establish a new connection: [Errno ")
+    assert "for a, b, c: check the network, weights.proxy and weights.mirror, or" in line
+    assert "weights.bundle" in line
+    assert sorted(path.name for path in tmp_path.glob("*.pth")) == ["d.pth", "there.pth"]
+    tried = [line.split(":")[0] for line in capsys.readouterr().err.splitlines() if "again in" in line]
+    assert tried == ["a", "a"]
+
+
 @pytest.mark.parametrize("links", ["hard", "symbolic", "none"])
 def test_a_bundle_is_linked_and_never_downloaded(web, tmp_path, monkeypatch, links):
     bundle, folder = tmp_path / "bundle", tmp_path / "weights"

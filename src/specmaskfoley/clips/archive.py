@@ -28,7 +28,7 @@ from specmaskfoley.clips.vggsound import transfer_of, wanted
 from specmaskfoley.settings import Params
 from specmaskfoley.storage.files import read_json, show_size, write_json
 from specmaskfoley.storage.tables import LISTED
-from specmaskfoley.weights.download import PASSING, Transfer, download_checked
+from specmaskfoley.weights.download import PASSING, Transfer, download_checked, no_connection
 from specmaskfoley.weights.records import WrongFileError, hashes
 
 _MEMBER = re.compile(r"(?:.*/)?([A-Za-z0-9_-]{11}_[0-9]{6})\.mp4")
@@ -316,17 +316,22 @@ def _get(url: str, transfer: Transfer) -> requests.Response: ...
 def _get(url: str, transfer: Transfer, *, may_be_absent: bool) -> requests.Response | None: ...
 def _get(url: str, transfer: Transfer, *, may_be_absent: bool = False) -> requests.Response | None:
     """The answer; None for a 404 if `may_be_absent`. Passing failures are tried `retries` times more."""
-    retry = Retry(transfer.retries, backoff_factor=transfer.backoff_s, status_forcelist=PASSING)
+    retry = Retry(
+        transfer.retries, connect=min(transfer.retries, 2), backoff_factor=transfer.backoff_s, status_forcelist=PASSING
+    )
     try:
         with requests.Session() as session:
             for scheme in ("http://", "https://"):
                 session.mount(scheme, HTTPAdapter(max_retries=retry))
-            response = session.get(url, timeout=transfer.timeout_s, proxies=transfer.proxies)
+            response = session.get(
+                url, timeout=(min(10.0, transfer.timeout_s), transfer.timeout_s), proxies=transfer.proxies
+            )
         if may_be_absent and response.status_code == 404:
             return None
         response.raise_for_status()
     except requests.exceptions.RequestException as error:
-        raise ValueError(f"{url}: cannot be read ({error}); see fetch.archive") from None
+        reason = no_connection(error) or error
+        raise ValueError(f"{url}: cannot be read ({reason}); see fetch.archive and fetch.proxy") from None
     return response
 
 

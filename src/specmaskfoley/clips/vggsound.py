@@ -19,7 +19,7 @@ from specmaskfoley.clips.tsv import read_text, tsv_lines
 from specmaskfoley.settings import Fetch, Params
 from specmaskfoley.storage.files import sha256_text
 from specmaskfoley.storage.tables import LISTED, SPLITS
-from specmaskfoley.weights.download import Transfer, download_checked
+from specmaskfoley.weights.download import Transfer, UnreachableError, download_checked
 from specmaskfoley.weights.records import WrongFileError
 
 CLIP_S = 10
@@ -194,6 +194,11 @@ def _fetch_lists(fetch: Fetch) -> Path:
             download_checked(url, path, transfer_of(fetch), check, title=f"list of {split}")
         except WrongFileError as error:
             raise ValueError(f"{error}; is a proxy in between?") from None
+        except UnreachableError as error:
+            raise ValueError(
+                f"data.lists='mmaudio': {error}: check the network and fetch.proxy, or name a directory of lists "
+                "(docs/data.md)"
+            ) from None
     return folder
 
 

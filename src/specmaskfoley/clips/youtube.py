@@ -28,6 +28,7 @@ from specmaskfoley.media.probe import probe
 from specmaskfoley.settings import Fetch, Params
 from specmaskfoley.storage.files import sha256_text
 from specmaskfoley.storage.tables import LISTED
+from specmaskfoley.weights.download import NO_CONNECTION
 
 THROTTLED, PASSING = "throttled", "passing"
 """Verdicts besides the states of storage.tables: all workers wait, or this clip is tried again."""
@@ -65,6 +66,7 @@ _BROKEN_OFF = re.compile(
     re.IGNORECASE,
 )
 _BANNED_AFTER = 10
+_FIRST_RETRIES = 2  # while the site has not answered at all
 _LONGEST_WAIT_S = 1800.0
 _PAUSES = 10
 """The first pause of all workers, in intervals."""
@@ -106,11 +108,11 @@ def judge(message: str) -> tuple[str, str]:
 
 
 class _RefusedError(Exception):
-    """An attempt that failed, with the verdict on it."""
+    """An attempt that failed, with the verdict on it; `connected`: whether the site was reached."""
 
-    def __init__(self, verdict: str, reason: str, wait_s: float = 0.0) -> None:
+    def __init__(self, verdict: str, reason: str, wait_s: float = 0.0, *, connected: bool = True) -> None:
         super().__init__(reason)
-        self.verdict, self.reason, self.wait_s = verdict, reason, wait_s
+        self.verdict, self.reason, self.wait_s, self.connected = verdict, reason, wait_s, connected
 
 
 @dataclass
@@ -155,6 +157,7 @@ class _Fetching:
         self._local = threading.local()
         self._stop = threading.Event()
         self._mutex = threading.Lock()
+        self._connected = False
         self._failed: list[tuple[str, str]] = []  # clips in a row, and why
 
     def run(self, clips: Sequence[VggSoundClip]) -> None:
@@ -201,6 +204,7 @@ class _Fetching:
                 target.unlink(missing_ok=True)
                 if self._stop.is_set():
                     return "stopped"
+                self._connected = self._connected or error.connected
                 if error.verdict == THROTTLED:
                     throttles += 1
                     self._gate.close(error.wait_s)
@@ -209,6 +213,12 @@ class _Fetching:
                     continue
                 if error.verdict in (PASSING, "corrupt"):
                     failures += 1
+                    if failures > _FIRST_RETRIES and not self._connected:
+                        self._stop.set()
+                        raise ValueError(
+                            f"data.source=youtube: the site cannot be reached ({error.reason}): check the network and "
+                            "fetch.proxy, or take the clips from elsewhere (docs/data.md)"
+                        ) from None
                     if failures <= settings.retries:
                         self._sleep(max(0.05, settings.interval_s) * 2**failures)
                         continue
@@ -225,6 +235,7 @@ class _Fetching:
     def _cut(self, clip: VggSoundClip, target: Path) -> None:
         """Write the section to `target`."""
         info = self._look_up(clip)
+        self._connected = True
         duration = info.get("duration")
         if duration and clip.start_s >= duration:
             raise _RefusedError("missing", f"the video ends at {duration:g} s, before the clip begins")
@@ -263,7 +274,11 @@ class _Fetching:
             cause = error.exc_info[1] if error.exc_info else None
             response = getattr(getattr(cause, "cause", None), "response", None)
             asked = str(response.headers.get("Retry-After", "")) if response is not None else ""
-            raise _RefusedError(*judge(str(error)), wait_s=float(asked) if asked.isdigit() else 0.0) from None
+            raise _RefusedError(
+                *judge(str(error)),
+                wait_s=float(asked) if asked.isdigit() else 0.0,
+                connected=not isinstance(getattr(cause, "cause", None), NO_CONNECTION),
+            ) from None
         if not info:
             raise _RefusedError(PASSING, "yt-dlp found nothing")
         return info

@@ -11,6 +11,7 @@ import os
 import random
 import re
 import shutil
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -20,12 +21,17 @@ from urllib.parse import urlsplit
 
 import requests
 from tqdm import tqdm
+from urllib3.exceptions import ConnectTimeoutError, NewConnectionError, ProxyError
 
 from specmaskfoley.storage.files import show_size, write_json
 from specmaskfoley.weights.records import WrongFileError
 
 _CHUNK = 1 << 16
 _LONGEST_WAIT_S = 60.0
+_CONNECT_S = 10.0
+NO_CONNECTION = (NewConnectionError, ConnectTimeoutError, ProxyError)
+"""Causes of an error for which no server is reached."""
+
 PASSING = {408, 425, 429, 500, 502, 503, 504}
 """HTTP answers after which another attempt may succeed."""
 
@@ -39,12 +45,14 @@ class Transfer:
     """How to download.
 
     `mirror` replaces the `https://` of an address, or (as a mapping) the beginnings of addresses. `retries` counts
-    attempts in a row without progress; waits between them start at `backoff_s` and double.
+    attempts in a row without progress; waits between them start at `backoff_s` and double. A server that has not
+    answered yet is tried `first_retries` times more at most: waiting for a network that is not there is of no use.
     """
 
     mirror: str | Mapping[str, str] | None = None
     proxy: str | None = None
     retries: int = 5
+    first_retries: int = 2
     backoff_s: float = 1.0
     timeout_s: float = 60.0
 
@@ -52,6 +60,10 @@ class Transfer:
     def proxies(self) -> dict[str, str] | None:
         """For requests."""
         return {"http": self.proxy, "https": self.proxy} if self.proxy else None
+
+    def host(self, url: str) -> str:
+        """The server that `url` is downloaded from."""
+        return urlsplit(self.address(url)).netloc
 
     def address(self, url: str) -> str:
         """The address to download `url` from."""
@@ -95,12 +107,23 @@ class _Version:
         return any(None not in pair and pair[0] != pair[1] for pair in pairs)
 
 
-class _PassingError(Exception):
-    """The attempt failed, and another may succeed; `wait_s` is what the server asks for."""
+class UnreachableError(OSError):
+    """No connection to a host can be made."""
 
-    def __init__(self, reason: str, wait_s: float = 0.0) -> None:
+    def __init__(self, host: str, reason: str) -> None:
+        super().__init__(f"{host} cannot be reached ({reason})")
+        self.host, self.reason = host, reason
+
+
+class _PassingError(Exception):
+    """The attempt failed, and another may succeed; `wait_s` is what the server asks for.
+
+    `connected`: whether the server was reached.
+    """
+
+    def __init__(self, reason: str, wait_s: float = 0.0, *, connected: bool = True) -> None:
         super().__init__(reason)
-        self.wait_s = wait_s
+        self.wait_s, self.connected = wait_s, connected
 
 
 def download_checked(
@@ -147,9 +170,10 @@ def download(url: str, part: Path, transfer: Transfer, *, size: int | None = Non
     Raises:
         ValueError: the server refuses the file, or the disk has no room for it.
         WrongFileError: the server's file is not `size` bytes long.
+        UnreachableError: there is no connection to the server.
         OSError: `transfer.retries` attempts in a row made no progress; the next call goes on from there.
     """
-    address, failures, furthest = transfer.address(url), 0, _size(part)
+    address, failures, furthest, connected = transfer.address(url), 0, _size(part), False
     with requests.Session() as session:
         while True:
             try:
@@ -159,13 +183,28 @@ def download(url: str, part: Path, transfer: Transfer, *, size: int | None = Non
                 # never resumes must not keep us here.
                 failures = failures + 1 if _size(part) <= furthest else 0
                 furthest = max(furthest, _size(part))
-                if failures > transfer.retries:
+                connected = connected or error.connected
+                retries = transfer.retries if connected else min(transfer.retries, transfer.first_retries)
+                if failures > retries and not connected:
+                    raise UnreachableError(transfer.host(url), str(error)) from None
+                if failures > retries:
                     raise OSError(
                         f"{address}: gave up after {failures} attempts without progress ({error}); "
                         f"{show_size(_size(part))} are kept, the next run goes on from there"
                     ) from None
                 wait = min(transfer.backoff_s * 2**failures, _LONGEST_WAIT_S) * random.uniform(0.5, 1.5)
-                time.sleep(max(wait, min(error.wait_s, _LONGEST_WAIT_S)))
+                wait = max(wait, min(error.wait_s, _LONGEST_WAIT_S))
+                told = f"{title or address}: {error}; again in {wait:.0f} s (attempt {failures + 1} of {retries + 1})"
+                tqdm.write(told, file=sys.stderr)
+                time.sleep(wait)
+
+
+def no_connection(error: requests.exceptions.RequestException) -> str:
+    """Why no connection could be made, in a few words; empty if the error is another one."""
+    cause = getattr(error.args[0] if error.args else None, "reason", None)
+    if not isinstance(cause, NO_CONNECTION):
+        return ""
+    return str(cause).partition(": ")[2] or str(cause)
 
 
 def version_path(part: Path) -> Path:
@@ -195,7 +234,7 @@ def _attempt(
             address,
             headers=headers,
             stream=True,
-            timeout=transfer.timeout_s,
+            timeout=(min(_CONNECT_S, transfer.timeout_s), transfer.timeout_s),
             proxies=transfer.proxies,
         ) as response:
             _receive(response, address, part, known, size, title)
@@ -206,7 +245,8 @@ def _attempt(
         requests.exceptions.Timeout,
         requests.exceptions.ChunkedEncodingError,
     ) as error:
-        raise _PassingError(str(error)) from None
+        trouble = no_connection(error)
+        raise _PassingError(trouble or str(error), connected=not trouble) from None
     except requests.exceptions.RequestException as error:
         raise ValueError(f"{address}: cannot be downloaded ({error})") from None
 

@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from tqdm import tqdm
@@ -13,7 +14,7 @@ from tqdm import tqdm
 from specmaskfoley.settings import Weights
 from specmaskfoley.storage.files import atomic_path
 from specmaskfoley.storage.locks import held
-from specmaskfoley.weights.download import Transfer, download_checked
+from specmaskfoley.weights.download import Transfer, UnreachableError, download_checked
 from specmaskfoley.weights.lock import Lock, WeightFile, locked
 from specmaskfoley.weights.records import Record, WrongFileError, checked, digests_of, recorded, remember
 
@@ -31,15 +32,32 @@ def fetch(
     With a `bundle`, a directory of the same layout, nothing is downloaded: files are linked from there, or copied.
 
     Raises:
-        ValueError: one line for each file that could not be fetched; the others are fetched nevertheless.
+        ValueError: one line for each file that could not be fetched, and one for all whose servers cannot be reached;
+            the others are fetched nevertheless.
     """
-    records, problems = {}, []
+    records, problems, reason = {}, [], ""
+    unreached: dict[str, list[str]] = {}  # by host
     for name in names:
         entry = locked(name, lock)
+        target, host = Path(folder) / entry.file, transfer.host(entry.address or "")
+        if host in unreached and bundle is None and not target.exists():
+            unreached[host].append(name)
+            continue
         try:
-            records[name] = _fetch_one(name, entry, Path(folder) / entry.file, transfer, bundle)
+            # That one host cannot be reached may be its fault; the next one will be that of the network.
+            once = replace(transfer, first_retries=0) if unreached else transfer
+            records[name] = _fetch_one(name, entry, target, once, bundle)
+        except UnreachableError as error:
+            unreached[error.host] = [name]
+            reason = reason or error.reason
         except (ValueError, OSError) as error:
             problems.append(f"{name}: {error}")
+    if unreached:
+        absent = ", ".join(name for found in unreached.values() for name in found)
+        problems.append(
+            f"{', '.join(unreached)} cannot be reached ({reason}), for {absent}: check the network, weights.proxy and "
+            "weights.mirror, or copy a filled weights folder here and name it in weights.bundle (docs/paper_profile.md)"
+        )
     if problems:
         raise ValueError("\n".join(problems))
     return records
