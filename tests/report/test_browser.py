@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import yaml
 from helpers import ROOT
-from helpers.browser import BROWSER, FLAGS
+from helpers.browser import BROWSER, FLAGS, require_browser
 from matplotlib.image import imread
 
 from specmaskfoley.commands.report import report
@@ -188,10 +188,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    if not BROWSER.exists():
-        if os.environ.get("SPECMASKFOLEY_BROWSER_REQUIRED"):
-            pytest.fail(f"{BROWSER}: no such browser, and SPECMASKFOLEY_BROWSER_REQUIRED is set")
-        pytest.skip(f"no browser at {BROWSER}; name one in SPECMASKFOLEY_BROWSER")
+    require_browser()
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:

@@ -1,23 +1,19 @@
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
-from helpers.browser import BROWSER, FLAGS
+from helpers.browser import BROWSER, FLAGS, require_browser
 from helpers.page_server import Server
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     """With a camera that films a test picture."""
-    if not BROWSER.exists():
-        if os.environ.get("SPECMASKFOLEY_BROWSER_REQUIRED"):
-            pytest.fail(f"{BROWSER}: no such browser, and SPECMASKFOLEY_BROWSER_REQUIRED is set")
-        pytest.skip(f"no browser at {BROWSER}; name one in SPECMASKFOLEY_BROWSER")
+    require_browser()
     from playwright.sync_api import sync_playwright
 
     camera = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
