@@ -38,10 +38,18 @@ def stage_main(main: Callable[..., None]) -> Callable[[], None]:
                 help="take a few steps, print what all of them will need, keep nothing",
             )
         arguments = vars(parser.parse_args())
-        with one_line_errors(1):
+        with one_line_errors(1, _way_back()):
             main(**arguments)
 
     return run
+
+
+def _way_back() -> str:
+    """How to undo `dvc exp run -S` after an error; one with --temp or --queue leaves nothing in the checkout."""
+    root = os.environ.get("DVC_ROOT", "")
+    if not os.environ.get("DVC_EXP_NAME") or Path(root).resolve() != Path.cwd().resolve():
+        return ""
+    return "; params.yaml keeps what -S set: to undo it, git checkout params.yaml && dvc repro"
 
 
 def start(params: Params) -> torch.device:

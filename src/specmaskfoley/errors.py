@@ -9,11 +9,11 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def one_line_errors(exit_code: int) -> Iterator[None]:
+def one_line_errors(exit_code: int, advice: str = "") -> Iterator[None]:
     """End the program with one line on stderr where the user, a file or the system is at fault.
 
     These are `ValueError` and `OSError`; any other exception is a bug and keeps its traceback. With
-    SPECMASKFOLEY_DEBUG=1 all do. A broken pipe (`| head`) is left to the caller.
+    SPECMASKFOLEY_DEBUG=1 all do. A broken pipe (`| head`) is left to the caller. `advice` ends the line.
     """
     try:
         yield
@@ -22,5 +22,5 @@ def one_line_errors(exit_code: int) -> Iterator[None]:
     except (ValueError, OSError) as error:
         if os.environ.get("SPECMASKFOLEY_DEBUG"):
             raise
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {error}{advice}", file=sys.stderr)
         raise SystemExit(exit_code) from None
