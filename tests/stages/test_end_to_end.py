@@ -329,8 +329,8 @@ def test_an_experiment_reruns_only_what_its_setting_touches(reproduced, tmp_path
     assert changed == {"dvc.lock", "metrics", "params.yaml"}
     assert mine.git("branch", "--show-current").strip() == "main"
     assert Params.load(mine.path("params.yaml")).cfg.scale == 2.0
-    assert {name for name in before if before[name] != results(mine)[name]} >= {"scores"}
-    kept = [name for name in before if not name.startswith(("scores", "data/samples", "data/evaluation"))]
+    assert {name for name in before if before[name] != results(mine)[name]} >= {"data/evaluation/clips.parquet"}
+    kept = [name for name in before if not name.startswith(("metrics/systems", "data/samples", "data/evaluation"))]
     assert [name for name in kept if before[name] != results(mine)[name]] == []
     table = json.loads(mine.dvc("exp", "show", "--json"))
     assert "weaker" in json.dumps(table)
