@@ -139,7 +139,7 @@ def test_candidates_and_their_scores_are_kept(model: Path, video: Path, tmp_path
             line
         )
     assert "fits best" not in result.stdout, "a network that has learnt nothing"
-    assert "no take is more in time than chance, so the order says little" in verdicts[0]
+    assert "no take is more in time than chance, and so none is the best" in verdicts[0]
     assert "the judges have only learnt from drawn scenes: of other videos their numbers say little" in result.stdout
 
 

@@ -76,11 +76,11 @@ def test_the_first_may_be_the_worst_in_time_only_with_a_reason():
 @pytest.mark.parametrize(
     ("scores", "silent", "why"),
     [
-        ([(1.1, 0.44), (1.2, 0.1)], 0, "no take is more in time than chance, so the order says little"),
+        ([(1.1, 0.44), (1.2, 0.1)], 0, "no take is more in time than chance, and so none is the best"),
         ([(0.30, 0.80), (0.35, 0.79)], 0, "first, but the next take is as good within the noise of the judges"),
         ([(0.3, 0.8), (0.1, 0.9)], 1, "first because all others are nearly silent"),
         ([(0.3, 0.8), (0.5, 0.1)], 2, "all takes are nearly silent"),
-        ([(1.1, 0.8), (1.2, 0.1), (0.1, 0.9)], 1, "no take is more in time than chance, so the order says little"),
+        ([(1.1, 0.8), (1.2, 0.1), (0.1, 0.9)], 1, "no take is more in time than chance, and so none is the best"),
     ],
 )
 def test_nothing_is_called_best_by_chance(scores: list[tuple[float, float]], silent: int, why: str):

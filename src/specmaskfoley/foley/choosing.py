@@ -24,7 +24,7 @@ _MOST_WINDOWS = 8
 """How many stretches of a long video are judged, evenly spread."""
 _IN_TIME, _ABOUT_CHANCE = 0.4, 0.7
 """Shares of the distance that a sound at a random time has; see docs/foley.md for this and the next two."""
-_FITS = {"mini": (0.4, 0.6)}
+_FITS = {"mini": (0.45, 0.7)}
 """judges.kind -> up to which cosine a sound fits something else, and from which it fits what is seen; without an entry
 there are no words."""
 _TIE = 0.2
@@ -132,7 +132,7 @@ def _first(heard: Sequence[dict[str, float]], chance_s: float) -> tuple[bool, st
     if not heard:
         return False, "all takes are nearly silent"
     if all(one["sync_s"] >= chance_s for one in heard):
-        return False, "no take is more in time than chance, so the order says little"
+        return False, "no take is more in time than chance, and so none is the best"
     if len(heard) == 1:
         return False, "first because all others are nearly silent"
     first, second = heard[:2]
