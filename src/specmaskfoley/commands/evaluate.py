@@ -60,7 +60,7 @@ def evaluate(
         else:
             comparison = compare_systems(judge, files, params.evaluate, params.seed)
             scores, clips = comparison.scores(), comparison.summary()
-            strange = foreign(judge, params, comparison.takes[TRUE][0].heard.embedding)
+            strange = foreign([files.reference.files[clip] for clip in comparison.agreement.clips], params)
             clips["warnings"] += [strange] if strange else []
             clips["ranked"] &= not strange
             lines = [

@@ -1,64 +1,78 @@
 """Are sounds of the kind that judges trained here know?
 
-A small network has an opinion on any sound; its scores mean something only for sounds like those that it learnt.
+A small network has an opinion on any sound; its scores mean something only for sounds like those that it learnt. Its
+own embedding cannot tell which these are: it maps all that it hears to the classes that it knows. So spectra are
+compared.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 
-from specmaskfoley.evaluation.judging import Judging
+from specmaskfoley.media.clips import model_sound, stream_media
+from specmaskfoley.media.mel import MelSpectrogram, decibels
 from specmaskfoley.settings import Params
 from specmaskfoley.storage.tables import ready_clips
 
-MOST_FOREIGN = 0.25
-"""Share of the clips that may lie apart; of sounds of the same kind, APART do."""
+FAR = 3.5
+"""Sounds whose median distance is this many times that of the known sounds from each other are of another kind.
 
-APART = 0.01
+Beside 240 training clips of `mini`: the 72 test clips 0.9, the worst of 500 draws of 8 of them 2.3, of single classes
+the church bells 3.0; 8 clips of VGGSound 5.6.
+"""
+
+_KNOWN_CLIPS = 240  # of the training split, at random: reading them takes seconds
+_FLOOR_DB = -100.0
+_BATCH = 24
 
 
-def foreign(judge: Judging, params: Params, embedding: np.ndarray) -> str:
-    """Why judges that this pipeline trained cannot tell much of these sounds; empty if they can, or are official ones.
+def foreign(sounds: Sequence[Path], params: Params) -> str:
+    """Why judges that were trained here tell little of these sounds; empty if they know their kind, or are official.
 
-    Args:
-        embedding: (n, D) of the tagger for the true sounds.
+    Raises:
+        MediaError: a sound cannot be read.
     """
     if params.judges.kind != "mini":
         return ""
-    if not Path(params.paths.usable).exists():
-        return (
-            f"The judges of profile {params.profile} know the sounds that they were trained on only; whether these are "
-            f"of their kind cannot be told without {params.paths.usable}."
-        )
-    own = [Path(row.path) for row in ready_clips(params.paths.usable, "test")]
-    share = share_apart(embedding, judge.listen(own, title="listening to the test split").embedding)
-    if share <= MOST_FOREIGN:
+    rows = ready_clips(params.paths.usable, "train") if Path(params.paths.usable).exists() else []
+    some = np.random.default_rng(params.seed).permutation(len(rows))[:_KNOWN_CLIPS]
+    known = [path for number in some if (path := Path(rows[number].path)).exists()]
+    judges = f"The judges of profile {params.profile}"
+    if len(known) < 2:
+        return f"{judges} know sounds like those of their training only; these are not here to compare with (dvc pull)."
+    ratio = distance_ratio(_spectra(sounds, params), _spectra(known, params))
+    if ratio < FAR:
         return ""
     return (
-        f"The judges of profile {params.profile} were trained on other sounds: {share:.0%} of these lie apart from the "
-        "test split. Their scores say little here, and no system is marked as best. Official judges: --profile "
+        f"{judges} were trained on other sounds: these lie {ratio:.1f} times as far from them as they do from each "
+        f"other (limit {FAR:g}). The scores say little, and no system is marked as best; official judges: --profile "
         "vggsound."
     )
 
 
-def share_apart(embedding: np.ndarray, own: np.ndarray) -> float:
-    """The share of sounds that are farther from the nearest of `own` than nearly all of these are from each other.
-
-    Distances need no covariance, and no assumption on its shape.
-
-    Args:
-        embedding: (n, D)
-        own: (m, D), m >= 2.
-    """
-    among = _distances(own, own)
+def distance_ratio(given: np.ndarray, known: np.ndarray) -> float:
+    """Median distance of `given` (n, D) to the nearest of `known` (m, D), over that of these to each other; m >= 2."""
+    among = _distances(known, known)
     np.fill_diagonal(among, np.inf)
-    usual = np.quantile(among.min(axis=1), 1 - APART)
-    return float((_distances(embedding, own).min(axis=1) > usual).mean())
+    usual = max(float(np.median(among.min(axis=1))), 1e-9)
+    return float(np.median(_distances(given, known).min(axis=1))) / usual
+
+
+def _spectra(sounds: Sequence[Path], params: Params) -> np.ndarray:
+    """(n, 2 M): mean and standard deviation over time of each mel band, in dB."""
+    sound, mel, found = model_sound(params), MelSpectrogram(params.audio), []
+    for batch in stream_media(sounds, sounds=(sound,), batch_size=_BATCH, workers=params.run.workers):
+        levels = decibels(mel, mel(torch.from_numpy(batch.waves[sound]))).clamp(min=_FLOOR_DB)
+        found.append(torch.cat([levels.mean(dim=2), levels.std(dim=2)], dim=1).numpy())
+    rows: np.ndarray = np.concatenate(found).astype(np.float64)
+    return rows
 
 
 def _distances(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """(n, m)"""
-    between: np.ndarray = np.linalg.norm(x[:, None].astype(np.float64) - y[None], axis=-1)
+    between: np.ndarray = np.sqrt(np.maximum((x**2).sum(1)[:, None] + (y**2).sum(1) - 2 * x @ y.T, 0))
     return between
