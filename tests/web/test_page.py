@@ -227,6 +227,7 @@ def test_a_closed_page_leaves_no_files(browser: Any, server: Server, clip: Path)
 def test_it_fits_and_is_readable(browser: Any, server: Server, clip: Path, width: int, colours: str) -> None:
     page = Page(browser, server.url, width, colours)
     page.choose(clip)
+    page.tab.fill("#text textarea, #text input", "dog barking")
     page.tab.click("#make")
     page.status("Done")
     inner, scrolled = page.tab.evaluate("[innerWidth, document.documentElement.scrollWidth]")
@@ -245,7 +246,8 @@ def test_it_fits_and_is_readable(browser: Any, server: Server, clip: Path, width
     drawn = np.abs(picture - picture[5, 5]).max(axis=-1) > 0.1
     assert drawn.mean() > 0.1
     assert not drawn[:, -1].any(), "something is cut off at the edge"
-    for text in (".quiet", "dl.scores dt", "#make", ".files a", "#head h1"):
+    texts = [".quiet", "dl.scores dt", "dl.scores dd", ".take .why", ".take summary", ".result .remark", ".scale span"]
+    for text in (*texts, "#make", ".files a", "#head h1", "#known button", "#examples span"):
         assert contrast(page, text) >= 4.5, text
     page.tab.close()
 
@@ -368,7 +370,8 @@ def contrast(page: Page, selector: str) -> float:
     """WCAG's ratio of a text to what is behind it."""
     ratio: float = page.tab.evaluate(
         """selector => {
-            const rgb = text => text.match(/[\\d.]+/g).map(Number);
+            const scale = text => text.startsWith('color(srgb') ? 255 : 1;
+            const rgb = text => text.match(/[\\d.]+/g).map((value, index) => value * (index < 3 ? scale(text) : 1));
             const light = ([r, g, b]) => [r, g, b].map(value => value / 255)
                 .map(value => value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4)
                 .reduce((sum, value, index) => sum + value * [0.2126, 0.7152, 0.0722][index], 0);

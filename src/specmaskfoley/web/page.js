@@ -69,7 +69,7 @@ element.addEventListener("play", (event) => {
 for (const name of ["pause", "seeked", "ended"]) element.addEventListener(name, (event) => follow(event.target), true);
 // Where the results lie below the controls, they would come unseen.
 watch("value", () => {
-  if (matchMedia("(max-width: 800px)").matches) element.scrollIntoView({ behavior: "smooth", block: "start" });
+  if (matchMedia("(max-width: 800px)").matches) element.closest("#takes").scrollIntoView({ behavior: "smooth", block: "start" });
 });
 addEventListener("beforeunload", (event) => {
   if (element.querySelector(".take") || document.querySelector("#status .busy")) event.preventDefault();
