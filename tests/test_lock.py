@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from fnmatch import fnmatch
 
 import pytest
 from helpers import ROOT
@@ -60,6 +61,23 @@ def test_the_lock_names_versions_only() -> None:
     for line in LINES:
         assert re.fullmatch(r"#.*|[\w.-]+==[\w.]+( ; .+)?", line), line
     assert "://" not in "".join(LINES)
+
+
+def test_the_image_has_what_the_lock_says() -> None:
+    image = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    (install,) = re.findall(r"pip install .*", image)
+    assert '-e ".[$EXTRAS]" -c constraints.txt --extra-index-url "$TORCH_INDEX"' in install
+    (extras,) = re.findall(r"^ARG EXTRAS=(.*)$", image, re.MULTILINE)
+    assert set(extras.split(",")) <= set(PROJECT["optional-dependencies"])
+    (python,) = re.findall(r"^FROM python:([\d.]+)-", image, re.MULTILINE)
+    assert python in PYTHONS
+
+
+def test_the_image_leaves_out_what_git_ignores() -> None:
+    left_out = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    for line in (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines():
+        name = line.replace("!/", "!").strip("/")
+        assert any(fnmatch(name, pattern.removeprefix("**/")) for pattern in left_out), line
 
 
 @pytest.mark.skipif("SPECMASKFOLEY_LOCK_REQUIRED" not in os.environ, reason="set where all comes from constraints.txt")
