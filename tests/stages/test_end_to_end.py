@@ -200,12 +200,13 @@ def test_scores_say_what_they_are_of(project):
     intervals = json.loads(project.path("metrics", "intervals.json").read_text())
     for system, row in intervals.items():
         for name, interval in row.items():
-            assert interval["low"] <= found[system][name] <= interval["high"], (system, name)
+            score, rounding = found[system][name], 1e-3 * abs(found[system][name])
+            assert interval["low"] - rounding <= score <= interval["high"] + rounding, (system, name)
         assert (row["kl"]["sd"] is None) == (system not in GENERATED or system == "codec_roundtrip")
     rows = read_table(project.path("data", "evaluation", "clips.parquet"), SCORES_SCHEMA)
     assert Counter(row["system"] for row in rows) == dict.fromkeys(SCORED, COUNTS["test"])
     mine = [row["desync"] for row in rows if row["system"] == "specmaskfoley"]
-    assert np.mean(mine) == pytest.approx(found["specmaskfoley"]["desync"], rel=1e-5)
+    assert np.mean(mine) == pytest.approx(found["specmaskfoley"]["desync"], rel=1e-3)
 
 
 @pytest.mark.slow

@@ -54,7 +54,7 @@ class Comparison:
 
     def scores(self) -> Scores:
         """System -> metrics, means over takes."""
-        return {system: _rounded(mean_scores(takes)) for system, takes in self.takes.items()}
+        return {system: _short(mean_scores(takes)) for system, takes in self.takes.items()}
 
     def counts(self) -> Scores:
         """System -> `clips` and `coverage` of its metrics, and `onset_clips` where it has onset F1."""
@@ -214,7 +214,7 @@ def score_as_published(judge: Judging, files: ComparedFiles) -> tuple[Scores, Sc
             counts[system] |= {"ib_clips": len(shown), "desync_clips": sum(whole)}
             if any(whole):
                 row["desync"] = float(values["desync"][np.array(whole)].mean())
-        scores[system] = _rounded(row)
+        scores[system] = _short(row)
     return scores, counts
 
 
@@ -234,6 +234,11 @@ def derangement(count: int, seed: int) -> np.ndarray:
 
 def _until(events: Sequence[float] | None, end_s: float) -> list[float]:
     return [time for time in events or () if time < end_s]
+
+
+def _short(row: Mapping[str, float]) -> dict[str, float]:
+    """Four significant digits, five from 100 on: DVC's tables are as wide as the numbers in the files."""
+    return {name: float(f"{value:.{5 if abs(value) >= 100 else 4}g}") for name, value in row.items()}
 
 
 def _rounded(row: Mapping[str, float]) -> dict[str, float]:
