@@ -69,9 +69,8 @@ def write_report(path: str | Path, report: ReportContext, max_bytes: int = MAX_B
         [media.embedded(picture, caption) for caption, picture in pictures]
         for pictures in (report.figures, report.curves)
     )
-    shown = [(clip, _files(clip, media)) for clip in report.clips]
-    # What other experiments made comes last: a full report still shows all of this one.
-    clips = [(clip, files, _elsewhere(clip, media)) for clip, files in shown]
+    # Clip by clip: who compares wants all that was made of a clip, if of fewer clips.
+    clips = [(clip, _files(clip, media), _elsewhere(clip, media)) for clip in report.clips]
     environment = Environment(
         loader=PackageLoader("specmaskfoley", "report"),
         autoescape=True,
