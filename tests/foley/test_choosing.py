@@ -59,17 +59,21 @@ def test_the_first_is_called_best_with_the_reason():
     first, second = of((0.1, 0.8), (0.6, 0.7))
     assert (first.best, second.best, second.why) == (True, False, "")
     assert first.why == "more in time (0.10 s against 0.60 s) and more fitting (0.80 against 0.70) than the next take"
-    assert (
-        first.sentence == f"in time (0.10 s), meaning: fits what is seen (0.80), overall 0.75; fits best: {first.why}"
-    )
+    assert first.scores == "in time (0.10 s), meaning: fits what is seen (0.80), overall 0.75"
+    assert first.place == f"fits best: {first.why}"
 
 
 def test_the_first_may_be_the_worst_in_time_only_with_a_reason():
-    first, *_ = of((0.9, 0.9), (0.6, 0.3), (0.7, 0.2))
+    first, *_ = of((0.7, 0.9), (0.6, 0.3), (0.5, 0.2))
     assert first.best
     assert first.why == (
-        "more fitting (0.90 against 0.30) than the next take, which outweighs that it is less in time (0.90 s against "
+        "more fitting (0.90 against 0.30) than the next take, which outweighs that it is less in time (0.70 s against "
         "0.60 s)"
+    )
+    first, *_ = of((1.1, 0.9), (0.1, 0.1))
+    assert not first.best
+    assert first.why.startswith(
+        "first, but about as much in time as chance: it is more fitting (0.90 against 0.10) than"
     )
 
 

@@ -166,7 +166,7 @@ def generate_all(videos: Sequence[tuple[Path, Path]], out: Path, options: Option
                 failed += 1
                 _say_failed(one.video, error)
                 continue
-            _say_made(one, takes, saved, foley)
+            _say_made(one, takes, saved)
             silent.append(takes[0].level.nearly_silent)
     if any(silent) and len(silent) > 1:
         _say(f"{sum(silent)} of {len(silent)} sounds are nearly silent")
@@ -185,10 +185,13 @@ def _say_model(params: Params, home: Path, text: str) -> None:
 
 def _load(source: Path, options: Options) -> Foley:
     from specmaskfoley.foley import Foley
+    from specmaskfoley.foley.choosing import doubt
 
     foley = Foley.load(source, record=options.record)
     if options.candidates > 1:
         foley.judges  # noqa: B018, loaded before the work that they are for
+        if says := doubt(foley.params):
+            _say(says)
     return foley
 
 
@@ -204,7 +207,7 @@ def _make_and_save(foley: Foley, one: Work, options: Options) -> tuple[list[Take
     ]  # fmt: skip
 
 
-def _say_made(one: Work, takes: Sequence[Take], saved: Sequence[Saved], foley: Foley) -> None:
+def _say_made(one: Work, takes: Sequence[Take], saved: Sequence[Saved]) -> None:
     """What became of a video: its files, and what is to be said of the sounds."""
     _say(f"{_printable(one.video.name)}: {takes[0].duration_s:.2f} s -> {_printable(str(saved[0].files[-2]))}")
     for trouble in {files.trouble for files in saved if one.suffix is not None and files.trouble}:
@@ -212,15 +215,13 @@ def _say_made(one: Work, takes: Sequence[Take], saved: Sequence[Saved], foley: F
     if len(takes) == 1:
         _say(f"  {takes[0].level.sentence}")
         return
-    from specmaskfoley.foley.choosing import doubt
-
     for number, (take, files) in enumerate(zip(takes, saved, strict=True), start=1):
         assert take.verdict is not None  # there are several
-        _say(f"  {number}. seed {take.seed}: {take.verdict.sentence} -> {_printable(files.audio.name)}")
+        _say(f"  {number}. seed {take.seed}: {take.verdict.scores} -> {_printable(files.audio.name)}")
+        if take.verdict.place:
+            _say(f"     {take.verdict.place}")
         if take.level.nearly_silent:
             _say(f"     {take.level.sentence}")
-    if says := doubt(foley.params):
-        _say(f"  {says}")
 
 
 @contextmanager

@@ -49,10 +49,14 @@ class Verdict:
     why: str
 
     @property
-    def sentence(self) -> str:
-        """All of it in one line."""
-        place = f"; fits best: {self.why}" if self.best else f"; {self.why}" if self.why else ""
-        return f"{self.sync}, meaning: {self.meaning}, overall {self.overall:.2f}{place}"
+    def scores(self) -> str:
+        """The scores in one line."""
+        return f"{self.sync}, meaning: {self.meaning}, overall {self.overall:.2f}"
+
+    @property
+    def place(self) -> str:
+        """Why the take is where it is, in one line; empty where there is nothing to say."""
+        return f"fits best: {self.why}" if self.best else self.why
 
 
 def judge(
@@ -141,10 +145,12 @@ def _first(heard: Sequence[dict[str, float]], chance_s: float) -> tuple[bool, st
     sooner, closer = first["sync_s"] < second["sync_s"], first["semantic"] > second["semantic"]
     time = f"in time ({first['sync_s']:.2f} s against {second['sync_s']:.2f} s)"
     fit = f"fitting ({first['semantic']:.2f} against {second['semantic']:.2f})"
-    if sooner and closer:
-        return True, f"more {time} and more {fit} than the next take"
     gain, loss = (time, fit) if sooner else (fit, time)
-    return True, f"more {gain} than the next take, which outweighs that it is less {loss}"
+    reason = f"more {gain} than the next take, which outweighs that it is less {loss}"
+    if sooner and closer:
+        reason = f"more {time} and more {fit} than the next take"
+    best = first["sync_s"] < chance_s
+    return best, reason if best else f"first, but about as much in time as chance: it is {reason}"
 
 
 def _sync_in_words(sync_s: float, chance_s: float, largest_s: float) -> str:
