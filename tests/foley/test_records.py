@@ -149,6 +149,24 @@ def test_a_candidate_is_made_again_without_the_others(foley: Foley, model: Path,
     assert set(takes[2].record) - set(again.record) == {"judges", "candidates"}
 
 
+def test_a_record_that_says_nothing_of_the_model_and_the_level_is_read(
+    model: Path, record: Path, video: Path, tmp_path: Path
+):
+    old = json.loads(record.read_text(encoding="utf-8"))
+    for name in ("knowledge", "level"):
+        assert old.pop(name)
+    (tmp_path / "old.json").write_text(json.dumps(old), encoding="utf-8")
+    made = Foley.load(model, record=tmp_path / "old.json").remake(video)
+    assert made.record["knowledge"]["model"] == "SpecMaskFoley mini"
+
+
+def test_the_record_has_what_is_said_of_the_last_text(foley: Foley, video: Path):
+    first = foley.generate(video, text="hammering nail")[0]
+    second = foley.regenerate(first, only=(1.0, 2.0), text="dog barking")[0]
+    assert first.record["knowledge"]["remark"] == ""
+    assert second.record["knowledge"]["remark"] == foley.knowledge.remark("dog barking") != ""
+
+
 def test_other_weights_are_named(model: Path, record: Path, tmp_path: Path):
     folder = changed(model, tmp_path / "model", lambda raw: None)
     control = next(folder.glob("control*"))
