@@ -38,9 +38,25 @@ _CLIP_BYTES = {"youtube": 2_200_000, "archive": 1_600_000}
 _PARTS, _PART_BYTES = 20, 16_000_000_000
 """Of the archive, roughly."""
 
-_FLOPS = 60e12
-_CARD = "about a third of an RTX 4090's peak"
-"""Assumed operations a second of a device, in bfloat16 (a 4090 has 165 TFLOP/s); docs/scale.md assumes the same."""
+
+@dataclass(frozen=True)
+class _Machine:
+    """What is assumed to do the work: operations a second, what that is, and what the estimate leaves out."""
+
+    name: str
+    flops: float
+    told: str
+    left_out: str
+
+
+_GPU = _Machine(
+    "one GPU", 60e12, "60 TFLOP/s in bfloat16, about a third of an RTX 4090's peak",  # docs/scale.md assumes the same
+    "sampling, judges and waiting for the disk not counted",
+)  # fmt: skip
+_CPU = _Machine(  # by the times in docs/results.md
+    "a CPU", 0.06e12, "0.06 TFLOP/s in float32, two cores of a server",
+    "all other stages together take about half as long again",
+)  # fmt: skip
 
 _ENCODER_FLOPS = {"synchformer": 10.9e12, "dfn5b_clip": 49.1e12, "clap": 0.033e12}
 """Operations of the official encoders on a clip of 10 s (python benchmarks/extractors.py)."""
@@ -74,9 +90,9 @@ def plan(params: Params) -> Iterator[str]:
     yield from _downloads(params)
     yield ""
     networks = count_networks(params)
-    if params.needed_weights():  # other profiles are for a CPU
-        yield from _computed(params, clips.counts, networks)
-        yield ""
+    machine = _GPU if params.needed_weights() else _CPU  # profiles without official networks are for a CPU
+    yield from _computed(params, clips.counts, networks, machine)
+    yield ""
     yield from _stored(params, clips.counts, networks)
 
 
@@ -138,26 +154,29 @@ def _downloads(params: Params) -> Iterator[str]:
     yield f"  still to download: {show_size(sum(size or 0 for size in missing))}{unstated}"
 
 
-def _computed(params: Params, clips: Mapping[str, int], networks: Mapping[str, Network]) -> Iterator[str]:
-    """Operations, hours and memory: of the encoders and the trainings, which are nearly all."""
+def _computed(
+    params: Params, clips: Mapping[str, int], networks: Mapping[str, Network], machine: _Machine
+) -> Iterator[str]:
+    """Operations, time and memory: of the official encoders and the trainings."""
     yield (
-        f"computed on one GPU (an estimate: operations counted by torch, at an assumed {_FLOPS / 1e12:.0f} TFLOP/s in "
-        f"bfloat16, {_CARD}; sampling, judges and waiting for the disk not counted):"
+        f"computed on {machine.name} (an estimate: operations counted by torch, at an assumed {machine.told}; "
+        f"{machine.left_out}):"
     )
     total = 0.0
     roles = (params.encoders.sync, params.encoders.semantic, params.encoders.prompt)
     each = params.video_duration_s / 10 * sum(_ENCODER_FLOPS.get(role.kind, 0.0) for role in roles)
-    total += (flops := each * sum(clips.values()))
-    yield f"  encoders  {sum(clips.values())} clips x {each / 1e12:.1f} TFLOP: {_hours(flops)}"
+    if each:
+        total += (flops := each * sum(clips.values()))
+        yield f"  encoders  {sum(clips.values())} clips x {each / 1e12:.1f} TFLOP: {_time(flops, machine)}"
     for name, network in networks.items():
         if network.recipe is not None:
             total += network.flops
             yield (
                 f"  {name:9} {network.recipe.steps} steps x {network.recipe.batch_size} clips x "
-                f"{network.clip_flops / 1e12:.3f} TFLOP: {_hours(network.flops)}"
+                f"{network.clip_flops / 1e12:.3g} TFLOP: {_time(network.flops, machine)}"
             )
-    yield f"  together  {_hours(total)}"
-    half = params.run.precision != "float32"
+    yield f"  together  {_time(total, machine)}"
+    half = params.run.precision in ("bfloat16", "float16") or (params.run.precision == "auto" and machine is _GPU)
     needs = {}
     for name, network in networks.items():
         if network.recipe is not None:
@@ -171,8 +190,9 @@ def _computed(params: Params, clips: Mapping[str, int], networks: Mapping[str, N
     )
 
 
-def _hours(flops: float) -> str:
-    return f"{flops:.1e} operations, {flops / _FLOPS / 3600:.1f} h"
+def _time(flops: float, machine: _Machine) -> str:
+    hours = flops / machine.flops / 3600
+    return f"{flops:.1e} operations, " + (f"{hours:.1f} h" if hours >= 1 else f"{60 * hours:.1f} min")
 
 
 def _stored(params: Params, clips: Mapping[str, int], networks: Mapping[str, Network]) -> Iterator[str]:
