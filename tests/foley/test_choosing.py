@@ -61,6 +61,7 @@ def test_the_first_is_called_best_with_the_reason():
     assert first.why == "more in time (0.10 s against 0.60 s) and more fitting (0.80 against 0.70) than the next take"
     assert first.scores == "in time (0.10 s), meaning: fits what is seen (0.80), overall 0.75"
     assert first.place == f"fits best: {first.why}"
+    assert of((0.1, 0.269), (0.8, 0.271))[0].why == "more in time (0.10 s against 0.80 s) than the next take"
 
 
 def test_the_first_may_be_the_worst_in_time_only_with_a_reason():

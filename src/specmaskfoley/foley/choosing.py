@@ -142,13 +142,16 @@ def _first(heard: Sequence[dict[str, float]], chance_s: float) -> tuple[bool, st
     first, second = heard[:2]
     if first["overall"] - second["overall"] < _TIE:
         return False, "first, but the next take is as good within the noise of the judges"
-    sooner, closer = first["sync_s"] < second["sync_s"], first["semantic"] > second["semantic"]
-    time = f"in time ({first['sync_s']:.2f} s against {second['sync_s']:.2f} s)"
-    fit = f"fitting ({first['semantic']:.2f} against {second['semantic']:.2f})"
+    times, fits = ([round(one[name], 2) for one in (first, second)] for name in ("sync_s", "semantic"))  # as shown
+    sooner, closer = times[0] < times[1], fits[0] > fits[1]
+    time = f"in time ({times[0]:.2f} s against {times[1]:.2f} s)"
+    fit = f"fitting ({fits[0]:.2f} against {fits[1]:.2f})"
     gain, loss = (time, fit) if sooner else (fit, time)
     reason = f"more {gain} than the next take, which outweighs that it is less {loss}"
     if sooner and closer:
         reason = f"more {time} and more {fit} than the next take"
+    elif times[0] == times[1] or fits[0] == fits[1]:
+        reason = f"more {gain} than the next take"
     best = first["sync_s"] < chance_s
     return best, reason if best else f"first, but about as much in time as chance: it is {reason}"
 
