@@ -101,6 +101,7 @@ def test_levels_are_those_of_frames():
     assert level.quiet_share == pytest.approx(0.75, abs=0.02)
     assert level_of(wave, RATE, [(1.5, 2.0), (2.5, 99.0)]) == Level(-120.0, 1.0)
     assert level_of(wave, RATE, [(0.2, 0.7)]).quiet_share == 0.0
+    assert level_of(np.stack([0 * wave, wave, 0 * wave], axis=1), RATE) == level, "the loudest channel counts"
     assert level_of(np.concatenate([wave] * 30), RATE).quiet_share == pytest.approx(0.75, abs=0.02), "read in pieces"
 
 
