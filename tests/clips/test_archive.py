@@ -588,6 +588,13 @@ def test_an_answer_that_is_not_the_hubs(hub, settings, body, said):
         list_clips(settings(names(0)))
 
 
+def test_without_a_network_the_archive_is_one_line(settings):
+    said = r"cannot be read \(Failed to establish a new connection: .*refused\); see fetch\.archive and fetch\.proxy$"
+    with pytest.raises(ValueError, match=said) as caught:
+        list_clips(settings(names(0), archive="http://127.0.0.1:9/mirror"))
+    assert "\n" not in str(caught.value)
+
+
 def test_a_hub_without_hashes_or_parts(hub, settings):
     hub.publish("c1", {}, others=["small.tar"])
     with pytest.raises(ValueError, match=r"states no sha256 of small\.tar"):

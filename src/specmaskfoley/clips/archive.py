@@ -317,15 +317,16 @@ def _get(url: str, transfer: Transfer, *, may_be_absent: bool) -> requests.Respo
 def _get(url: str, transfer: Transfer, *, may_be_absent: bool = False) -> requests.Response | None:
     """The answer; None for a 404 if `may_be_absent`. Passing failures are tried `retries` times more."""
     retry = Retry(
-        transfer.retries, connect=min(transfer.retries, 2), backoff_factor=transfer.backoff_s, status_forcelist=PASSING
+        transfer.retries,
+        connect=min(transfer.retries, transfer.first_retries),
+        backoff_factor=transfer.backoff_s,
+        status_forcelist=PASSING,
     )
     try:
         with requests.Session() as session:
             for scheme in ("http://", "https://"):
                 session.mount(scheme, HTTPAdapter(max_retries=retry))
-            response = session.get(
-                url, timeout=(min(10.0, transfer.timeout_s), transfer.timeout_s), proxies=transfer.proxies
-            )
+            response = session.get(url, timeout=transfer.timeouts, proxies=transfer.proxies)
         if may_be_absent and response.status_code == 404:
             return None
         response.raise_for_status()

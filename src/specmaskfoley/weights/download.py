@@ -61,6 +61,11 @@ class Transfer:
         """For requests."""
         return {"http": self.proxy, "https": self.proxy} if self.proxy else None
 
+    @property
+    def timeouts(self) -> tuple[float, float]:
+        """For requests: seconds to connect, and without any byte."""
+        return min(_CONNECT_S, self.timeout_s), self.timeout_s
+
     def host(self, url: str) -> str:
         """The server that `url` is downloaded from."""
         return urlsplit(self.address(url)).netloc
@@ -234,7 +239,7 @@ def _attempt(
             address,
             headers=headers,
             stream=True,
-            timeout=(min(_CONNECT_S, transfer.timeout_s), transfer.timeout_s),
+            timeout=transfer.timeouts,
             proxies=transfer.proxies,
         ) as response:
             _receive(response, address, part, known, size, title)
