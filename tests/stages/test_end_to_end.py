@@ -237,8 +237,8 @@ def test_curves_reach_the_last_step(project):
 
 
 def outside_links(html: str) -> list[str]:
-    """Addresses that a browser would fetch from a network."""
-    found = re.findall(r"""(?:src|href|poster|data)\s*=\s*["']?\s*((?:https?:)?//[^"'\s>]+)""", html)
+    """Addresses that a browser would fetch from a network; not those of papers, which a reader may follow."""
+    found = re.findall(r"""(?:src|poster|data|<link[^>]+href)\s*=\s*["']?\s*((?:https?:)?//[^"'\s>]+)""", html)
     return found + re.findall(r"""url\(\s*["']?((?:https?:)?//[^"')]+)""", html) + re.findall(r"@import[^;]+", html)
 
 
