@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
 
 from specmaskfoley.metrics import COLUMNS
@@ -13,7 +14,13 @@ from specmaskfoley.report.cached import cached_files
 from specmaskfoley.report.experiments import Experiment, sweep
 from specmaskfoley.report.page import ReportClip, ReportContext, write_markdown, write_report
 from specmaskfoley.report.pictures import Measured, Point
-from specmaskfoley.report.published import Published, measured_like, published_settings, published_systems
+from specmaskfoley.report.published import (
+    PAPER_SAMPLING,
+    Published,
+    measured_like,
+    published_settings,
+    published_systems,
+)
 from specmaskfoley.report.results import SCORES_SCHEMA, Evaluation, Interval, ScoredClips, Scores
 from specmaskfoley.report.tables import Entry, ScoreTable, class_table, published_table, score_table, system_entries
 from specmaskfoley.settings import Params
@@ -21,7 +28,6 @@ from specmaskfoley.storage.curves import read_curves
 from specmaskfoley.storage.files import read_json
 from specmaskfoley.storage.tables import read_table, ready_clips
 from specmaskfoley.systems import GENERATED, MADE_ON, OURS, SYSTEMS, TRUE, take_folder
-from specmaskfoley.tracking import flatten
 
 JUDGES = {
     "mini": "The judges were trained by this pipeline on the training split, apart from the generator's encoders.",
@@ -252,10 +258,10 @@ def _settings_table(params: Params, evaluation: Evaluation, company: Company) ->
 
 def _alone(params: Params, evaluation: Evaluation) -> Experiment:
     """This experiment where nothing else is known of it, with the settings that rows of Table 2 mean."""
-    raw = params.model_dump(include={"profile", "seed", "cfg", "sample", "evaluate", "data"})
+    settings = {name: attrgetter(name)(params) for name in (*SHOWN_SETTINGS, *PAPER_SAMPLING)}
     judges = {f"profiles.{params.profile}.judges.kind": params.judges.kind}
     return Experiment(
-        name="workspace", revision="", baseline="", settings=flatten(raw) | judges, evaluation=evaluation,
+        name="workspace", revision="", baseline="", settings=settings | judges, evaluation=evaluation,
         judges=params.judges.kind,
     )  # fmt: skip
 
