@@ -310,7 +310,7 @@ def report(
     ] = "all",
     params_file: ParamsFile = _PARAMS,
 ) -> None:
-    """Compare this experiment with others, with other systems (metrics/systems/*.json) and with published results.
+    """Compare this experiment with others, with other systems (metrics/others/*/) and with published results.
 
     The page opens from disk, without a network.
     """
