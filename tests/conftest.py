@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import helpers.environment  # noqa: F401
@@ -19,6 +20,12 @@ hypothesis.settings.register_profile("patient", deadline=None)
 hypothesis.settings.load_profile("patient")
 
 HERE = Path(__file__).resolve().parent
+
+
+@pytest.fixture(autouse=True)
+def _top_directory() -> None:
+    """Some commands go to the folder of their project, and stay there."""
+    os.chdir(HERE.parent)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
