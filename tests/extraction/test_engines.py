@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from helpers.tiny import Project
 
@@ -155,7 +156,8 @@ def test_a_cluster_that_loses_a_machine_gives_the_same_bytes(before, alone, tmp_
         code, output = mine.stage("tokens")
         assert code == 0, output
     finally:
-        cluster.send_signal(signal.SIGKILL)
+        # Not `ray stop`, which ends the clusters of other tests, too.
+        for process in [*psutil.Process(cluster.pid).children(recursive=True), cluster]:
+            process.kill()
         cluster.wait()
-        subprocess.run([sys.executable, "-m", "ray.scripts.scripts", "stop", "--force"], env=mine.env, check=False)
     assert shards(mine) == alone

@@ -44,7 +44,7 @@ def test_a_metric_runs_evaluate_and_report(edited: Project) -> None:
 
 
 def test_the_control_network_runs_what_hangs_on_it(edited: Project) -> None:
-    edit(edited, "control/network.py", "super().__init__()", "super().__init__(), 1")
+    edit(edited, "control/network.py", "sync_width, width, 7, padding=3", "sync_width, width, 5, padding=2")
     assert ran(edited.dvc("repro")) == ["lineage", "control", "sample", "evaluate", "report"]
 
 
