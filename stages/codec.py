@@ -7,7 +7,6 @@ from specmaskfoley.codec.network import Codec
 from specmaskfoley.codec.objective import CodecObjective
 from specmaskfoley.codec.trained import codec_description
 from specmaskfoley.device import stage_main
-from specmaskfoley.encoders.trained import PROMPT, load_encoder
 from specmaskfoley.settings import Params, TrainCodec
 from specmaskfoley.storage.checkpoint import save_model
 from specmaskfoley.storage.curves import write_curves
@@ -38,7 +37,6 @@ def train_codec(settings: TrainCodec, params: Params, dry_run: bool) -> None:
             patch=params.audio.patch,
             device=here.device,
             precision=params.run.precision,
-            listener=load_encoder(PROMPT, params, here.device) if settings.perceptual_weight else None,
         )
         history = here.fit(objective, rows, settings.optim, name="codec")
         if here.leads:

@@ -18,20 +18,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from specmaskfoley.codec.network import Codec
 from specmaskfoley.codec.objective import CodecObjective
-from specmaskfoley.encoders.mini import PromptEncoder
-from specmaskfoley.settings import Audio, MiniPromptEncoder
 from specmaskfoley.training.batches import Batch
 
 MELS, FRAMES, CLIPS = 32, 64, 10
 ROWS = np.arange(4)
-
-
-def listener() -> PromptEncoder:
-    torch.manual_seed(5)
-    audio = Audio(
-        duration_s=1.0, sample_rate=22050, n_fft=1024, hop_length=256, num_mels=MELS, fmin=0.0, fmax=8000.0, patch=16
-    )
-    return PromptEncoder(MiniPromptEncoder(kind="mini", width=8, blocks=1), audio)
 
 
 def step_of(made: CodecObjective, step: int, seed: int = 0, numbers: np.ndarray = ROWS) -> Batch:
@@ -55,7 +45,6 @@ def objective(**changes: Any) -> CodecObjective:
         mels[:3],
         patch=16,
         device=torch.device("cpu"),
-        listener=listener() if settings.perceptual_weight else None,
     )
 
 
@@ -201,7 +190,7 @@ def test_waits_are_seen():
 
 def test_a_step_never_waits_for_the_device():
     """On a GPU a single wait a step leaves it idle while the host catches up."""
-    made = objective(adversarial_weight=0.5, perceptual_weight=0.5, dead_code_threshold=0.5, crop_columns=2)
+    made = objective(adversarial_weight=0.5, dead_code_threshold=0.5, crop_columns=2)
     made.after_step(0, generator())
     made.averages.counts[:5] = 0.0
     batch = step_of(made, 1)
@@ -217,11 +206,11 @@ def test_a_step_never_waits_for_the_device():
 
 def test_a_step_on_a_gpu_has_its_tensors_there():
     """The forward passes and the codebook: where each tensor lies, and that none is read by the host."""
-    codec, perceiver, data = Codec(CODEC), listener(), rows(torch.zeros(4, MELS, FRAMES))
-    settings = train_codec(adversarial_weight=0.5, perceptual_weight=0.5, dead_code_threshold=0.5, crop_columns=2)
+    codec, data = Codec(CODEC), rows(torch.zeros(4, MELS, FRAMES))
+    settings = train_codec(adversarial_weight=0.5, dead_code_threshold=0.5, crop_columns=2)
     with fake_gpu():
         mels = torch.empty(4, MELS, FRAMES)
-        made = CodecObjective(on_gpu(codec), settings, data, mels, patch=16, device=CUDA, listener=on_gpu(perceiver))
+        made = CodecObjective(on_gpu(codec), settings, data, mels, patch=16, device=CUDA)
         # The values of a fake tensor cannot be listed.
         batch: Batch = {**made.draw(4, 1, torch.Generator()), "start": np.zeros(4, np.int64), "mel": mels}
         with Watch(strict=False):
@@ -252,7 +241,7 @@ def test_each_term_has_its_weight_in_the_loss():
     bare, scores = made.loss("codec", step_of(made, 1), 1, generator())
     assert bare.item() == pytest.approx(scores["reconstruction"].item())
     assert loss(commitment_weight=2.0) - bare.item() == pytest.approx(2.0 * scores["commitment"].item(), rel=1e-4)
-    for name in ("squared_weight", "perceptual_weight", "adversarial_weight"):
+    for name in ("squared_weight", "adversarial_weight"):
         once, twice = loss(**{name: 1.0}) - bare.item(), loss(**{name: 2.0}) - bare.item()
         assert abs(once) > 1e-3, name
         assert twice == pytest.approx(2 * once, rel=1e-3), name
@@ -311,24 +300,6 @@ def test_adversarial_training_moves_the_discriminator_and_the_codec_apart(tmp_pa
     assert all(p.grad is None for p in made.codec.parameters())
 
 
-def test_the_listener_is_not_trained(tmp_path):
-    made = objective(perceptual_weight=1.0, steps=2)
-    fit_on_cpu(made, made.train, made.settings.optim, name="codec", scratch=tmp_path)
-    assert made.listener is not None
-    for (name, found), (_, expected) in zip(
-        made.listener.state_dict().items(), listener().state_dict().items(), strict=True
-    ):
-        assert torch.equal(found, expected), name
-
-
-def test_perceptual_weight_without_a_listener_names_the_setting():
-    mels = torch.zeros(2, MELS, FRAMES)
-    with pytest.raises(ValueError, match=r"train_codec\.perceptual_weight"):
-        CodecObjective(
-            Codec(CODEC), train_codec(perceptual_weight=0.5), rows(mels), mels, patch=16, device=torch.device("cpu")
-        )
-
-
 def test_crops_are_as_long_as_asked_and_never_longer_than_a_clip():
     seen: list[tuple[int, ...]] = []
     for columns in (1, 2, 99):
@@ -360,7 +331,6 @@ def test_resume_equals_uninterrupted_with_codebook_averages_and_discriminator(tm
         "quantize_after": 3,
         "adversarial_weight": 0.5,
         "adversarial_after": 2,
-        "perceptual_weight": 0.5,
         "dead_code_threshold": 0.5,
         "crop_columns": 2,
     }

@@ -42,7 +42,6 @@ def train_codec(steps: int = 8, **changes: Any) -> TrainCodec:
         "squared_weight": 1.0,
         "adversarial_weight": 0.0,
         "adversarial_after": 0,
-        "perceptual_weight": 0.0,
         "codebook_decay": 0.9,
         "dead_code_threshold": 0.0,
     }

@@ -16,8 +16,6 @@ from torch import Tensor, nn
 
 from specmaskfoley.codec.network import Codec, Discriminator, codebook_usage, nearest_code
 from specmaskfoley.device import autocast
-from specmaskfoley.encoders.mini import PromptEncoder
-from specmaskfoley.media.mel import to_log_mel
 from specmaskfoley.settings import Codec as CodecSettings
 from specmaskfoley.settings import TrainCodec
 from specmaskfoley.training.batches import Batch, Rows
@@ -70,7 +68,7 @@ class Autoencoder(nn.Module):
 
 
 class CodecObjective:
-    """L1 reconstruction and commitment; adversarial and perceptual terms where their weight is not zero.
+    """L1 reconstruction and commitment; squared and adversarial terms where their weight is not zero.
 
     The first `quantize_after` steps train a plain autoencoder; its latents then seed the codebook by k-means,
     which saves the many steps a random codebook spends mostly dead.
@@ -89,12 +87,10 @@ class CodecObjective:
         patch: int,
         device: torch.device,
         precision: str = "float32",
-        listener: PromptEncoder | None = None,
     ) -> None:
         """
         Args:
             train: rows with a column `mel`, (M, L) normalised; valid: (n, M, L) likewise.
-            listener: frozen audio encoder whose features the perceptual term compares.
         """
         self.settings, self.train, self.valid, self.device = settings, train, valid, device
         self.codec = codec
@@ -103,9 +99,6 @@ class CodecObjective:
         self.discriminator = Discriminator().to(device) if settings.adversarial_weight else None
         self.patch = patch
         self.crop = min(settings.crop_columns * patch, valid.shape[-1])
-        self.listener = listener.requires_grad_(False).eval() if listener is not None else None
-        if settings.perceptual_weight and listener is None:
-            raise ValueError("train_codec.perceptual_weight is not zero, but no prompt encoder was given to listen")
         self.modules = nn.ModuleDict({"codec": codec, "averages": self.averages})
         if self.discriminator is not None:
             self.modules["discriminator"] = self.discriminator
@@ -151,8 +144,6 @@ class CodecObjective:
             loss = loss + self.settings.commitment_weight * coded.commitment
             used, perplexity = codebook_usage(coded.tokens, self.codec.settings.codebook_size)
             seen |= {"commitment": coded.commitment.detach(), "perplexity": perplexity, "codes_used": used}
-        if self.settings.perceptual_weight:
-            loss = loss + self.settings.perceptual_weight * self._perceptual(decoded, mel)
         if self.discriminator is not None and step >= self.settings.adversarial_after:
             self.discriminator.requires_grad_(False)  # it learns from its own loss alone
             loss = loss - self.settings.adversarial_weight * self.discriminator(decoded).mean()
@@ -183,10 +174,6 @@ class CodecObjective:
         mels = batch["mel"].to(self.device, non_blocking=True)  # before cropping: out of page-locked memory
         crops = [mel[:, s : s + self.crop] for mel, s in zip(mels, batch["start"].tolist(), strict=True)]
         return torch.stack(crops)[:, None].float()
-
-    def _perceptual(self, decoded: Tensor, mel: Tensor) -> Tensor:
-        assert self.listener is not None
-        return F.l1_loss(self.listener.audio(to_log_mel(decoded[:, 0])), self.listener.audio(to_log_mel(mel[:, 0])))
 
     def _discriminator_loss(self, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Hinge loss on the next part that the codec has decoded in this step."""

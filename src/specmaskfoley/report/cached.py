@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from dvc.config import Config  # type: ignore[import-untyped]
+from dvc.config import Config
 
 
 def cache_folder(root: Path) -> Path:

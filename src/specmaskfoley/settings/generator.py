@@ -35,7 +35,6 @@ class TrainCodec(Settings):
     squared_weight: NonNegative
     adversarial_weight: NonNegative
     adversarial_after: Annotated[int, Field(ge=0)]
-    perceptual_weight: NonNegative
     codebook_decay: Fraction
     dead_code_threshold: NonNegative
 

@@ -109,12 +109,6 @@ class Params(Settings):
                     f"{audio.mel} mel ({recipe_text(audio.recipe)}; audio in params.yaml); choose a vocoder of "
                     "that mel, or griffin_lim"
                 )
-        listener = (self.encoders.prompt.kind, audio.mel)
-        if self.train_codec is not None and self.train_codec.perceptual_weight and listener != ("mini", "hifigan"):
-            raise ValueError(
-                f"train_codec.perceptual_weight={self.train_codec.perceptual_weight} needs encoders.prompt.kind=mini "
-                f"and audio.mel=hifigan, found {listener[0]} and {listener[1]}; set it to 0"
-            )
 
     @property
     def video_duration_s(self) -> float:
