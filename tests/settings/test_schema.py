@@ -2,36 +2,19 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from typing import Any
 
 import jsonschema
 import pytest
 from helpers import ROOT
+from helpers.settings import MISSING, RAW, changed
 
 from specmaskfoley.settings import Params
-from specmaskfoley.settings.reading import parse_yaml
 from specmaskfoley.settings.schema import FILE, params_schema
 
 TEXT = (ROOT / "params.yaml").read_text(encoding="utf-8")
-RAW: dict[str, Any] = parse_yaml(TEXT)
 SCHEMA: dict[str, Any] = json.loads((ROOT / FILE).read_text(encoding="utf-8"))
-MISSING = object()
-
-
-def changed(name: str, value: object) -> dict[str, Any]:
-    """params.yaml with the setting of a dotted name replaced, added, or taken away (MISSING)."""
-    raw = copy.deepcopy(RAW)
-    *path, last = name.split(".")
-    section = raw
-    for part in path:
-        section = section[part]
-    if value is MISSING:
-        del section[last]
-    else:
-        section[last] = value
-    return raw
 
 
 def refused(raw: dict[str, Any]) -> bool:
@@ -73,7 +56,7 @@ def test_params_yaml_meets_it() -> None:
     ],
 )
 def test_what_runs_is_right(name: str, value: object) -> None:
-    raw = changed(name, value)
+    raw = changed({name: value})
     assert not refused(raw)
     assert not list(jsonschema.Draft7Validator(SCHEMA).iter_errors(raw))
 
@@ -108,7 +91,7 @@ def test_what_runs_is_right(name: str, value: object) -> None:
     ],
 )
 def test_a_mistake_is_seen_where_it_is(name: str, value: object) -> None:
-    raw = changed(name, value)
+    raw = changed({name: value})
     assert refused(raw)
     errors = list(jsonschema.Draft7Validator(SCHEMA).iter_errors(raw))
     places = {".".join(map(str, part.absolute_path)) for error in errors for part in (error, *(error.context or ()))}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import re
 from typing import Any
 
@@ -10,6 +9,7 @@ import pytest
 import yaml
 from dvc.utils.serialize import parse_yaml as dvc_yaml
 from helpers import ROOT
+from helpers.settings import MISSING, RAW, changed
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,25 +18,8 @@ from specmaskfoley.settings.params import in_force
 from specmaskfoley.settings.reading import parse_yaml
 
 PARAMS = ROOT / "params.yaml"
-RAW: dict[str, Any] = yaml.safe_load(PARAMS.read_text(encoding="utf-8"))
 MINI = RAW["profiles"]["mini"]
 WIDTH, DEPTH = MINI["backbone"]["width"], MINI["backbone"]["depth"]
-MISSING = object()
-
-
-def changed(changes: dict[str, Any]) -> dict[str, Any]:
-    """params.yaml with the settings of dotted names replaced, added, or taken away (MISSING)."""
-    raw = copy.deepcopy(RAW)
-    for name, value in changes.items():
-        *path, last = name.split(".")
-        section = raw
-        for part in path:
-            section = section[part]
-        if value is MISSING:
-            del section[last]
-        else:
-            section[last] = value
-    return raw
 
 
 def audio(duration_s: float = 10.0, **changes: Any) -> Audio:
