@@ -45,14 +45,15 @@ def test_a_metric_runs_evaluate_and_report(edited: Project) -> None:
 
 def test_the_control_network_runs_what_hangs_on_it(edited: Project) -> None:
     edit(edited, "control/network.py", "sync_width, width, 7, padding=3", "sync_width, width, 5, padding=2")
-    assert ran(edited.dvc("repro")) == ["lineage", "control", "sample", "evaluate", "report"]
+    assert ran(edited.dvc("repro"))[:3] == ["lineage", "control", "sample"]  # and the others if its sounds changed
 
 
 def test_the_formula_of_a_feature_makes_all_rows_anew(edited: Project) -> None:
     edit(edited, "extraction/features.py", "semantic.float().mean(1)", "semantic.float().amax(1)")
     output = edited.dvc("repro")
     assert "features: 48 clips, 0 of them kept from before" in output
-    assert ran(output) == ["lineage", "features", "backbone", "control", "sample", "evaluate", "report"]
+    # What comes later runs if the sounds changed, which a tiny control branch does not change for sure.
+    assert ran(output)[:5] == ["lineage", "features", "backbone", "control", "sample"]
     _, arrays = read_arrays(edited.path("data", "features"), "test", ["semantic", "semantic_mean"])
     np.testing.assert_allclose(arrays["semantic_mean"], arrays["semantic"].max(1), atol=1e-3)
 
