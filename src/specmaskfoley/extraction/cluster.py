@@ -28,8 +28,10 @@ def make_on_ray(units: Sequence[Unit], params: Params, extractor: type[Extractor
     except ImportError:
         raise ValueError("run.engine=ray needs Ray: pip install 'specmaskfoley[ray]'") from None
     if not ray.is_initialized():
-        # RAY_ADDRESS names a cluster; without it, Ray starts on this machine for this stage.
-        ray.init(log_to_driver=False, configure_logging=False)
+        # RAY_ADDRESS names a cluster. Without it Ray starts on this machine for this stage: left to itself it would
+        # first try the cluster last started here, for minutes if that one has died.
+        address = os.environ.get("RAY_ADDRESS") or "local"
+        ray.init(address=address, log_to_driver=False, configure_logging=False)
     ray.data.DataContext.get_current().enable_progress_bars = False
     machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     cpus, gpus = [int(machine.get("CPU", 0)) for machine in machines], sum(int(m.get("GPU", 0)) for m in machines)
