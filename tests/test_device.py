@@ -94,10 +94,22 @@ def test_what_is_compiled_is_deterministic(monkeypatch):
 
 @pytest.mark.parametrize(
     ("precision", "device", "name"),
-    [("auto", CPU, "float32"), ("auto", CUDA, "bfloat16"), ("float16", CUDA, "float16"), ("float32", CUDA, "float32")],
+    [
+        ("auto", CUDA, "bfloat16"),
+        ("float16", CUDA, "float16"),
+        ("float32", CUDA, "float32"),
+        ("bfloat16", CPU, "bfloat16"),
+    ],
 )
 def test_precisions_have_names(precision, device, name):
     assert runtime.precision_name(precision, device) == name
+
+
+@pytest.mark.parametrize(("bf16", "amx"), [(True, False), (False, True), (False, False)])
+def test_auto_means_bfloat16_where_the_processor_multiplies_it(monkeypatch, bf16, amx):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: bf16)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    assert runtime.precision_name("auto", CPU) == ("bfloat16" if bf16 or amx else "float32")
 
 
 def test_the_first_line_names_device_and_precision(capsys):

@@ -128,8 +128,7 @@ def pick_device(name: str) -> torch.device:
 def autocast(precision: str, device: torch.device) -> torch.autocast:
     """Context in which networks run: in half precision if `run.precision` says so.
 
-    `auto` means bfloat16 on CUDA and float32 elsewhere: on a CPU with native bfloat16 instructions a step of the
-    mini networks took twice (Transformer) to nine times (codec) as long in bfloat16 (measured, torch 2.11).
+    `auto` means bfloat16 where the device multiplies it (`fast_bfloat16`), float32 elsewhere.
     """
     import torch
 
@@ -143,7 +142,7 @@ def half_dtype(precision: str, device: torch.device) -> torch.dtype | None:
 
     if precision == "float16":
         return torch.float16
-    return torch.bfloat16 if precision == "bfloat16" or (precision == "auto" and device.type == "cuda") else None
+    return torch.bfloat16 if precision == "bfloat16" or (precision == "auto" and fast_bfloat16(device)) else None
 
 
 def precision_name(precision: str, device: torch.device) -> str:

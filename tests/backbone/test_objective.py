@@ -19,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from specmaskfoley import device
 from specmaskfoley.backbone.network import Backbone
 from specmaskfoley.backbone.objective import BackboneObjective, TokenClips, random_mask
 from specmaskfoley.control.network import ControlBranch
@@ -217,6 +218,17 @@ def test_resume_equals_uninterrupted(tmp_path, make):
     assert run(resumed, tmp_path / "killed").curves == history.curves
     for name, value in straight.modules.state_dict().items():
         assert torch.equal(value, resumed.modules.state_dict()[name]), name
+
+
+@pytest.mark.parametrize("make", [objective, control_objective])
+def test_without_bfloat16_auto_learns_what_float32_does(tmp_path, monkeypatch, make):
+    monkeypatch.setattr(device, "fast_bfloat16", lambda _: False)
+    expected = run(make(clips(), precision="float32"), tmp_path / "float32")
+    assert run(make(clips(), precision="auto"), tmp_path / "auto").curves == expected.curves
+    monkeypatch.setattr(device, "fast_bfloat16", lambda _: True)
+    half = run(make(clips(), precision="auto"), tmp_path / "bfloat16")
+    assert half.curves != expected.curves
+    assert half.last()["val_loss"] == pytest.approx(expected.last()["val_loss"], rel=0.02)
 
 
 @pytest.mark.slow
