@@ -1,7 +1,8 @@
 """Wall and processor time and peak memory of every stage, run one after the other: python benchmarks/pipeline.py
 
 Meant for a fresh clone; stages that DVC finds unchanged take next to no time. Memory is the sum over all processes of a
-stage, sampled twice a second. With --burners 2 it runs beside two processes that keep a core busy each.
+stage, sampled twice a second. With --burners 2 it runs beside two processes that keep a core busy each. With --lanes 2 it
+is one `specmaskfoley repro --lanes 2` of all stages.
 """
 
 import argparse
@@ -20,10 +21,14 @@ INTERVAL_S = 0.5
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--burners", type=int, default=0)
+    parser.add_argument("--lanes", type=int)
     arguments = parser.parse_args()
     burners = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(arguments.burners)]
     try:
         print("| stage | seconds | processor seconds | peak MB |\n| --- | ---: | ---: | ---: |", flush=True)
+        if arguments.lanes:
+            show("all", run(["specmaskfoley", "repro", "--lanes", str(arguments.lanes)]))
+            return
         with open("dvc.yaml", encoding="utf-8") as file:
             stages = list(yaml.safe_load(file)["stages"])
         measured = [show(stage, run(["dvc", "repro", "--single-item", stage])) for stage in stages]

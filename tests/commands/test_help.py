@@ -20,7 +20,7 @@ from specmaskfoley.commands.main import app
 
 GLOSSARY = {
     "ADDRESS", "A-B", "DIR", "FILE", "GLOB", "HZ", "MB", "MINUTES", "N", "NAME", "[NAME=]DIR", "SECONDS", "TEXT",
-    "VIDEO", "VIDEO|DIR", "X",
+    "STAGE", "VIDEO", "VIDEO|DIR", "X",
 }  # fmt: skip
 """What values are called: N is a whole number, X any, NAME one of a few words, TEXT anything."""
 

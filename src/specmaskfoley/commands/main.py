@@ -207,6 +207,30 @@ def plan(profile: Profile = None, params_file: ParamsFile = _PARAMS) -> None:
 
 
 @app.command(cls=Command)
+def repro(
+    targets: Annotated[
+        list[str] | None, typer.Argument(metavar="STAGE", help="Stages to bring up to date.", show_default="all")
+    ] = None,
+    lanes: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", help="Stages at a time.", min=1, show_default="one a core, at most 3; 1 where there is a GPU"
+        ),
+    ] = None,
+) -> None:
+    """Do what `dvc repro` does, several stages at a time, with the same results.
+
+    A stage starts as soon as all that it needs is up to date. If one fails, those beside it run to their end and no
+    other starts (exit code 1). SIGINT, SIGTERM and SIGHUP reach all of them, and a second one kills them.
+    """
+    from specmaskfoley.commands.repro import repro as command
+    from specmaskfoley.errors import one_line_errors
+
+    with one_line_errors(1):
+        command(targets or [], lanes)
+
+
+@app.command(cls=Command)
 def evaluate(
     generated: Annotated[
         list[str],
