@@ -1,10 +1,13 @@
 """The console command `specmaskfoley generate`: many videos, one line each.
 
-Whatever can be refused is refused before the model is loaded, and nearly all of it before torch is imported.
+Whatever can be refused is refused before the model is loaded, and what the arguments alone tell before torch is
+imported.
 """
 
 from __future__ import annotations
 
+import gc
+import importlib
 import math
 import os
 import re
@@ -17,6 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from tqdm import tqdm
@@ -140,24 +144,25 @@ def generate_all(videos: Sequence[tuple[Path, Path]], out: Path, options: Option
     options.check([video for video, _ in videos])
     check_out(out)
     params = Params.load(source / "params.yaml" if source.is_dir() else source)
-    with _doing("looking at the videos"):
-        work, failed = _look(videos, out, options, params)
-    if not work:
-        return failed
-    _check_targets(work, out, options, [video for video, _ in videos])
-    if options.record is not None:
-        from specmaskfoley.foley.records import Record
-
-        Record.read(options.record).check_inputs(work[0].video, options.from_audio)
-    _open_folders({target.parent for one in work for target in one.targets}, out)
-    if options.extend_band is not None:
-        from specmaskfoley.foley.editing import rows_above
-
-        rows_above(options.extend_band, params.audio)
-    _say_model(params, source if source.is_dir() else source.parent, options.text)
     with _ending_in_order():
-        with _doing("loading the model"):
-            foley = _load(source, options)
+        with _torch_meanwhile():
+            with _doing("looking at the videos"):
+                work, failed = _look(videos, out, options, params)
+            if not work:
+                return failed
+            _check_targets(work, out, options, [video for video, _ in videos])
+            if options.record is not None:
+                from specmaskfoley.foley.records import Record
+
+                Record.read(options.record).check_inputs(work[0].video, options.from_audio)
+            _open_folders({target.parent for one in work for target in one.targets}, out)
+            if options.extend_band is not None:
+                from specmaskfoley.foley.editing import rows_above
+
+                rows_above(options.extend_band, params.audio)
+            _say_model(params, source if source.is_dir() else source.parent, options.text)
+            with _doing("loading the model"):
+                foley = _load(source, options)
         silent: list[bool] = []
         for one in work:
             try:
@@ -171,6 +176,24 @@ def generate_all(videos: Sequence[tuple[Path, Path]], out: Path, options: Option
     if any(silent) and len(silent) > 1:
         _say(f"{sum(silent)} of {len(silent)} sounds are nearly silent")
     return failed
+
+
+@contextmanager
+def _torch_meanwhile() -> Iterator[None]:
+    """Import torch while a worker process looks at the videos, which is mostly waiting.
+
+    Nobody looks for garbage in what is imported and loaded meanwhile, neither now nor when the process ends: all of it
+    stays, and looking takes half a second.
+    """
+    gc.disable()
+    ahead = Thread(target=importlib.import_module, args=("torch",))
+    ahead.start()
+    try:
+        yield
+    finally:
+        ahead.join()
+        gc.freeze()
+        gc.enable()
 
 
 def _say_model(params: Params, home: Path, text: str) -> None:

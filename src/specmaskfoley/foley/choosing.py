@@ -9,16 +9,17 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from scipy.special import softmax
 
-from specmaskfoley.judges.panel import Panel
 from specmaskfoley.media.frames import stream_views
 from specmaskfoley.media.sound import resample_part
-from specmaskfoley.metrics.ib import ib_per_clip
 from specmaskfoley.settings import Params
+
+if TYPE_CHECKING:
+    from specmaskfoley.judges.panel import Panel
 
 _MOST_WINDOWS = 8
 """How many stretches of a long video are judged, evenly spread."""
@@ -69,6 +70,10 @@ def judge(
     semantic: how well the sound fits what is seen: cosine of the audio-video embedder, -1..1.
     overall: semantic - sync_s / the largest offset; higher is better.
     """
+    from scipy.special import softmax  # this and metrics take a quarter of a second: not where a take is alone
+
+    from specmaskfoley.metrics.ib import ib_per_clip
+
     count = min(_MOST_WINDOWS, max(1, math.ceil(duration_s / panel.duration_s)))
     starts = np.linspace(0.0, max(0.0, duration_s - panel.duration_s), count)
     largest = float(np.abs(panel.grid).max())

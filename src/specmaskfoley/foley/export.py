@@ -8,20 +8,19 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
-
-import yaml
+from typing import TYPE_CHECKING, Any
 
 from specmaskfoley.encoders.trained import ROLES, encoder_file
 from specmaskfoley.foley.knowledge import SOUNDS_FILE, Knowledge
-from specmaskfoley.report.results import Scores, read_folder
-from specmaskfoley.report.tables import markdown_scores
 from specmaskfoley.settings import MiniJudges, Params, weights_of
 from specmaskfoley.settings.reading import parse_yaml
 from specmaskfoley.storage.files import atomic_path, refuse_pointer, sha256
 from specmaskfoley.weights.loading import find_weights
 from specmaskfoley.weights.lock import LOCK_FILE, WeightFile, locked, read_lock
 from specmaskfoley.weights.records import record_path
+
+if TYPE_CHECKING:
+    from specmaskfoley.report.results import Scores
 
 _SHOWN = ("specmaskfoley", "torch", "torchaudio", "av", "numpy")
 
@@ -86,6 +85,8 @@ def export_model(params_file: Path, target: Path) -> list[Path]:
     Raises:
         ValueError: the folder is not empty, or the model is not complete.
     """
+    import yaml
+
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ValueError(f"{target}: is there already and not an empty folder; choose another name")
     target = target.resolve()
@@ -151,6 +152,8 @@ def _card(
         yield from ("", "## Sounds", "", f"The labels of the training clips, {len(sounds)}: {', '.join(sounds)}.")
     yield from ("", "## Metrics", "")
     if scores:
+        from specmaskfoley.report.tables import markdown_scores  # and with it the experiments: not to make a sound
+
         yield f"On the test split, by the judges of the profile ({params.judges.kind}); to be compared with each other."
         yield from ("", markdown_scores(scores))
     else:
@@ -197,5 +200,7 @@ def _official(params: Params) -> dict[str, WeightFile]:
 
 
 def _scores(params: Params) -> Mapping[str, Scores]:
+    from specmaskfoley.report.results import read_folder
+
     folder = Path(params.paths.metrics)
     return read_folder(folder).scores if (folder / "clips.json").exists() else {}

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -36,12 +36,13 @@ from specmaskfoley.foley.records import (
 )
 from specmaskfoley.foley.rendering import turn_down
 from specmaskfoley.foley.takes import Take
-from specmaskfoley.judges.panel import Panel
-from specmaskfoley.judges.trained import load_panel
 from specmaskfoley.media.probe import probe
 from specmaskfoley.media.sound import read_track
 from specmaskfoley.sampling.generator import Generator
 from specmaskfoley.settings import Params
+
+if TYPE_CHECKING:
+    from specmaskfoley.judges.panel import Panel
 
 
 class Foley:
@@ -306,6 +307,8 @@ class Foley:
     @cached_property
     def judges(self) -> Panel:
         """Who ranks candidates; loaded when first needed."""
+        from specmaskfoley.judges.trained import load_panel
+
         with contextlib.chdir(self.home):
             return load_panel(self.params, self.device)
 
