@@ -144,9 +144,11 @@ def generate_all(videos: Sequence[tuple[Path, Path]], out: Path, options: Option
     options.check([video for video, _ in videos])
     check_out(out)
     params = Params.load(source / "params.yaml" if source.is_dir() else source)
+    torch = Thread(target=importlib.import_module, args=("torch",))
     with _ending_in_order():
-        with _torch_meanwhile():
+        with _uncollected():
             with _doing("looking at the videos"):
+                torch.start()  # meanwhile: looking is mostly waiting for a worker process
                 work, failed = _look(videos, out, options, params)
             if not work:
                 return failed
@@ -179,19 +181,13 @@ def generate_all(videos: Sequence[tuple[Path, Path]], out: Path, options: Option
 
 
 @contextmanager
-def _torch_meanwhile() -> Iterator[None]:
-    """Import torch while a worker process looks at the videos, which is mostly waiting.
-
-    Nobody looks for garbage in what is imported and loaded meanwhile, neither now nor when the process ends: all of it
-    stays, and looking takes half a second.
-    """
+def _uncollected() -> Iterator[None]:
+    """Nobody looks for garbage in what is imported and loaded meanwhile, neither now nor when the process ends: all of
+    it stays, and looking takes half a second."""
     gc.disable()
-    ahead = Thread(target=importlib.import_module, args=("torch",))
-    ahead.start()
     try:
         yield
     finally:
-        ahead.join()
         gc.freeze()
         gc.enable()
 
