@@ -55,3 +55,23 @@ def test_how_threads_wait_is_the_users_choice() -> None:
 def test_workers_wait_as_their_parent_does() -> None:
     with IsolatedPool(1, timeout_s=60, memory_gb=4) as pool:
         assert list(pool.map(os.getenv, ["OMP_WAIT_POLICY"])) == [os.environ["OMP_WAIT_POLICY"]]
+
+
+FAULTS = """
+import resource
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(10):
+    bytearray(1 << 24)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) * resource.getpagesize() >> 24)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="of glibc")
+def test_large_arrays_take_the_memory_of_those_before() -> None:
+    def taken(first: str) -> int:
+        """Times 16 MiB that the system cleared for ten arrays of 16 MiB, one after the other."""
+        command = [sys.executable, "-c", f"{first}\n{FAULTS}"]
+        return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+    assert taken("") >= 9
+    assert taken("import specmaskfoley") <= 2
