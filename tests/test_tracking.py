@@ -20,6 +20,7 @@ import pytest
 import yaml
 from helpers import ROOT
 from helpers.browser import BROWSER, FLAGS, require_browser
+from helpers.forks import FORKS
 from mlflow.tracking._tracking_service.utils import _artifact_repos_cache
 
 from specmaskfoley import tracking
@@ -183,10 +184,10 @@ def test_experiments_of_dvc_have_names_and_one_parent(store: Path, monkeypatch: 
         "from specmaskfoley import tracking\nfrom specmaskfoley.settings import Params\n"
         "with tracking.stage_run('sample', Params.load()): open('out.txt', 'w').close()\n"
     )
-    work = {"cmd": f"{sys.executable} stage.py", "params": ["cfg.scale", "sample.steps"], "outs": ["out.txt"]}
+    work = {"cmd": "python stage.py", "params": ["cfg.scale", "sample.steps"], "outs": ["out.txt"]}
     (store / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"sample": work}}))
     (store / ".gitignore").write_text(".mlflow/\n")
-    for command in (
+    for program, *arguments in (
         ["dvc", "init", "-q"],
         ["git", "config", "user.name", "test"],
         ["git", "config", "user.email", "test@example.org"],
@@ -195,7 +196,11 @@ def test_experiments_of_dvc_have_names_and_one_parent(store: Path, monkeypatch: 
         ["dvc", "exp", "run", "-q", "-n", "here", "-S", "cfg.scale=3"],
         ["dvc", "exp", "run", "-q", "-n", "there", "--temp", "-S", "sample.steps=6", "-S", "cfg.scale=2"],
     ):
-        subprocess.run(command, check=True, capture_output=True, text=True)
+        if program == "dvc":
+            code, output = FORKS.run(["-m", "dvc", *arguments], store, os.environ)
+            assert code == 0, output
+        else:
+            git(store, *arguments)
     monkeypatch.setenv("DVC_ROOT", str(store))
     head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
     above, here, there = runs()

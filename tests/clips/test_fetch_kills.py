@@ -79,7 +79,7 @@ def test_kills_leave_no_trace(tmp_path):
         killed = project(tmp_path / "killed", server, ids)
         moments, log = random.Random(1), []
         for what, seen in _moments(killed):
-            with killed.start("repro", *TARGETS) as running:
+            with killed.fork("repro", *TARGETS) as running:
                 running.wait_for(seen, what)
                 time.sleep(moments.uniform(0.0, 1.5))
                 log.append(f"{what} ({_fetched(killed)} clips)")

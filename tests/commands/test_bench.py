@@ -14,8 +14,10 @@ from helpers.stage_calls import call_command
 from helpers.tiny import Project
 
 from specmaskfoley.commands.bench import PARTS, bench
+from specmaskfoley.device import precision_name
 from specmaskfoley.settings import Params
 
+PRECISION = precision_name("auto", torch.device("cpu"))
 RAW = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
 
 
@@ -24,7 +26,7 @@ def test_new_networks_are_timed_without_any_file(tmp_path: Path, monkeypatch):
     lines = bench(Params.from_mapping(RAW), torch.device("cpu"), [], runs=3, trained=False, out=Path("bench.json"))
     found = json.loads(Path("bench.json").read_text())
     assert found["runs"] == 3
-    assert (found["mode"], found["steps"], found["batch"], found["precision"]) == ("multi", 12, 1, "float32")
+    assert (found["mode"], found["steps"], found["batch"], found["precision"]) == ("multi", 12, 1, PRECISION)
     assert found["seconds"] == found["seconds_per_clip"]
     assert set(found["seconds"]) == {"sample", "vocode", "generate"}
     for row in found["seconds"].values():
@@ -47,7 +49,8 @@ def test_mode_steps_and_batch_are_chosen_and_named(project: Project, tmp_path: P
     given = ["--runs", "1", "--mode", "text", "--steps", "3", "--batch", "2", "--out", str(out)]
     code, output = call_command(project.root, "bench", *given)
     assert code == 0, output
-    assert re.match(r"mini: [\d.]+ s of sound, text, 3 steps, batch 2, float32, cpu \(\d+ threads\), 1 runs\n", output)
+    said = rf"mini: [\d.]+ s of sound, text, 3 steps, batch 2, {PRECISION}, cpu \(\d+ threads\), 1 runs\n"
+    assert re.match(said, output)
     found = json.loads(out.read_text())
     assert (found["mode"], found["steps"], found["batch"]) == ("text", 3, 2)
     for name, row in found["seconds"].items():

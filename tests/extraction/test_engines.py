@@ -89,7 +89,7 @@ def test_a_killed_stage_goes_on_and_gives_the_same_bytes(before, alone, tmp_path
     for stage, moments in {"features": (2, 4, 6), "tokens": (1,)}.items():  # in units
         kept: dict[str, int] = {}
         for moment in moments:
-            with subprocess.Popen([sys.executable, f"stages/{stage}.py"], cwd=mine.root, env=mine.env) as process:
+            with mine.start_stage(stage) as process:
                 deadline = time.monotonic() + 120
                 while len(units(mine, stage)) < moment:
                     assert process.poll() is None

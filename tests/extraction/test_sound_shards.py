@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -138,7 +136,7 @@ def test_rows_are_those_of_the_clips_stages(untrained: Project, tmp_path: Path) 
 
 
 def kill_when(project: Project, seen: Callable[[], bool]) -> None:
-    with subprocess.Popen([sys.executable, "stages/audio.py"], cwd=project.root, env=project.env) as process:
+    with project.start_stage("audio") as process:
         deadline = time.monotonic() + 120
         while not seen():
             assert process.poll() is None, "ended before it could be killed"

@@ -17,6 +17,7 @@ import torch
 from helpers.untrained import write_noise
 from scipy import signal
 
+from specmaskfoley.device import precision_name
 from specmaskfoley.foley import Foley, Stopped, Take
 from specmaskfoley.media.probe import probe
 from specmaskfoley.media.sound import read_track, resample
@@ -54,8 +55,9 @@ def test_the_record_says_what_was_done_with_what(video: Path, take: Take, foley:
     assert made.record == edited.record
     for kind in ("video", "model", "versions", "settings"):
         assert record[kind], kind
+    precision = precision_name("auto", torch.device("cpu"))
     assert record["made_on"] == {
-        "device": f"cpu ({torch.get_num_threads()} threads)", "encoders": "float32", "sampler": "float32",
+        "device": f"cpu ({torch.get_num_threads()} threads)", "encoders": precision, "sampler": precision,
     }  # fmt: skip
     assert {len(digest) for digest in record["model"].values()} == {64}
 

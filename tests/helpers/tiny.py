@@ -18,7 +18,7 @@ import psutil
 import yaml
 
 from helpers import ROOT
-from helpers.forks import FORKS
+from helpers.forks import FORKS, Fork
 
 RECORDER = Path(__file__).with_name("recorder")
 COUNTS = {"train": 24, "val": 12, "test": 12}
@@ -120,13 +120,24 @@ class Project:
         """Run one stage's script alone: exit code and output."""
         return self._finish([f"stages/{name}.py", *arguments], check=False)
 
+    def start_stage(self, name: str) -> Fork | subprocess.Popen[bytes]:
+        """One stage's script alone, to be killed."""
+        return FORKS.start([f"stages/{name}.py"], self.root, self.env)
+
     def command(self, *arguments: str) -> tuple[int, str]:
         """Run `specmaskfoley`: exit code and output."""
         return self._finish(["-m", "specmaskfoley.commands.main", *arguments], check=False)
 
     def start(self, *arguments: str) -> Running:
-        """Run dvc in the background, in a process group of its own."""
-        return Running(self, *arguments)
+        """Run dvc in the background, in a process group of its own, with the processes that a user has."""
+        return Running(self, lambda output: subprocess.Popen(
+            [sys.executable, "-m", "dvc", *arguments], cwd=self.root, env=self.env, stdin=subprocess.DEVNULL,
+            stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
+        ))  # fmt: skip
+
+    def fork(self, *arguments: str) -> Running:
+        """Run dvc in the background; it and its stages are forks."""
+        return Running(self, lambda output: FORKS.start(["-m", "dvc", *arguments], self.root, self.env, output))
 
     def path(self, *parts: str) -> Path:
         return self.root.joinpath(*parts)
@@ -153,19 +164,11 @@ class Project:
 class Running:
     """`dvc` in the background; whatever is left of it is ended on leaving."""
 
-    def __init__(self, project: Project, *arguments: str) -> None:
+    def __init__(self, project: Project, begin: Callable[[int], Fork | subprocess.Popen[bytes]]) -> None:
         self.project = project
         self.log = project.root.with_name(f"{project.root.name}-{time.monotonic_ns()}.log")
         with self.log.open("wb") as output:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "dvc", *arguments],
-                cwd=project.root,
-                env=project.env,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+            self.process = begin(output.fileno())
 
     def __enter__(self) -> Running:
         return self

@@ -60,7 +60,7 @@ def test_the_formula_of_a_feature_makes_all_rows_anew(edited: Project) -> None:
 
 def test_a_training_goes_on_though_its_log_has_changed(edited: Project) -> None:
     edited.change(lambda params: params["profiles"]["mini"]["train_control"]["optim"].update(base_learning_rate=0.02))
-    with edited.start("repro") as running:
+    with edited.fork("repro") as running:
         running.wait_for(lambda: list(edited.path(".work").glob("control-*/control-*.pt")), "a checkpoint")
         for process in [*edited.processes(), running.process]:
             process.send_signal(signal.SIGKILL)

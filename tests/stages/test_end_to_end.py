@@ -17,12 +17,14 @@ import numpy as np
 import psutil
 import pyarrow.parquet as pq
 import pytest
+import torch
 import yaml
 from helpers import ROOT
 from helpers.stage_calls import call_stage
 from helpers.tiny import COUNTS, STAGES, Project, shrink
 
 from specmaskfoley.clips.ledger import ready_hash
+from specmaskfoley.device import precision_name
 from specmaskfoley.encoders.trained import ROLES
 from specmaskfoley.judges.objectives import JUDGES
 from specmaskfoley.media.probe import probe
@@ -79,7 +81,8 @@ def test_every_stage_runs_once(reproduced):
     assert sorted(ran(reproduced.first_output)) == sorted(STAGES)
     parts = re.split(r"^Running stage '(\w+)':\n> .*\n", reproduced.first_output, flags=re.MULTILINE)
     first = {stage: text.split("\n")[:2] for stage, text in zip(parts[1::2], parts[2::2], strict=True)}
-    assert {stage for stage, lines in first.items() if "device cpu (1 threads), float32" in lines} == COMPUTING
+    told = f"device cpu (1 threads), {precision_name('auto', torch.device('cpu'))}"
+    assert {stage for stage, lines in first.items() if told in lines} == COMPUTING
     assert kept_work(reproduced) == KEPT
     assert not list(reproduced.root.rglob(".tmp-*"))
 

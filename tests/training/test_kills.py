@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from helpers import ROOT
-from helpers.forks import FORKS
+from helpers.forks import FORKS, Fork
 
 KILLS, STEPS = 20, 400
 
@@ -51,23 +51,28 @@ torch.save({{"weights": backbone.state_dict(), "curves": history.curves}}, folde
 """
 
 
-def start(folder: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", TRAINING, str(folder)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+def start(folder: Path) -> Fork | subprocess.Popen[bytes]:
+    """The training; what it prints is in FOLDER.txt."""
+    script = folder.with_name(f"{folder.name}.py")
+    script.write_text(TRAINING, encoding="utf-8")
+    with told(folder).open("wb") as output:
+        return FORKS.start([str(script), str(folder)], folder.parent, os.environ, output.fileno())
+
+
+def told(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.txt")
 
 
 def finish(folder: Path) -> str:
-    process = start(folder)
-    told, _ = process.communicate(timeout=300)
-    assert process.returncode == 0
-    return told
+    assert start(folder).wait() == 0
+    return told(folder).read_text(encoding="utf-8")
 
 
 def states(folder: Path) -> list[Path]:
     return sorted(folder.glob("backbone-????????.pt"))
 
 
-def wait_for_a_state_after(folder: Path, step: int, process: subprocess.Popen[str]) -> None:
+def wait_for_a_state_after(folder: Path, step: int, process: Fork | subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + 120
     while not any(int(path.stem[-8:]) > step for path in states(folder)):
         assert process.poll() is None, "over too early"
@@ -115,10 +120,11 @@ def test_sigterm_writes_a_checkpoint_of_the_step_at_hand(tmp_path, undisturbed):
     with start(tmp_path) as process:
         wait_for_a_state_after(tmp_path, 0, process)
         process.send_signal(signal.SIGTERM)
-        told, _ = process.communicate(timeout=60)
-    assert process.returncode == 143
+        assert process.wait() == 143
     done = steps_done(tmp_path)
-    assert f"backbone: terminated after step {done}; `dvc repro` goes on from there" in told
+    assert f"backbone: terminated after step {done}; `dvc repro` goes on from there" in told(tmp_path).read_text(
+        encoding="utf-8"
+    )
     assert f"going on from step {done}" in finish(tmp_path)
     assert_the_same(tmp_path, undisturbed)
 
@@ -130,17 +136,14 @@ def test_a_damaged_checkpoint_costs_some_steps_and_no_bit(tmp_path, undisturbed)
         process.kill()
     before, newest = states(tmp_path)
     newest.write_bytes(newest.read_bytes()[:1000])
-    told = finish(tmp_path)
-    assert f"{newest}: damaged checkpoint" in told
-    assert f"going on from step {int(before.stem[-8:])}" in told
+    output = finish(tmp_path)
+    assert f"{newest}: damaged checkpoint" in output
+    assert f"going on from step {int(before.stem[-8:])}" in output
     assert_the_same(tmp_path, undisturbed)
 
 
 def test_the_checkpoint_of_another_model_is_refused(tmp_path):
     torch.save({"step": 7, "modules": {"other": torch.zeros(1)}, "optimizers": {}, "curves": {}, "best": 0.0},
                tmp_path / "backbone-00000007.pt")  # fmt: skip
-    script = tmp_path / "training.py"
-    script.write_text(TRAINING, encoding="utf-8")
-    code, told = FORKS.run([str(script), str(tmp_path)], tmp_path, os.environ)
-    assert code == 1
-    assert "backbone-00000007.pt: the checkpoint of another model" in told
+    assert start(tmp_path).wait() == 1
+    assert "backbone-00000007.pt: the checkpoint of another model" in told(tmp_path).read_text(encoding="utf-8")
