@@ -14,6 +14,7 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg, RendererAgg
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.path import Path as Outline
 from matplotlib.patheffects import withStroke
 from matplotlib.text import Annotation, Text
@@ -36,7 +37,8 @@ _HEIGHT: tuple[tuple[int, Literal["center", "bottom", "top"]], ...] = ((1, "bott
 _COINCIDE_PX = 4.0  # points closer than this share a name
 _NAMED = 3  # names of coinciding points that are written out
 
-# Layouts are fixed, in inches: matplotlib's constrained layout takes as long as the drawing.
+# Layouts are fixed, in inches, places of titles and labels too: matplotlib finds them by laying out every tick once
+# more, which takes as long as the drawing. Panels and ticks are few, for each takes its milliseconds.
 
 
 def spectrograms(
@@ -56,26 +58,30 @@ def spectrograms(
     top, below, each, gap = 0.62, 0.45, 0.85, 0.22  # inches
     height = top + len(decibels) * (each + gap) - gap + below
     figure = Figure(figsize=(WIDTH_IN, height), dpi=DPI)
+    tall = height - top - below
+    axis = figure.add_axes((0.07, below / height, 0.82, tall / height))  # one for all: each would take as long as this
+    axis.set_xlim(0.0, duration_s)
+    axis.set_ylim(0.0, tall)
     for number, (name, values) in enumerate(decibels.items()):
         if values.ndim != 2:
             raise ValueError(f"decibels[{name!r}] has shape {values.shape}: expected (num_mels, frames)")
-        bottom = height - top - number * (each + gap) - each
-        axis = figure.add_axes((0.07, bottom / height, 0.82, each / height))
+        bottom = tall - number * (each + gap) - each
         image = axis.imshow(
             values, origin="lower", aspect="auto", interpolation="nearest", cmap="magma", vmin=FLOOR_DB, vmax=0.0,
-            extent=(0.0, duration_s, 0.0, values.shape[0]),
+            extent=(0.0, duration_s, bottom, bottom + each),
         )  # fmt: skip
         lines = axis.vlines(
-            list(events), 0, values.shape[0], EVENT_COLOUR, linewidth=0.9, linestyle=(0, (4, 4)), label="true event"
+            list(events), bottom, bottom + each, EVENT_COLOUR, linewidth=0.9, linestyle=(0, (4, 4)), label="true event"
         )
-        axis.set_title(_plain(name), fontsize=9, loc="left", pad=3)
-        axis.tick_params(labelsize=8, labelbottom=number == len(decibels) - 1)
-        axis.set_yticks([])
-        axis.set_ylabel("mel bands", fontsize=8)
-        axis.set_xlim(0.0, duration_s)
+        axis.add_patch(Rectangle((0.0, bottom), duration_s, each, fill=False, linewidth=0.8, clip_on=False))
+        axis.text(0.0, bottom + each + 0.042, _plain(name), fontsize=9)
+        axis.text(-0.006 * duration_s, bottom + each / 2, "mel bands", fontsize=8, rotation=90, ha="right", va="center")
+    axis.spines[:].set_visible(False)
+    axis.tick_params(labelsize=8)
+    axis.set_yticks([])
     axis.set_xlabel("time (s)", fontsize=8)
     bar = figure.colorbar(image, cax=figure.add_axes((0.905, below / height, 0.018, 1 - (top + below) / height)))
-    bar.ax.set_title("dB", fontsize=8, pad=4)
+    bar.ax.set_title("dB", fontsize=8, y=1.0, pad=4)
     bar.ax.tick_params(labelsize=8)
     figure.suptitle(_plain(title), fontsize=10, y=1 - 0.1 / height, va="top")
     if events:
@@ -97,12 +103,14 @@ def training_curves(path: str | Path, curves: Mapping[str, Sequence[tuple[float,
         raise ValueError("curves is empty: expected at least one")
     shown = [name for name in curves if name.removeprefix("val_") == name or name.removeprefix("val_") not in curves]
     columns = min(2, len(shown))
-    rows = math.ceil(len(shown) / columns)
-    height = 0.5 + 2.0 * rows
+    top, below, each, gap = 0.6, 0.45, 1.4, 0.6  # inches
+    height = top + math.ceil(len(shown) / columns) * (each + gap) - gap + below
+    width = 0.41 if columns == 2 else 0.9
     figure = Figure(figsize=(WIDTH_IN, height), dpi=DPI)
-    panels = figure.subplots(rows, columns, squeeze=False).ravel()
-    figure.subplots_adjust(left=0.08, right=0.98, bottom=0.45 / height, top=1 - 0.6 / height, hspace=0.5, wspace=0.2)
-    for axis, name in zip(panels, shown, strict=False):
+    for number, name in enumerate(shown):
+        row, column = divmod(number, columns)
+        bottom = height - top - row * (each + gap) - each
+        axis = figure.add_axes((0.08 + column * 0.49, bottom / height, width, each / height))
         for curve, style, label in ((name, "-", "training"), (f"val_{name}", "--", "validation")):
             if curve in curves:
                 steps, values = zip(*curves[curve], strict=True)
@@ -110,10 +118,11 @@ def training_curves(path: str | Path, curves: Mapping[str, Sequence[tuple[float,
                 axis.plot(steps, values, style, color=colour, linewidth=1.4, marker=marker, markersize=3, label=label)
         if f"val_{name}" in curves:
             axis.legend(fontsize=8, frameon=False)
-        axis.set_title(_plain(name), fontsize=9, loc="left", pad=3)
+        _title(axis, name)
         _frame(axis, "step", "")
-    for axis in panels[len(shown) :]:
-        axis.set_visible(False)
+        axis.xaxis.set_label_coords(0.5, -0.28 / each)
+        axis.yaxis.set_label_coords(0.0, 0.5)
+        axis.locator_params(nbins=4)
     figure.suptitle(_plain(title), fontsize=10)
     _save(figure, path)
 
@@ -197,6 +206,10 @@ def scores_against_steps(path: str | Path, curves: Mapping[str, Mapping[int, Mea
         _frame(axis, "decoding steps", _plain(heading))
     figure.suptitle(_plain(title), fontsize=10)
     _save(figure, path)
+
+
+def _title(axis: Axes, text: str) -> None:
+    axis.set_title(_plain(text), fontsize=9, loc="left", y=1.0, pad=3)
 
 
 def _frame(axis: Axes, x_label: str, y_label: str) -> None:
