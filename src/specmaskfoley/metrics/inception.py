@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import log_softmax, logsumexp
 
 from specmaskfoley.metrics.judged import Listened
 
@@ -36,6 +35,8 @@ def inception_score(logits: npt.ArrayLike, splits: int = SPLITS, seed: int = 202
         splits: parts, whose sizes differ by one clip at most.
         seed: of the shuffling; the order of the clips matters for the same reason.
     """
+    from scipy.special import log_softmax
+
     scores = np.asarray(logits, dtype=np.float64)
     if scores.ndim != 2 or 0 in scores.shape:
         raise ValueError(f"logits {scores.shape}: expected (clips, classes) with at least one clip")
@@ -50,6 +51,8 @@ def inception_score(logits: npt.ArrayLike, splits: int = SPLITS, seed: int = 202
 
 
 def _score(log_p: npt.NDArray[np.float64]) -> float:
+    from scipy.special import logsumexp
+
     # The mean in logarithms: a class that no clip has would be log(0) otherwise, and 0 * inf its share.
     log_mean = logsumexp(log_p, axis=0) - np.log(len(log_p))
     return float(np.exp((np.exp(log_p) * (log_p - log_mean)).sum(axis=1).mean()))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import log_softmax
 
 from specmaskfoley.metrics.judged import Listened, Partners
 
@@ -23,6 +22,8 @@ def kl_per_clip(reference_logits: npt.ArrayLike, generated_logits: npt.ArrayLike
         reference_logits: (n, c), row i belongs to the same clip as row i of the other.
         generated_logits: (n, c).
     """
+    from scipy.special import log_softmax
+
     reference = np.asarray(reference_logits, dtype=np.float64)
     generated = np.asarray(generated_logits, dtype=np.float64)
     if reference.ndim != 2 or reference.shape != generated.shape or 0 in reference.shape:

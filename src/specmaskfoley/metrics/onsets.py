@@ -12,7 +12,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 from specmaskfoley.metrics.judged import Listened, Partners
 
@@ -50,7 +49,7 @@ def onset_strength(waveform: npt.ArrayLike, sample_rate: int) -> tuple[Array, Ar
     Returns:
         (frames,) strength, and (frames,) times of the windows' centres in seconds.
     """
-    from scipy import signal  # takes half a second: only where needed
+    from scipy import ndimage, signal
 
     wave = np.asarray(waveform, dtype=np.float64)
     if wave.ndim != 1:
@@ -77,7 +76,7 @@ def detect_onsets(waveform: npt.ArrayLike, sample_rate: int = 22050) -> Array:
     Args:
         waveform: (samples,), any loudness: the result does not depend on the gain.
     """
-    from scipy import signal
+    from scipy import ndimage, signal
 
     flux, times = onset_strength(waveform, sample_rate)
     if len(flux) == 0:

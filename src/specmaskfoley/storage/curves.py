@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-
-import pandas as pd
 
 from specmaskfoley.storage.files import atomic_path
 
@@ -22,12 +21,21 @@ def write_curves(metrics: str, name: str, curves: Curves) -> None:
     for column, points in curves.items():
         if bad := [(step, value) for step, value in points if not math.isfinite(value)]:
             raise ValueError(f"{name}: {column} is {bad[0][1]} at step {bad[0][0]}; only finite numbers can be drawn")
-    table = pd.DataFrame({column: pd.Series(dict(points), dtype=float) for column, points in curves.items()})
-    with atomic_path(Path(metrics) / "curves" / f"{name}.csv") as temporary:
-        table.sort_index().to_csv(temporary, index_label="step", float_format="%.6g", lineterminator="\n")
+    cells = {column: dict(points) for column, points in curves.items()}
+    with (
+        atomic_path(Path(metrics) / "curves" / f"{name}.csv") as temporary,
+        open(temporary, "w", encoding="utf-8", newline="") as file,
+    ):
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(["step", *cells])
+        for step in sorted(set().union(*cells.values())):
+            table.writerow([step, *(f"{column[step]:.6g}" if step in column else "" for column in cells.values())])
 
 
 def read_curves(path: str | Path) -> dict[str, list[tuple[float, float]]]:
     """The curves of one CSV."""
-    table = pd.read_csv(path, index_col="step")
-    return {str(name): [(float(s), float(v)) for s, v in table[name].dropna().items()] for name in table}  # type: ignore[arg-type]
+    with open(path, encoding="utf-8", newline="") as file:
+        table = csv.DictReader(file)
+        rows = list(table)
+    names = (table.fieldnames or [])[1:]
+    return {name: [(float(row["step"]), float(row[name])) for row in rows if row[name]] for name in names}
