@@ -55,8 +55,7 @@ def default_lanes() -> int:
 
 def _repro(targets: Sequence[str], lanes: int) -> None:
     repo = Repo(_wait_for_lock=True)
-    needs = _needs(repo, targets)
-    changed = set(repo.status(list(needs)))
+    needs, changed = _pipeline(repo, targets)
     waiting: list[str] = []
     for name, needed in needs.items():
         if name in changed or not needed.isdisjoint(waiting):
@@ -85,16 +84,20 @@ def _repro(targets: Sequence[str], lanes: int) -> None:
         raise ValueError(f"stage {', '.join(failed)} failed; its lines above say why")
 
 
-def _needs(repo: Repo, targets: Sequence[str]) -> dict[str, set[str]]:
-    """What each stage needs. First come those with the longest chain behind them, so a stage follows all it needs."""
+def _pipeline(repo: Repo, targets: Sequence[str]) -> tuple[dict[str, set[str]], set[str]]:
+    """What each stage needs, and which stages are not up to date.
+
+    First come those with the longest chain behind them, so a stage follows all that it needs.
+    """
     with lock_repo(repo):
         graph = get_active_graph(repo.index.graph)
-        behind = dict.fromkeys(plan_repro(graph, collect_stages(repo, targets or ["dvc.yaml"])), 0)
+        behind = dict.fromkeys(plan_repro(graph, collect_stages(repo, targets)), 0)
         for stage in reversed(behind):
             for needed in graph.successors(stage):
                 behind[needed] = max(behind[needed], behind[stage] + 1)
         order = sorted((stage for stage in graph if stage in behind), key=lambda stage: -behind[stage])
-        return {stage.addressing: {needed.addressing for needed in graph.successors(stage)} for stage in order}
+        needs = {stage.addressing: {needed.addressing for needed in graph.successors(stage)} for stage in order}
+        return needs, {stage.addressing for stage in order if stage.status()}
 
 
 @contextmanager
