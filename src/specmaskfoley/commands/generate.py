@@ -144,6 +144,11 @@ def generate_all(videos: Sequence[tuple[Path, Path]], out: Path, options: Option
     options.check([video for video, _ in videos])
     check_out(out)
     params = Params.load(source / "params.yaml" if source.is_dir() else source)
+    record = None
+    if options.record is not None:
+        from specmaskfoley.foley.records import Record
+
+        record = Record.read(options.record)
     torch = Thread(target=importlib.import_module, args=("torch",))
     with _ending_in_order():
         with _uncollected():
@@ -153,10 +158,8 @@ def generate_all(videos: Sequence[tuple[Path, Path]], out: Path, options: Option
             if not work:
                 return failed
             _check_targets(work, out, options, [video for video, _ in videos])
-            if options.record is not None:
-                from specmaskfoley.foley.records import Record
-
-                Record.read(options.record).check_inputs(work[0].video, options.from_audio)
+            if record is not None:
+                record.check_inputs(work[0].video, options.from_audio)
             _open_folders({target.parent for one in work for target in one.targets}, out)
             if options.extend_band is not None:
                 from specmaskfoley.foley.editing import rows_above
