@@ -17,14 +17,18 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from specmaskfoley.sampling import fast
+from specmaskfoley import device
+from specmaskfoley.device import fast_bfloat16
+from specmaskfoley.sampling import fast, packed
 from specmaskfoley.sampling.fast import Sampler
 from specmaskfoley.sampling.guidance import guidance_plan
 from specmaskfoley.sampling.int8 import Int8Linear, supports_int8
 from specmaskfoley.sampling.noise import draw_noise
+from specmaskfoley.sampling.packed import PackedLinear, pack
 from specmaskfoley.settings import GUIDANCE_MODES
 
 CPU = torch.device("cpu")
+needs_bfloat16 = pytest.mark.skipif(not fast_bfloat16(CPU), reason="this processor has no bfloat16 instructions")
 needs_vnni = pytest.mark.skipif(not supports_int8(CPU), reason="this processor has no AVX512-VNNI")
 NETWORKS = [Networks(), Networks(depth=1), Networks(depth=3, control_depth=3)]
 SAMPLERS = [Sampler(networks.backbone, networks.control, precision="float32") for networks in NETWORKS]
@@ -211,7 +215,11 @@ def test_other_precisions_hold_their_weights_once_and_keep_known_tokens(int8):
     networks = Networks()
     sampler = Sampler(networks.backbone, networks.control, precision="bfloat16", int8=int8)
     linear = networks.backbone.blocks[0].attention.qkv
-    assert isinstance(linear, Int8Linear) if int8 else linear.weight.dtype == torch.bfloat16
+    if int8 or fast_bfloat16(CPU):
+        assert isinstance(linear, Int8Linear if int8 else PackedLinear)
+        assert not list(linear.parameters())
+    else:
+        assert linear.weight.dtype == torch.bfloat16
     assert networks.backbone.head.weight.dtype == torch.float32
     tokens, keep = random_known(2, 0, 0.5)
     found = sampler.sample(
@@ -248,14 +256,37 @@ def test_int8_without_the_instructions_names_the_setting(monkeypatch):
         Sampler(networks.backbone, networks.control, int8=True)
 
 
-@pytest.mark.parametrize(
-    ("wide", "native", "expected"), [(8, True, torch.bfloat16), (8, False, torch.float32), (512, True, torch.float32)]
-)
-def test_auto_means_bfloat16_where_it_pays(monkeypatch, wide, native, expected):
-    monkeypatch.setattr(fast, "_WIDE", wide)
-    monkeypatch.setattr(fast, "fast_bfloat16", lambda device: native)
-    networks = copy.deepcopy(Networks())
-    assert Sampler(networks.backbone, networks.control).dtype == expected
+@pytest.mark.parametrize("native", [pytest.param(True, marks=needs_bfloat16), False])
+def test_auto_means_bfloat16_where_it_pays(monkeypatch, native):
+    for module in (device, packed):
+        monkeypatch.setattr(module, "fast_bfloat16", lambda _: native)
+    networks = Networks()
+    assert Sampler(networks.backbone, networks.control).dtype == (torch.bfloat16 if native else torch.float32)
+    linear = networks.backbone.blocks[0].attention.qkv
+    assert isinstance(linear, PackedLinear if native else nn.Linear)
+
+
+def test_without_native_bfloat16_tokens_are_those_of_float32(monkeypatch):
+    for module in (device, packed):
+        monkeypatch.setattr(module, "fast_bfloat16", lambda _: False)
+    networks = Networks()
+    assert torch.equal(sample(Sampler(networks.backbone, networks.control)), sample(SAMPLERS[0]))
+
+
+@needs_bfloat16
+@pytest.mark.parametrize("gelu", [False, True])
+def test_packed_products_are_bfloat16s(gelu):
+    torch.manual_seed(0)
+    plain = nn.Sequential(nn.Linear(64, 48), nn.GELU() if gelu else nn.Identity(), nn.Linear(48, 16)).bfloat16()
+    found = copy.deepcopy(plain)
+    pack(found)
+    x = torch.randn(3, 7, 64).bfloat16()
+    with torch.inference_mode():
+        expected, made = plain.float()(x.float()), found(x)
+    assert [type(part) for part in found] == [PackedLinear, nn.Identity, PackedLinear]
+    assert made.shape == expected.shape
+    assert made.dtype == torch.bfloat16
+    torch.testing.assert_close(made.float(), expected, atol=0.01, rtol=0.02)
 
 
 def test_missing_video_is_told():

@@ -22,16 +22,14 @@ from torch import Tensor
 from specmaskfoley.backbone.layers import take
 from specmaskfoley.backbone.network import Backbone
 from specmaskfoley.control.network import ControlBranch
-from specmaskfoley.device import fast_bfloat16, half_dtype, set_deterministic
+from specmaskfoley.device import half_dtype, set_deterministic
 from specmaskfoley.sampling.grouped import GroupedPasses
 from specmaskfoley.sampling.guidance import UNCONDITIONAL, Condition, Pass, aligned_features
 from specmaskfoley.sampling.int8 import quantise, supports_int8
 from specmaskfoley.sampling.noise import draw_noise
+from specmaskfoley.sampling.packed import pack, supports_packing
 from specmaskfoley.sampling.schedule import mask_counts
 from specmaskfoley.settings import Sample, Sampling
-
-_WIDE = 512
-"""Width from which bfloat16 pays on a CPU: the mini networks take longer in it, the paper's half as long (measured)."""
 
 _MAX_GRAPHS = 4
 
@@ -85,10 +83,7 @@ class Sampler:
     ) -> None:
         self.backbone, self.control = backbone, control
         self.device = backbone.positions.device
-        wide = backbone.settings.width >= _WIDE
-        half = half_dtype(precision, self.device) is not None
-        half = half or (precision == "auto" and wide and fast_bfloat16(self.device))
-        self.dtype = torch.bfloat16 if half else torch.float32
+        self.dtype = torch.bfloat16 if half_dtype(precision, self.device) else torch.float32
         if int8 and not supports_int8(self.device):
             raise ValueError(
                 f"sample.int8=true needs a CPU with AVX512-VNNI, but {self.device} is used; set it to false"
@@ -99,6 +94,8 @@ class Sampler:
             layers.to(self.dtype)
             if int8:
                 quantise(layers)
+            elif self._grouped is None and supports_packing(self.dtype, self.device):
+                pack(layers)
         self._branch = list(zip(control.blocks, control.zero_out, strict=True)) if control else []
         self._first: Tensor | None = None
         self._graphs: OrderedDict[object, _Graph] = OrderedDict()
