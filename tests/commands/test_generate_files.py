@@ -358,6 +358,7 @@ def test_a_run_that_is_ended_while_it_saves_leaves_nothing(model: Path, long: Pa
         (["short.mp4", "--record", "text.mp4"], 2, "not the record of a sound", False),
         (["short.mp4", "--record", "short.mp4"], 2, "short.mp4: not the record of a sound", False),
         (["short.mp4", "--record", "other.json"], 2, "short.mp4: not the video of the record", True),
+        (["short.mp4"], 2, "control.safetensors: no such model; `dvc repro` trains it", True),
         (["short.mp4", "--from-audio", "text.mp4"], 2, "--from-audio text.mp4: cannot be decoded", True),
         (["short.mp4", "--model", "text.mp4"], 2, "text.mp4", False),
     ],

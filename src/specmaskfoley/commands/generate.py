@@ -160,12 +160,15 @@ def generate_all(videos: Sequence[tuple[Path, Path]], out: Path, options: Option
             _check_targets(work, out, options, [video for video, _ in videos])
             if record is not None:
                 record.check_inputs(work[0].video, options.from_audio)
+            home = source if source.is_dir() else source.parent
+            if not (last := home / params.paths.control).exists():
+                raise ValueError(f"{last}: no such model; `dvc repro` trains it, or name a model's folder with --model")
             _open_folders({target.parent for one in work for target in one.targets}, out)
             if options.extend_band is not None:
                 from specmaskfoley.foley.editing import rows_above
 
                 rows_above(options.extend_band, params.audio)
-            _say_model(params, source if source.is_dir() else source.parent, options.text)
+            _say_model(params, home, options.text)
             with _doing("loading the model"):
                 foley = _load(source, options)
         silent: list[bool] = []
