@@ -1,8 +1,7 @@
 """Stage audio: folders of sounds without picture in; ledger and Parquet shards of tokens and audio prompts out."""
 
-import own_code  # noqa: F401
+import own_code
 
-from specmaskfoley.device import stage_main
 from specmaskfoley.extraction.sounds import extract_sounds
 from specmaskfoley.settings import Params
 
@@ -12,4 +11,4 @@ def main(params_file: str = "params.yaml") -> None:
 
 
 if __name__ == "__main__":
-    stage_main(main)()
+    own_code.run(main)

@@ -1,11 +1,10 @@
 """Stage backbone: tokens and audio prompts of clips and sounds in, SpecMaskGIT backbone out."""
 
-import own_code  # noqa: F401
+import own_code
 
 from specmaskfoley.backbone.data import load_token_clips, token_rows
 from specmaskfoley.backbone.objective import BackboneObjective
 from specmaskfoley.backbone.trained import backbone_description, build_backbone
-from specmaskfoley.device import stage_main
 from specmaskfoley.sampling.listening import Listener
 from specmaskfoley.settings import Params
 from specmaskfoley.storage.checkpoint import save_model
@@ -35,4 +34,4 @@ def main(params_file: str = "params.yaml", dry_run: bool = False) -> None:
 
 
 if __name__ == "__main__":
-    stage_main(main)()
+    own_code.run(main)

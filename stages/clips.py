@@ -2,10 +2,9 @@
 
 from collections import Counter
 
-import own_code  # noqa: F401
+import own_code
 
 from specmaskfoley.clips.listing import few_tests, list_clips
-from specmaskfoley.device import stage_main
 from specmaskfoley.settings import Params
 from specmaskfoley.storage import tables
 
@@ -21,4 +20,4 @@ def main(params_file: str = "params.yaml") -> None:
 
 
 if __name__ == "__main__":
-    stage_main(main)()
+    own_code.run(main)

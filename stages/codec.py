@@ -1,12 +1,11 @@
 """Stage codec: training clips' mels in, SpecVQGAN-style tokenizer out; or an official one, taken as it is."""
 
-import own_code  # noqa: F401
+import own_code
 
 from specmaskfoley.codec.data import load_mels, mel_rows
 from specmaskfoley.codec.network import Codec
 from specmaskfoley.codec.objective import CodecObjective
 from specmaskfoley.codec.trained import codec_description
-from specmaskfoley.device import stage_main
 from specmaskfoley.settings import Params, TrainCodec
 from specmaskfoley.storage.checkpoint import save_model
 from specmaskfoley.storage.curves import write_curves
@@ -49,4 +48,4 @@ def save(codec: Codec, curves: Curves, params: Params) -> None:
 
 
 if __name__ == "__main__":
-    stage_main(main)()
+    own_code.run(main)

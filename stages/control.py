@@ -1,12 +1,11 @@
 """Stage control: tokens, features and the frozen backbone in, ControlNet branch out."""
 
-import own_code  # noqa: F401
+import own_code
 
 from specmaskfoley.backbone.data import load_token_clips, token_rows
 from specmaskfoley.backbone.trained import load_backbone
 from specmaskfoley.control.objective import ControlObjective
 from specmaskfoley.control.trained import build_control, control_description
-from specmaskfoley.device import stage_main
 from specmaskfoley.sampling.listening import Listener
 from specmaskfoley.settings import Params
 from specmaskfoley.storage.checkpoint import save_model
@@ -38,4 +37,4 @@ def main(params_file: str = "params.yaml", dry_run: bool = False) -> None:
 
 
 if __name__ == "__main__":
-    stage_main(main)()
+    own_code.run(main)

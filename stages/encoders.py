@@ -2,9 +2,8 @@
 
 from pathlib import Path
 
-import own_code  # noqa: F401
+import own_code
 
-from specmaskfoley.device import stage_main
 from specmaskfoley.encoders.data import load_audio_visual
 from specmaskfoley.encoders.objectives import encoder_objectives
 from specmaskfoley.encoders.trained import ROLES, encoder_description, encoder_file
@@ -35,4 +34,4 @@ def train_encoders(params: Params) -> None:
 
 
 if __name__ == "__main__":
-    stage_main(main)()
+    own_code.run(main)

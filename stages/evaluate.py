@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-import own_code  # noqa: F401
+import own_code
 import torch
 
 from specmaskfoley import tracking
-from specmaskfoley.device import announce, stage_main, start
+from specmaskfoley.device import announce, start
 from specmaskfoley.evaluation.comparison import compare_systems
 from specmaskfoley.evaluation.judging import judging
 from specmaskfoley.evaluation.loading import load_compared_files, subsets
@@ -64,4 +64,4 @@ def draw(params: Params, clips: tuple[str, ...]) -> None:
 
 
 if __name__ == "__main__":
-    stage_main(main)()
+    own_code.run(main)

@@ -1,8 +1,7 @@
 """Stage features: usable clips and encoders in; Parquet shards of video features and prompt embeddings out."""
 
-import own_code  # noqa: F401
+import own_code
 
-from specmaskfoley.device import stage_main
 from specmaskfoley.extraction.extract import extract
 from specmaskfoley.extraction.features import FeatureExtractor
 from specmaskfoley.settings import Params
@@ -14,4 +13,4 @@ def main(params_file: str = "params.yaml") -> None:
 
 
 if __name__ == "__main__":
-    stage_main(main)()
+    own_code.run(main)

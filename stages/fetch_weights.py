@@ -1,8 +1,7 @@
 """Stage fetch_weights: weights.lock.yaml in; the official files that the profile needs, and a list of them, out."""
 
-import own_code  # noqa: F401
+import own_code
 
-from specmaskfoley.device import stage_main
 from specmaskfoley.settings import Params
 from specmaskfoley.storage.files import write_json
 from specmaskfoley.weights.fetching import describe, fetch, restrictions, transfer_of
@@ -19,4 +18,4 @@ def main(params_file: str = "params.yaml") -> None:
 
 
 if __name__ == "__main__":
-    stage_main(main)()
+    own_code.run(main)

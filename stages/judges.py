@@ -1,9 +1,8 @@
 """Stage judges: training clips in; tagger, audio, audio-video embedder and offset classifier out, if trained here."""
 
-import own_code  # noqa: F401
+import own_code
 from torch import nn
 
-from specmaskfoley.device import stage_main
 from specmaskfoley.encoders.data import load_audio_visual
 from specmaskfoley.judges.mini_panel import MiniPanel
 from specmaskfoley.judges.objectives import JUDGES, judge_objectives
@@ -38,4 +37,4 @@ def train_judges(judges: MiniJudges, params: Params) -> None:
 
 
 if __name__ == "__main__":
-    stage_main(main)()
+    own_code.run(main)

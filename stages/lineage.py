@@ -5,10 +5,10 @@ It runs first and keeps its output, so that settings which cannot work here are 
 
 from pathlib import Path
 
-import own_code  # noqa: F401
+import own_code
 
 from specmaskfoley import lineage
-from specmaskfoley.device import pick_device, stage_main
+from specmaskfoley.device import pick_device
 from specmaskfoley.settings import Params
 from specmaskfoley.storage.files import atomic_path
 
@@ -24,4 +24,4 @@ def main(params_file: str = "params.yaml") -> None:
 
 
 if __name__ == "__main__":
-    stage_main(main)()
+    own_code.run(main)

@@ -1,10 +1,9 @@
 """Stage prepare: clip list in; ledger (every clip, its state, the reason where it is unusable) and usable clips out."""
 
-import own_code  # noqa: F401
+import own_code
 
 from specmaskfoley.clips.inspection import inspect_clips
 from specmaskfoley.clips.listing import few_tests
-from specmaskfoley.device import stage_main
 from specmaskfoley.settings import Params
 from specmaskfoley.storage import tables
 
@@ -25,4 +24,4 @@ def main(params_file: str = "params.yaml") -> None:
 
 
 if __name__ == "__main__":
-    stage_main(main)()
+    own_code.run(main)

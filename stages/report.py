@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
-import own_code  # noqa: F401
+import own_code
 
 from specmaskfoley import tracking
-from specmaskfoley.device import stage_main
 from specmaskfoley.report.report import write_all
 from specmaskfoley.report.results import read_folder
 from specmaskfoley.settings import Params
@@ -25,4 +24,4 @@ def main(params_file: str = "params.yaml") -> None:
 
 
 if __name__ == "__main__":
-    stage_main(main)()
+    own_code.run(main)

@@ -3,10 +3,10 @@
 from functools import partial
 from pathlib import Path
 
-import own_code  # noqa: F401
+import own_code
 import torch
 
-from specmaskfoley.device import announce, device_name, stage_main, start
+from specmaskfoley.device import announce, device_name, start
 from specmaskfoley.media.sound import read_audio
 from specmaskfoley.media.writing import mux, write_audio
 from specmaskfoley.sampling.generator import Generator
@@ -52,4 +52,4 @@ def write(sounds: Sounds, out: Path, videos: dict[str, str], params: Params) -> 
 
 
 if __name__ == "__main__":
-    stage_main(main)()
+    own_code.run(main)

@@ -1,8 +1,7 @@
 """Stage tokens: usable clips and codec in, Parquet shards of token grids out."""
 
-import own_code  # noqa: F401
+import own_code
 
-from specmaskfoley.device import stage_main
 from specmaskfoley.extraction.extract import extract
 from specmaskfoley.extraction.tokens import TokenExtractor
 from specmaskfoley.settings import Params
@@ -14,4 +13,4 @@ def main(params_file: str = "params.yaml") -> None:
 
 
 if __name__ == "__main__":
-    stage_main(main)()
+    own_code.run(main)

@@ -22,7 +22,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from specmaskfoley.storage.absent import pandas_absent
 from specmaskfoley.storage.files import atomic_path
+
+with pandas_absent():  # pyarrow looks for it once, at the first list that becomes a column
+    pa.array([])
 
 SPLITS = ("train", "val", "test")
 STATES = (
