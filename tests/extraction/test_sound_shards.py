@@ -137,10 +137,8 @@ def test_rows_are_those_of_the_clips_stages(untrained: Project, tmp_path: Path) 
 
 def kill_when(project: Project, seen: Callable[[], bool]) -> None:
     with project.start_stage("audio") as process:
-        deadline = time.monotonic() + 120
         while not seen():
             assert process.poll() is None, "ended before it could be killed"
-            assert time.monotonic() < deadline
             time.sleep(0.002)
         process.kill()
 

@@ -360,7 +360,7 @@ def test_the_same_seed_gives_the_same_bytes(reproduced, project):
     assert_same_results(reproduced, project)
 
 
-def wait_until_gone(processes: list[psutil.Process], timeout_s: float = 20.0) -> None:
+def wait_until_gone(processes: list[psutil.Process], timeout_s: float = 120.0) -> None:
     deadline = time.monotonic() + timeout_s
     while alive := [p for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]:
         assert time.monotonic() < deadline, f"still running: {alive}"
