@@ -122,7 +122,7 @@ def training_curves(path: str | Path, curves: Mapping[str, Sequence[tuple[float,
         _frame(axis, "step", "")
         axis.xaxis.set_label_coords(0.5, -0.28 / each)
         axis.yaxis.set_label_coords(0.0, 0.5)
-        axis.locator_params(nbins=4)
+        axis.locator_params(nbins=5)
     figure.suptitle(_plain(title), fontsize=10)
     _save(figure, path)
 
