@@ -116,6 +116,14 @@ def test_sound_is_float32_under_autocast(small):
         assert small(mels(16)).dtype == torch.float32
 
 
+def test_periodic_activations_stay_in_float32_under_autocast():
+    activation, x = Activation(4), torch.randn(2, 4, 50).bfloat16()
+    with torch.inference_mode():
+        expected = activation(x.float())
+        with torch.autocast("cpu", torch.bfloat16):
+            assert torch.equal(activation(x), expected)
+
+
 @pytest.mark.parametrize("form", [dict, modern, folded])
 @torch.inference_mode()
 def test_the_three_forms_of_a_file_are_the_same_network(small, form):

@@ -39,7 +39,7 @@ class BigVGAN(HiFiGAN):
         x = self.conv_pre(mel)
         for index, up in enumerate(self.ups):
             x = self.mean_of_blocks(index, up(x))
-        return torch.tanh(self.conv_post(self.activation_post(x))).float()[:, 0]
+        return self.sound(self.conv_post, self.activation_post(x))
 
 
 class PeriodicBlock(ResidualBlock):
@@ -57,7 +57,10 @@ class PeriodicBlock(ResidualBlock):
 
 
 class Activation(nn.Module):
-    """SnakeBeta at twice the sampling rate, so that the harmonics it makes do not fold back: (B, C, T) -> (B, C, T)."""
+    """SnakeBeta at twice the sampling rate, so that the harmonics it makes do not fold back: (B, C, T) -> (B, C, T).
+
+    Always in float32: its filters, a channel each, gain nothing from half precision.
+    """
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -66,7 +69,8 @@ class Activation(nn.Module):
         self.downsample = Downsample()
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.downsample(self.act(self.upsample(x)))  # type: ignore[no-any-return]
+        with torch.autocast(x.device.type, enabled=False):
+            return self.downsample(self.act(self.upsample(x.float())))  # type: ignore[no-any-return]
 
 
 class SnakeBeta(nn.Module):

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -53,7 +52,7 @@ class HiFiGAN(NormedVocoder):
         for index, up in enumerate(self.ups):
             x = self.mean_of_blocks(index, up(F.leaky_relu(x, _SLOPE)))
         # The last slope is torch's default, 0.01, upstream and so in all its weights.
-        return torch.tanh(self.conv_post(F.leaky_relu(x))).float()[:, 0]
+        return self.sound(self.conv_post, F.leaky_relu(x))
 
     def mean_of_blocks(self, index: int, x: Tensor) -> Tensor:
         """What the residual blocks behind upsampling `index` make of its output, (B, C, T) -> (B, C, T)."""

@@ -64,6 +64,13 @@ class NormedVocoder(OfficialNetwork):
                 converted[name] = value
         super().load_official(converted, where)
 
+    @staticmethod
+    def sound(last: nn.Module, x: Tensor) -> Tensor:
+        """What the last convolution makes of (B, C, T): (B, T) within [-1, 1]; always in float32, as samples in half
+        precision would hiss."""
+        with torch.autocast(x.device.type, enabled=False):
+            return torch.tanh(last(x.float()))[:, 0]
+
 
 def _legacy_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Successors renamed to `weight_g` and `weight_v`, unless the file holds both."""
