@@ -2,9 +2,10 @@
 
     python benchmarks/sampling.py [--profile vggsound] [--runs 3] [--batch 1] [--threads 2] [--out FILE]
 
-Times are of one batch, with the steps and guidance of params.yaml, without encoders and vocoder. Random weights make
-the same products as trained ones; the tokens are compared in float32. `ceiling` is the rate of a large matrix product
-alone on this device.
+Times are of one batch, with the steps and guidance of params.yaml, without encoders and vocoder. The kinds take turns;
+on a busy machine compare processor times, with --threads 1. Random weights make the same products as trained ones.
+`--vocoders` times codec and vocoders instead, in float32 and as the product runs them here. `ceiling` is the rate of a
+large matrix product alone on this device.
 """
 
 from __future__ import annotations
@@ -15,42 +16,61 @@ import json
 import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
+from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
 
 from specmaskfoley.backbone.trained import build_backbone
-from specmaskfoley.codec.network import Codec
+from specmaskfoley.codec.tokenizer import Tokenizer
 from specmaskfoley.control.trained import build_control
 from specmaskfoley.device import fast_bfloat16, pick_device
+from specmaskfoley.media.mel import build_mel, decibels
+from specmaskfoley.sampling import fast as sampler_module
 from specmaskfoley.sampling.fast import Sampler
 from specmaskfoley.sampling.guidance import Condition, guidance_plan
 from specmaskfoley.sampling.int8 import supports_int8
+from specmaskfoley.sampling.packed import supports_packing
 from specmaskfoley.sampling.reference import sample_tokens
-from specmaskfoley.settings import GriffinLim, NeuralVocoder, Params
-from specmaskfoley.vocoders.trained import build_vocoder
+from specmaskfoley.settings import GriffinLim, NeuralVocoder, Params, Vocoder
 
 
-def timed(run: Callable[[], Tensor], runs: int, device: torch.device) -> tuple[list[float], Tensor]:
-    """Seconds of each run after one that warms up, and the last result."""
-    seconds = []
-    for _ in range(runs + 1):
-        begin = time.perf_counter()
-        result = run()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        seconds.append(time.perf_counter() - begin)
-    return seconds[1:], result
+class Timed(NamedTuple):
+    """wall and processor: seconds of each run, the latter of all threads; result: of the last."""
+
+    wall: list[float]
+    processor: list[float]
+    result: Tensor
+
+    def __str__(self) -> str:
+        wall, processor = statistics.median(self.wall), statistics.median(self.processor)
+        return f"{wall:.2f} s (worst {max(self.wall):.2f}), {processor:.2f} s of processors"
+
+
+def timed(parts: Mapping[str, Callable[[], Tensor]], runs: int, device: torch.device) -> dict[str, Timed]:
+    """Each part in turn, `runs` times, after a turn that warms up."""
+    done: dict[str, Timed] = {}
+    for turn in range(runs + 1):
+        for name, run in parts.items():
+            begin, used = time.perf_counter(), time.process_time()
+            result = run()
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            spent = time.perf_counter() - begin, time.process_time() - used
+            before = done[name] if turn > 1 else Timed([], [], result)
+            done[name] = Timed([*before.wall, spent[0]], [*before.processor, spent[1]], result)
+    return done
 
 
 def ceiling(device: torch.device, dtype: torch.dtype) -> float:
     """TFLOP/s of (8192, 768) x (768, 3072)."""
     x, linear = torch.randn(8192, 768, device=device, dtype=dtype), nn.Linear(768, 3072, device=device, dtype=dtype)
     with torch.inference_mode():
-        seconds, _ = timed(lambda: linear(x), 10, device)
+        seconds = timed({"linear": lambda: linear(x)}, 10, device)["linear"].wall
     return 2 * 8192 * 768 * 3072 / statistics.median(seconds) / 1e12
 
 
@@ -64,26 +84,39 @@ def flops(params: Params, plan: list[dict], batch: int) -> float:
     return batch * sum(len(weights) * whole + sum(row.video for row in weights) * branch for weights in plan)
 
 
-def vocoders(params: Params, batch: int, runs: int, device: torch.device) -> None:
-    """Print the times of tokens to mel and of mel to sound."""
+def vocoders(params: Params, batch: int, runs: int, device: torch.device, only: Sequence[str] | None) -> None:
+    """Print the times of tokens to mel and of mel to sound in float32 and as the product runs them, and how far what
+    is made lies from float32's."""
     audio, sound_s = params.audio, params.audio.token_duration_s * batch
-    codec = Codec(params.codec).to(device).eval()
-    tokens = torch.randint(params.codec.codebook_size, (batch, audio.token_rows, audio.token_columns), device=device)
-    with torch.inference_mode():
-        mel = codec.decode(tokens)[:, 0]
-        parts: dict[str, Callable[[], Tensor]] = {"codec": lambda: codec.decode(tokens)}
-        for kind in ("hifigan", "bigvgan"):
-            network = build_vocoder(audio, NeuralVocoder(kind=kind, weights=kind)).to(device).eval()
-            parts[kind] = partial(network, mel)
-        settings = GriffinLim(kind="griffin_lim", iterations=12, momentum=0.99)
-        parts["griffin_lim, 12 iterations"] = partial(build_vocoder(audio, settings).to(device).eval(), mel)
-        for name, run in parts.items():
-            seconds, _ = timed(run, runs, device)
-            median = statistics.median(seconds)
-            print(
-                f"{name}: {median:.2f} s (worst {max(seconds):.2f}), real-time factor {median / sound_s:.3f}",
-                flush=True,
-            )
+    tokens = torch.randint(params.codec.codebook_size, (batch, audio.token_rows, audio.token_columns))
+    kinds: dict[str, Vocoder] = {
+        "griffin_lim": GriffinLim(kind="griffin_lim", iterations=12, momentum=0.99),
+        **{kind: NeuralVocoder(kind=kind, weights=kind) for kind in ("hifigan", "bigvgan")},
+    }
+    recipe = build_mel(audio).to(device)
+    parts: dict[str, Callable[[], Tensor]] = {}
+    for name, vocoder in kinds.items():
+        if only and name not in only:
+            continue
+        for precision in ("float32", "auto"):
+            changes = {"run": params.run.model_copy(update={"precision": precision}), "vocoder": vocoder}
+            torch.manual_seed(0)  # the same weights
+            tokenizer = Tokenizer(params.model_copy(update=changes), device, trained=False)
+            if precision == "float32":
+                mel = tokenizer.decode_mel(tokens)
+            parts.setdefault(f"codec {precision}", partial(tokenizer.decode_mel, tokens))
+            parts[f"{name} {precision}"] = partial(tokenizer.vocoder, mel)
+    done = timed(parts, runs, device)
+    for name, found in done.items():
+        kind, precision = name.split()
+        text = f"{name}: {found}, real-time factor {statistics.median(found.wall) / sound_s:.3f}"
+        if precision == "auto":
+            plain = done[f"{kind} float32"]
+            ratio = statistics.median(plain.processor) / statistics.median(found.processor)
+            mels = [one.result if kind == "codec" else recipe(one.result) for one in (plain, found)]
+            error = (decibels(recipe, mels[0]) - decibels(recipe, mels[1])).abs().mean()
+            text += f", {ratio:.2f} times as fast as in float32, mel error {error:.3f} dB"
+        print(text, flush=True)
 
 
 def main() -> None:
@@ -106,7 +139,7 @@ def main() -> None:
     torch.manual_seed(0)
     device = pick_device(given.device)
     if given.vocoders:
-        vocoders(params, given.batch, given.runs, device)
+        vocoders(params, given.batch, given.runs, device, given.only)
         return
     backbone = build_backbone(params).to(device).eval()
     control = build_control(backbone, params).to(device).eval()
@@ -129,9 +162,10 @@ def main() -> None:
             seeds=seeds, precision=precision,
         )  # fmt: skip
 
-    def fast(precision: str, int8: bool = False) -> Callable[[], Tensor]:
+    def fast(precision: str, int8: bool = False, packs: bool = True) -> Callable[[], Tensor]:
         # Copies, since a sampler converts the networks that it is given.
-        sampler = Sampler(*copy.deepcopy((backbone, control)), precision=precision, int8=int8)
+        with patch.object(sampler_module, "supports_packing", supports_packing if packs else lambda *_: False):
+            sampler = Sampler(*copy.deepcopy((backbone, control)), precision=precision, int8=int8)
         return lambda: sampler.sample(condition, plan=plan, settings=settings, seeds=seeds)
 
     kinds: dict[str, Callable[[], Callable[[], Tensor]]] = {
@@ -140,6 +174,8 @@ def main() -> None:
     }
     if fast_bfloat16(device):
         kinds |= {"reference bfloat16": lambda: plain("bfloat16"), "fast bfloat16": lambda: fast("bfloat16")}
+        if device.type == "cpu":
+            kinds["fast bfloat16, not packed"] = lambda: fast("bfloat16", packs=False)
     if supports_int8(device):
         kinds["fast int8"] = lambda: fast("bfloat16" if fast_bfloat16(device) else "float32", int8=True)
 
@@ -150,19 +186,19 @@ def main() -> None:
     rates = {str(dtype): ceiling(device, dtype) for dtype in (torch.float32, torch.bfloat16)}
     print("ceiling:", ", ".join(f"{name} {rate:.3f} TFLOP/s" for name, rate in rates.items()))
     work = flops(params, plan, given.batch)
-    table, tokens = {}, {}
-    for kind in given.only or kinds:
-        seconds, tokens[kind] = timed(kinds[kind](), given.runs, device)
-        median = statistics.median(seconds)
-        base = table.get(f"reference {kind.split()[1]}", next(iter(table.values()), None))
-        table[kind] = {"median_s": median, "worst_s": max(seconds), "real_time_factor": median / sound_s}
-        ratio = f", {base['median_s'] / median:.2f} times as fast as the reference" if base and "fast" in kind else ""
-        print(f"{kind}: {median:.2f} s (worst {max(seconds):.2f}), real-time factor {median / sound_s:.2f}, "
-              f"{work / median / 1e12:.2f} TFLOP/s of the plain sampler's work{ratio}", flush=True)  # fmt: skip
-    if {"reference float32", "fast float32"} <= set(tokens):
-        same = (tokens["reference float32"] == tokens["fast float32"]).float().mean().item()
-        print(f"tokens equal in float32: {same:.2%}")
-        table["tokens_equal_float32"] = same
+    done = timed({kind: kinds[kind]() for kind in given.only or kinds}, given.runs, device)
+    table = {}
+    for kind, found in done.items():
+        median, processor = statistics.median(found.wall), statistics.median(found.processor)
+        table[kind] = {"median_s": median, "worst_s": max(found.wall), "processor_s": processor,
+                       "real_time_factor": median / sound_s}  # fmt: skip
+        print(f"{kind}: {found}, real-time factor {median / sound_s:.2f}, "
+              f"{work / median / 1e12:.2f} TFLOP/s of the plain sampler's work", flush=True)  # fmt: skip
+    first, *others = done
+    for kind in others:
+        ratio = table[first]["processor_s"] / table[kind]["processor_s"]
+        same = table[kind]["equal_tokens"] = (done[first].result == done[kind].result).float().mean().item()
+        print(f"{kind}: processor time {ratio:.2f} times as short as of {first}, {same:.2%} of its tokens")
     if given.out:
         given.out.write_text(json.dumps({"device": where, "ceiling_tflops": rates, "kinds": table}, indent=2) + "\n")
 
