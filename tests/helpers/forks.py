@@ -33,7 +33,8 @@ AHEAD = (
     "safetensors.torch", "scipy.signal", "soundfile", "torch", "torchaudio", "typer", "yaml",
     "mlflow.store.tracking.sqlalchemy_store",  # with sqlalchemy and alembic, for a database in a file
     "torch._inductor.config",  # what an optimizer imports
-    "dvc.cli.parser", "dvc.lock", "dvc.repo.open_repo", "dvc.repo.plots", "networkx", "ruamel.yaml", "scmrepo.git",
+    "dvc.cli.parser", "dvc.lock", "dvc.repo.experiments.queue.celery", "dvc.repo.experiments.executor.local",
+    "dvc.repo.open_repo", "dvc.repo.plots", "hydra", "networkx", "pygit2", "ruamel.yaml", "scmrepo.git",
 )  # fmt: skip
 
 # `python` for whatever a fork starts by that name. Without site-packages an interpreter starts in 10 ms.
