@@ -61,15 +61,15 @@ FAULTS = """
 import resource
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(10):
-    bytearray(1 << 24)
-print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) * resource.getpagesize() >> 24)
+    bytearray(1 << 26)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) * resource.getpagesize() >> 26)
 """
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="of glibc")
 def test_large_arrays_take_the_memory_of_those_before() -> None:
     def taken(first: str) -> int:
-        """Times 16 MiB that the system cleared for ten arrays of 16 MiB, one after the other."""
+        """Times 64 MiB that the system cleared for ten arrays of 64 MiB, one after the other."""
         command = [sys.executable, "-c", f"{first}\n{FAULTS}"]
         return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
