@@ -155,22 +155,48 @@ def stream_start(stream: Any, zero: Fraction) -> float:
     return float(stream.start_time * stream.time_base - zero) if stream.start_time is not None else 0.0
 
 
+class Ticks:
+    """The time stamps of a stream as times from time zero, exactly, in whole numbers.
+
+    Fractions for every packet and frame took half of the time in which a small clip is inspected.
+    """
+
+    def __init__(self, stream: Any, zero: Fraction) -> None:
+        base: Fraction = stream.time_base
+        self._base, self._zero_s = base, zero
+        self._tick, self._zero = base.numerator * zero.denominator, zero.numerator * base.denominator
+        self._second = base.denominator * zero.denominator
+
+    def seconds(self, stamp: int) -> float:
+        return (stamp * self._tick - self._zero) / self._second
+
+    def samples(self, stamp: int, rate: int) -> int:
+        """The nearest sample at `rate` a second."""
+        samples, rest = divmod((stamp * self._tick - self._zero) * rate, self._second)
+        return round(samples + Fraction(rest, self._second)) if rest else samples
+
+    def first(self, seconds: float) -> float:
+        """The first whole time stamp that is not before a time, which may be infinite."""
+        return seconds if math.isinf(seconds) else math.ceil((Fraction(seconds) + self._zero_s) / self._base)
+
+
 class Tally:
     """Counts how much of a stream can be decoded from time zero to `until_s`, which may be infinite."""
 
-    def __init__(self, zero: Fraction, until_s: float) -> None:
-        self._zero = zero
+    def __init__(self, stream: Any, zero: Fraction, until_s: float) -> None:
+        ticks = Ticks(stream, zero)
+        self._first, self._end = ticks.first(0.0), ticks.first(until_s)
         self._until_s = until_s
         self._packets = 0
         self._decoded = 0
 
     def count_packet(self, packet: Any) -> None:
         # An edit list may discard packets that are needed for decoding only; they give no frame.
-        if packet.size and not packet.is_discard and self._inside(packet.pts, packet.time_base):
+        if packet.size and not packet.is_discard and self._inside(packet.pts):
             self._packets += 1
 
     def count_frame(self, frame: Any) -> None:
-        if self._inside(frame.pts, frame.time_base):
+        if self._inside(frame.pts):
             self._decoded += 1
 
     def check(self, what: str) -> None:
@@ -182,8 +208,8 @@ class Tally:
             where = "" if math.isinf(self._until_s) else f" in the first {self._until_s:g} s"
             raise MediaError("corrupt", f"only {self._decoded} of {self._packets} {what}{where} can be decoded")
 
-    def _inside(self, pts: int | None, time_base: Fraction) -> bool:
-        return pts is None or 0 <= pts * time_base - self._zero < self._until_s
+    def _inside(self, pts: int | None) -> bool:
+        return pts is None or self._first <= pts < self._end
 
 
 def packets(container: Any, streams: Any) -> Iterator[Any]:
@@ -257,11 +283,11 @@ def timed_frames(
     container: Any, stream: Any, zero: Fraction, tally: Tally | None = None
 ) -> Iterator[tuple[Any, float]]:
     """Frames of a video stream, each with the second from time zero at which it is presented."""
-    rate = float(stream.average_rate or 25)
+    rate, ticks = float(stream.average_rate or 25), Ticks(stream, zero)
     start = -1 / rate
     for frame in decoded(container, stream, tally):
-        # Through a fraction: official rules compare exact times, where a float's last digit would decide.
-        start = float(frame.pts * stream.time_base - zero) if frame.pts is not None else start + 1 / rate
+        # Exact: official rules compare exact times, where a float's last digit would decide.
+        start = ticks.seconds(frame.pts) if frame.pts is not None else start + 1 / rate
         yield frame, start
 
 

@@ -14,7 +14,8 @@ Shape letters: t frames, h, w height and width of a picture.
 from __future__ import annotations
 
 import math
-from collections import deque
+from bisect import bisect_left, bisect_right
+from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -174,12 +175,12 @@ def _stream(path: PathLike, windows: Iterable[list[_Reel]]) -> Iterator[list[np.
     """The frames of each window's reels; windows are in the order of their first and of their last times."""
     with open_media(path) as container:
         stream = video_stream(container)
-        convert = VideoReformatter()
+        shapers = _Shapers()
         coming = deque(windows)
         begun: deque[list[_Reel]] = deque()
         picture = previous = None
         for frame, start in timed_frames(container, stream, time_zero(container)):
-            picture = _Picture(frame, convert)
+            picture = _Picture(frame, shapers)
             while coming and _begins(coming[0]) <= start:
                 begun.append(coming.popleft())
             for reel in (reel for reels in begun for reel in reels):
@@ -199,16 +200,25 @@ def _stream(path: PathLike, windows: Iterable[list[_Reel]]) -> Iterator[list[np.
 
 def _begins(reels: list[_Reel]) -> float:
     """The first time that any of the reels needs a frame for."""
-    return min((float(reel.times[0]) for reel in reels if len(reel.times)), default=-math.inf)
+    return min((reel.times[0] for reel in reels if reel.times), default=-math.inf)
+
+
+class _Shapers:
+    """Converters of one video's frames; one for each size, for they are slow to change it."""
+
+    def __init__(self) -> None:
+        self.full = VideoReformatter()
+        self.stretched: defaultdict[int, VideoReformatter] = defaultdict(VideoReformatter)
 
 
 class _Picture:
-    """A decoded frame, converted to full-size RGB at most once."""
+    """A decoded frame, converted at most once to each size."""
 
-    def __init__(self, frame: Any, convert: VideoReformatter) -> None:
+    def __init__(self, frame: Any, shapers: _Shapers) -> None:
         self._frame = frame
-        self._convert = convert
+        self._shapers = shapers
         self._turns = quarter_turns(frame)
+        self._stretched: dict[int, np.ndarray] = {}
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -219,13 +229,16 @@ class _Picture:
     @cached_property
     def rgb(self) -> np.ndarray:
         """(h, w, 3), as displayed."""
-        full = self._convert.reformat(self._frame, format="rgb24", interpolation=_PLAIN, threads=1)
+        full = self._shapers.full.reformat(self._frame, format="rgb24", interpolation=_PLAIN, threads=1)
         return np.ascontiguousarray(np.rot90(full.to_ndarray(), self._turns))
 
-    def stretched(self, shrink: VideoReformatter, size: int) -> np.ndarray:
+    def stretched(self, size: int) -> np.ndarray:
         """(size, size, 3), as displayed."""
-        small = shrink.reformat(self._frame, size, size, "rgb24", interpolation=BICUBIC, threads=1)
-        return np.rot90(small.to_ndarray(), self._turns)
+        if size not in self._stretched:
+            shaper = self._shapers.stretched[size]
+            small = shaper.reformat(self._frame, size, size, "rgb24", interpolation=BICUBIC, threads=1).to_ndarray()
+            self._stretched[size] = np.rot90(small, self._turns) if self._turns else small
+        return self._stretched[size]
 
 
 class _Reel:
@@ -234,7 +247,8 @@ class _Reel:
     def __init__(self, view: View, times: np.ndarray) -> None:
         self._view = view
         self._order = np.argsort(times, kind="stable")
-        self.times = times[self._order]
+        self.times: list[float] = times[self._order].tolist()
+        self._late = [time + _TIME_TOLERANCE_S for time in self.times]
         self._done = 0
         self._shape = (0, 0)
         self._frames: np.ndarray | None = None
@@ -248,13 +262,13 @@ class _Reel:
         if self._frames is None:
             self._prepare(picture)
         if self._view.rule == "timestamp":
-            self._fill(picture, int(np.searchsorted(self.times, start, side="right")))
+            self._fill(picture, bisect_right(self.times, start))
         elif previous is None:
             return
         elif self._view.rule == "rate_filter":
-            self._fill(previous, int(np.searchsorted(self.times, start, side="right")))
+            self._fill(previous, bisect_right(self.times, start))
         else:
-            self._fill(previous, int(np.searchsorted(self.times + _TIME_TOLERANCE_S, start)))
+            self._fill(previous, bisect_left(self._late, start))
 
     def finish(self, last: _Picture) -> None:
         """No picture comes after `last`: all other frames show it."""
@@ -271,13 +285,12 @@ class _Reel:
         self._shape = _resized_shape(first.shape, self._view.size, self._view.fit)
         height, width = (self._view.size, self._view.size) if self._view.fit == "crop" else self._shape
         self._frames = np.empty((len(self._order), height, width, 3), np.uint8)
-        self._shrink = VideoReformatter()  # one each: it is slow to change its sizes
 
     def _fill(self, picture: _Picture, stop: int) -> None:
         if stop > self._done:
             assert self._frames is not None
             if self._view.fit == "stretch":
-                shaped = picture.stretched(self._shrink, self._view.size)
+                shaped = picture.stretched(self._view.size)
             else:
                 shaped = _fitted(picture.rgb, self._shape, self._view.fit)
             self._frames[self._order[self._done : stop]] = shaped

@@ -12,6 +12,7 @@ from specmaskfoley.media.container import (
     MediaError,
     PathLike,
     Tally,
+    Ticks,
     audio_stream,
     joinable,
     open_media,
@@ -78,7 +79,7 @@ def probe(path: PathLike, until_s: float = 0.0) -> MediaInfo:
 
 def _check_frames(container: Any, stream: Any, zero: Fraction, until_s: float) -> Any:
     """The first frame; all up to `until_s` are decoded."""
-    tally = Tally(zero, until_s)
+    tally = Tally(stream, zero, until_s)
     first = None
     for frame, start in timed_frames(container, stream, zero, tally):
         first = first or frame
@@ -126,8 +127,10 @@ def _last_packets(container: Any, streams: list[Any], zero: Fraction, seek_s: fl
         raise
     except av.error.FFmpegError:
         return ends
+    ticks = {stream.index: Ticks(stream, zero) for stream in streams}
     for packet in packets(container, streams):
         if packet.pts is not None and packet.size and not packet.is_corrupt:
-            end = float((packet.pts + (packet.duration or 0)) * packet.time_base - zero)
-            ends[packet.stream.index] = max(end, ends.get(packet.stream.index, end))
+            number = packet.stream_index
+            end = ticks[number].seconds(packet.pts + (packet.duration or 0))
+            ends[number] = max(end, ends.get(number, end))
     return ends

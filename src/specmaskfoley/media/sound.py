@@ -21,6 +21,7 @@ from specmaskfoley.media.container import (
     MediaError,
     PathLike,
     Tally,
+    Ticks,
     audio_stream,
     decoded,
     joinable,
@@ -156,7 +157,7 @@ def examine_track(path: PathLike, window_s: float, until_s: float = math.inf) ->
         stream, rate = _sound_stream(container)
         length, last = max(1, round(window_s * rate)), round(min(until_s * rate, sys.maxsize))
         zero = time_zero(container)
-        tally = Tally(zero, until_s)
+        tally = Tally(stream, zero, until_s)
         peaks: dict[int, float] = {}
         flawed: set[int] = set()
         end, found = 0, False
@@ -389,13 +390,13 @@ def _mono_from_zero(container: Any, stream: Any, tally: Tally) -> Iterator[tuple
 def _placed_frames(container: Any, stream: Any, tally: Tally | None = None) -> Iterator[tuple[int, av.AudioFrame]]:
     """Frames of the stream, and which sample after time zero each starts with."""
     rate = stream.codec_context.sample_rate
-    zero = time_zero(container)
+    ticks = Ticks(stream, time_zero(container))
     position: int | None = None
     for frame in decoded(container, stream, tally):
         if frame.sample_rate != rate:
             raise MediaError("corrupt", f"the sample rate changes from {rate} to {frame.sample_rate}")
         if frame.pts is not None:
-            stamped = round((frame.pts * frame.time_base - zero) * rate)
+            stamped = ticks.samples(frame.pts, rate)
             if position is None or abs(stamped - position) > _GAP_S * rate:
                 position = stamped
         position = position or 0
@@ -414,7 +415,7 @@ def _planes(frame: Any) -> np.ndarray:
     """(channels, n) float32."""
     # Not to_ndarray: with 8 planes or more PyAV takes what lies behind them in memory for planes too.
     channels, dtype = frame.layout.nb_channels, _SAMPLES[frame.format.packed.name]
-    if frame.format.is_planar:
+    if channels > 1 and frame.format.is_planar:
         data = np.stack([np.frombuffer(plane, dtype, frame.samples) for plane in frame.planes[:channels]])
     else:
         data = np.frombuffer(frame.planes[0], dtype, frame.samples * channels).reshape(-1, channels).T
