@@ -90,18 +90,29 @@ def test_import_is_light():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_a_script_that_workers_cannot_import_ends(tmp_path):
+def test_workers_do_not_run_the_script_that_starts_them(tmp_path):
     script = tmp_path / "stage.py"
     script.write_text(
-        "import math, multiprocessing\n"
-        "if multiprocessing.parent_process(): raise SystemExit(3)\n"
+        "import math, __main__\n"
+        "print('running')\n"
         "from specmaskfoley.processes.isolation import IsolatedPool\n"
         "with IsolatedPool(2, timeout_s=60, memory_gb=1) as pool:\n"
-        "    print(list(pool.map(math.sqrt, [4.0] * 9)))\n"
+        "    print(list(pool.map(math.sqrt, [4.0] * 3)))\n"
+        "print(__main__.__file__ == __file__)\n"
     )
-    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=100)
-    assert done.returncode != 0
-    assert "run.workers" in done.stderr
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True, timeout=100)
+    assert done.stdout.split("\n") == ["running", "[2.0, 2.0, 2.0]", "True", ""]
+
+
+def test_workers_that_cannot_start_end_the_stage(tmp_path, monkeypatch):
+    ends = "import os, sys\nif any('spawn_main' in word for word in sys.orig_argv): os._exit(3)\n"
+    (tmp_path / "sitecustomize.py").write_text(ends)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    with (
+        IsolatedPool(2, timeout_s=60, memory_gb=1) as pool,
+        pytest.raises(ValueError, match=r"before they do anything.*run\.workers"),
+    ):
+        list(pool.map(math.sqrt, [4.0] * 9))
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc"), reason="needs /proc")
@@ -114,15 +125,12 @@ def test_a_script_that_workers_cannot_import_ends(tmp_path):
     ids=["IsolatedPool", "parallel_map"],
 )
 def test_workers_of_a_killed_stage_end(tmp_path, call):
+    (tmp_path / "sleeping.py").write_text(
+        "import os, time\ndef work(i):\n    print(os.getpid(), flush=True)\n    time.sleep(60)\n"
+    )
     script = tmp_path / "stage.py"
     script.write_text(
-        "import os, time\n"
-        "from specmaskfoley.processes.isolation import IsolatedPool, parallel_map\n"
-        "def work(i):\n"
-        "    print(os.getpid(), flush=True)\n"
-        "    time.sleep(60)\n"
-        "if __name__ == '__main__':\n"
-        f"    {call}\n"
+        f"from sleeping import work\nfrom specmaskfoley.processes.isolation import IsolatedPool, parallel_map\n{call}\n"
     )
     stage = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True)
     workers = [int(stage.stdout.readline()) for _ in range(2)]
