@@ -226,11 +226,11 @@ def test_a_terminal_sees_at_once_that_the_model_loads(model: Path, short: Path, 
         ("x" * 300, "File name too long"),
     ],
 )  # fmt: skip
-def test_an_out_that_is_no_folder(no_model: Path, short: Path, home: Path, out: str, said: str):
+def test_an_out_that_is_no_folder(model: Path, short: Path, home: Path, out: str, said: str):
     if not Path("/proc/self").exists() and out.startswith("/proc"):
         pytest.skip("no /proc here")
     Path("file").write_text("mine")
-    assert said in refused(generate(no_model, short, "--out", out))
+    assert said in refused(generate(model, short, "--out", out))
     assert state(home) == {"file": b"mine"}
 
 

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals and memory limi
 
 @pytest.fixture
 def pool():
-    with IsolatedPool(2, timeout_s=3.0, memory_gb=0.5) as made:
+    with IsolatedPool(2, timeout_s=8.0, memory_gb=0.5) as made:
         yield made
 
 
@@ -30,7 +30,7 @@ def test_lost_items_lose_no_neighbour(pool):
         "segfault": Lost("crashed", "reading it ended its process by SIGSEGV"),
         "memory": Lost("crashed", "reading it took more memory than prepare.clip_memory_gb=0.5"),
         "exit": Lost("crashed", "reading it ended its process with exit code 7"),
-        "hang": Lost("timeout", "reading it took longer than prepare.clip_timeout_s=3"),
+        "hang": Lost("timeout", "reading it took longer than prepare.clip_timeout_s=8"),
         "killed": Lost("crashed", "reading it ended its process by SIGKILL (out of memory?)"),
     }
     numbers = [item for item in items if isinstance(item, int)]
