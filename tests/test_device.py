@@ -112,6 +112,16 @@ def test_auto_means_bfloat16_where_the_processor_multiplies_it(monkeypatch, bf16
     assert runtime.precision_name("auto", CPU) == ("bfloat16" if bf16 or amx else "float32")
 
 
+def test_a_stage_that_trains_may_have_threads_of_its_own():
+    before = torch.get_num_threads()
+    try:
+        for stage, threads in (("codec", 1), ("control", 3), ("", 3)):
+            runtime.start_device(run(device="cpu", threads=3, training_threads={"codec": 1}), stage)
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_the_first_line_names_device_and_precision(capsys):
     runtime.announce(CPU, "float32")
     assert capsys.readouterr().out == f"device cpu ({torch.get_num_threads()} threads), float32\n"

@@ -52,20 +52,20 @@ def _way_back() -> str:
     return "; params.yaml keeps what -S set: to undo it, git checkout params.yaml && dvc repro"
 
 
-def start(params: Params) -> torch.device:
+def start(params: Params, stage: str = "") -> torch.device:
     """Seed the global generator, and `start_device`."""
     import torch
 
     torch.manual_seed(params.seed)
-    return start_device(params.run)
+    return start_device(params.run, stage)
 
 
-def start_device(run: Run) -> torch.device:
+def start_device(run: Run, stage: str = "") -> torch.device:
     """Set torch's threads, determinism and current device."""
     import torch
 
-    if run.threads:
-        torch.set_num_threads(run.threads)
+    if threads := run.threads_of(stage):
+        torch.set_num_threads(threads)
     set_deterministic(True, warn_only=True)
     # Filling every fresh tensor would be a kernel each, and none is read before it is written.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]

@@ -8,6 +8,8 @@ from pydantic import Field
 
 from specmaskfoley.settings.base import NonNegative, Positive, PositiveFloat, Settings
 
+Trains = Literal["encoders", "codec", "backbone", "control", "judges"]
+
 
 class Run(Settings):
     """How the stages run; nothing here may change a result except `precision` and, in the last bits, `threads`,
@@ -24,6 +26,12 @@ class Run(Settings):
     checkpoint_minutes: PositiveFloat = 10.0
     engine: Literal["local", "ray"] = "local"
     unit_clips: Positive = 64
+    training_threads: dict[Trains, Positive] = Field(default_factory=dict)
+
+    def threads_of(self, stage: str) -> int:
+        """CPU threads of torch in a stage."""
+        own = [threads for name, threads in self.training_threads.items() if name == stage] if stage else []
+        return [*own, self.threads][0]
 
 
 class Training(Settings):

@@ -95,7 +95,7 @@ def session(
     """
     if spread and params.run.launch and "RANK" not in os.environ:
         _launch(params.run.launch)
-    device = start(params)
+    device = start(params, stage)
     scaled = "fp16" if params.run.precision == "float16" and device.type == "cuda" else "no"
     patience = InitProcessGroupKwargs(timeout=_PATIENCE)
     accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision=scaled, kwargs_handlers=[patience])
