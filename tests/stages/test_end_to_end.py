@@ -81,8 +81,10 @@ def test_every_stage_runs_once(reproduced):
     assert sorted(ran(reproduced.first_output)) == sorted(STAGES)
     parts = re.split(r"^Running stage '(\w+)':\n> .*\n", reproduced.first_output, flags=re.MULTILINE)
     first = {stage: text.split("\n")[:2] for stage, text in zip(parts[1::2], parts[2::2], strict=True)}
-    told = f"device cpu (1 threads), {precision_name('auto', torch.device('cpu'))}"
-    assert {stage for stage, lines in first.items() if told in lines} == COMPUTING
+    auto = precision_name("auto", torch.device("cpu"))
+    told = {stage: "float32" if stage in ("tokens", "evaluate") else auto for stage in COMPUTING}
+    assert {stage for stage in told if f"device cpu (1 threads), {told[stage]}" in first[stage]} == COMPUTING
+    assert not any(line.startswith("device ") for stage in first.keys() - COMPUTING for line in first[stage])
     assert kept_work(reproduced) == KEPT
     assert not list(reproduced.root.rglob(".tmp-*"))
 
