@@ -87,19 +87,18 @@ def tokens(here: Here) -> Iterator[Row]:
 def sampler(here: Here) -> Iterator[Row]:
     from sampling import ceiling, flops, timed
 
-    params, dtype = here.params, torch.bfloat16 if here.device.type == "cuda" else torch.float32
+    params = here.params
     backbone, control = networks(here)
     fast = Sampler(backbone, control, precision=params.run.precision)
-    plan, top = plan_of(params), ceiling(here.device, dtype)
-    yield f"matmul ceiling, {name_of(dtype)}", f"{top:.3g} TFLOP/s"
+    plan, top = plan_of(params), ceiling(here.device, fast.dtype)
+    yield f"matmul ceiling, {name_of(fast.dtype)}", f"{top:.3g} TFLOP/s"
     for batch in (1, 32) if not here.tiny else (1, 2):
         condition = conditions(here, batch)
 
         def run(condition: Condition = condition, batch: int = batch) -> Tensor:
             return fast.sample(condition, plan=plan, settings=params.sample, seeds=list(range(batch)))
 
-        seconds, _ = timed(run, 1 if here.tiny else 5, here.device)
-        median = statistics.median(seconds)
+        median = statistics.median(timed({"": run}, 1 if here.tiny else 5, here.device)[""].wall)
         share = flops(params, plan, batch) / median / 1e12 / top
         yield (
             f"{params.cfg.mode}, {params.sample.steps} steps, {name_of(fast.dtype)}, batch {batch}",

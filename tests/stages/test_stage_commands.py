@@ -27,11 +27,14 @@ def test_a_dry_run_says_what_a_training_needs_and_changes_nothing(project, tmp_p
 @pytest.mark.skipif(sys.platform == "win32", reason="torchrun with gloo")
 def test_a_stage_starts_itself_in_several_processes(project, tmp_path):
     """Started by run.launch, with the same network as one process made, up to the order of sums."""
-    mine = Project(_copy(project, tmp_path, {"launch": "torchrun --standalone --nproc-per-node 2"}))
-    code, told = mine.stage("control")
-    assert code == 0, told
-    found = load_file(mine.path("data", "control.safetensors"))
-    expected = load_file(project.path("data", "control.safetensors"))
+    made = []
+    for launch in (None, "torchrun --standalone --nproc-per-node 2"):
+        # In float32: rounded to bfloat16, sums in another order differ by more.
+        mine = Project(_copy(project, tmp_path / str(launch), {"launch": launch, "precision": "float32"}))
+        code, told = mine.stage("control")
+        assert code == 0, told
+        made.append(load_file(mine.path("data", "control.safetensors")))
+    expected, found = made
     assert set(found) == set(expected)
     for name, value in expected.items():
         assert torch.linalg.vector_norm(found[name] - value) <= 0.02 * torch.linalg.vector_norm(value) + 1e-4, name
