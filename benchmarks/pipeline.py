@@ -1,8 +1,8 @@
 """Wall and processor time and peak memory of every stage, run one after the other: python benchmarks/pipeline.py
 
 Meant for a fresh clone; stages that DVC finds unchanged take next to no time. Memory is the sum over all processes of a
-stage, sampled every two seconds. With --burners 2 it runs beside two processes that keep a core busy each. With --lanes 2
-it is one `specmaskfoley repro --lanes 2` of all stages.
+stage, sampled every two seconds. With --burners 2 it runs beside two processes that keep a core busy each. With
+--lanes 2 it is one `specmaskfoley repro --lanes 2` of all stages.
 """
 
 import argparse
