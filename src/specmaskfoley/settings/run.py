@@ -13,7 +13,7 @@ Trains = Literal["encoders", "codec", "backbone", "control", "judges"]
 
 class Run(Settings):
     """How the stages run; nothing here may change a result except `precision` and, in the last bits, `threads`,
-    `micro_batch`, `compile` and the number of processes that `launch` starts.
+    `training_threads`, `micro_batch`, `compile` and the number of processes that `launch` starts.
     """
 
     device: str
