@@ -26,25 +26,34 @@ from typing import TYPE_CHECKING, Any, Literal, TextIO
 from tqdm import tqdm
 
 from specmaskfoley.clips.searching import MEDIA, VIDEOS, files_below
+from specmaskfoley.foley.prompts import Prompt, Text
 from specmaskfoley.settings import Params
 from specmaskfoley.storage.files import sha256
 from specmaskfoley.storage.results import fitted, in_the_way, is_result, sweep
 
 if TYPE_CHECKING:
     from specmaskfoley.foley import Foley, Saved, Take
+    from specmaskfoley.foley.records import Record
     from specmaskfoley.media.probe import MediaInfo
 
 _SPAN = re.compile(r"\s*(\d+(?:\.\d*)?)\s*-\s*(\d+(?:\.\d*)?)\s*", re.ASCII)
+_LONGEST_NAME = 80
+"""Letters of a name that is made from words."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """What is to be made of every video; see `specmaskfoley generate --help`.
 
+    text, negative, like: as `Foley.generate` takes them.
+    duration_s: of sounds without video.
     sampling: settings of `Sampling` that were given.
     """
 
-    text: str = ""
+    text: Text = ""
+    negative: str = ""
+    like: Path | None = None
+    duration_s: float | None = None
     candidates: int = 1
     sampling: Mapping[str, Any] = field(default_factory=dict)
     keep_original_audio: Literal["mix", "replace"] = "replace"
@@ -57,6 +66,14 @@ class Options:
     picture: Literal["copy", "encode"] = "copy"
     audio_track: int | None = None
     overwrite: bool = False
+
+    @property
+    def prompt(self) -> Prompt:
+        """
+        Raises:
+            ValueError: naming what is wrong with it.
+        """
+        return Prompt.of(self.text, self.negative, self.like)
 
     @property
     def reads_own_sound(self) -> bool:
@@ -74,19 +91,40 @@ class Options:
         for option, path in (("--from-audio", self.from_audio), ("--record", self.record)):
             if path is not None and len(videos) > 1:
                 raise ValueError(f"{option} {path} is of one video; found {len(videos)} videos")
-        try:
-            self.text.encode()
-        except UnicodeEncodeError:
-            raise ValueError(f"--text {self.text!a} is not UTF-8") from None
-        scale = self.sampling.get("scale", 0.0)
-        if not math.isfinite(scale):
-            raise ValueError(f"--cfg-scale {scale} is not finite")
-        changes = self.text or self.sampling or self.candidates > 1 or self.only or self.extend_band is not None
+        prompt = self.prompt
+        for option, words in (*(("--text", text) for text in prompt.texts), ("--negative", prompt.negative)):
+            try:
+                words.encode()
+            except UnicodeEncodeError:
+                raise ValueError(f"{option} {words!a} is not UTF-8") from None
+        for option, name in (("--cfg-scale", "scale"), ("--negative-scale", "negative_scale")):
+            if not math.isfinite(value := self.sampling.get(name, 0.0)):
+                raise ValueError(f"{option} {value} is not finite")
+        edits = bool(self.only) or self.extend_band is not None
+        changes = self.text or self.negative or self.sampling or self.candidates > 1 or edits or self.duration_s
         if self.record is not None and changes:
             raise ValueError(
-                f"--record {self.record} says how the sound was made; leave out --text, --seed, --candidates, --steps, "
-                "--cfg-scale, --only and --extend-band"
+                f"--record {self.record} says how the sound was made; leave out --text, --negative, --duration, "
+                "--seed, --candidates, --steps, --cfg-scale, --negative-scale, --only and --extend-band"
             )
+        if not videos:
+            self._check_alone(prompt, edits=edits)
+        elif self.duration_s is not None:
+            raise ValueError(f"--duration {self.duration_s:g} is for sounds without video; leave it out, or the video")
+
+    def _check_alone(self, prompt: Prompt, *, edits: bool) -> None:
+        """
+        Raises:
+            ValueError: without a video there is something missing, or too much.
+        """
+        if self.record is not None:
+            return
+        if self.duration_s is None or not prompt.given:
+            raise ValueError("name a video; or, for a sound without one, give --duration SECONDS and --text or --like")
+        if not 0 < self.duration_s <= self.max_duration_s:
+            raise ValueError(f"--duration {self.duration_s:g}: expected seconds up to {self.max_duration_s:g}")
+        if edits or self.from_audio is not None or self.keep_original_audio != "replace":
+            raise ValueError("--only, --from-audio, --extend-band and --keep-original-audio need a video")
 
     def check_video(self, info: MediaInfo | None) -> MediaInfo:
         """
@@ -122,11 +160,15 @@ class Options:
 
 @dataclass(frozen=True)
 class Work:
-    """A video to make sounds for. `targets`: paths without ending, of the best candidate first."""
+    """A video to make sounds for, or None. `targets`: paths without ending, of the best candidate first."""
 
-    video: Path
+    video: Path | None
     targets: list[Path]
     suffix: str | None
+
+    @property
+    def name(self) -> str:
+        return self.targets[0].name if self.video is None else self.video.name
 
     def files(self, format: str) -> list[Path]:
         from specmaskfoley.foley.takes import Saved
@@ -155,11 +197,13 @@ def generate_all(videos: Sequence[tuple[Path, Path]], out: Path, options: Option
             with _doing("looking at the videos"):
                 torch.start()  # meanwhile: looking is mostly waiting for a worker process
                 work, failed = _look(videos, out, options, params)
+            if not videos:
+                work = [_alone(out, options, record)]
             if not work:
                 return failed
             _check_targets(work, out, options, [video for video, _ in videos])
             if record is not None:
-                record.check_inputs(work[0].video, options.from_audio)
+                record.check_inputs(work[0].video, options.from_audio, [options.like] if options.like else [])
             home = source if source.is_dir() else source.parent
             if not (last := home / params.paths.control).exists():
                 raise ValueError(f"{last}: no such model; `dvc repro` trains it, or name a model's folder with --model")
@@ -168,7 +212,7 @@ def generate_all(videos: Sequence[tuple[Path, Path]], out: Path, options: Option
                 from specmaskfoley.foley.editing import rows_above
 
                 rows_above(options.extend_band, params.audio)
-            _say_model(params, home, options.text)
+            _say_model(params, home, options.prompt.texts)
             with _doing("loading the model"):
                 foley = _load(source, options)
         silent: list[bool] = []
@@ -177,7 +221,7 @@ def generate_all(videos: Sequence[tuple[Path, Path]], out: Path, options: Option
                 takes, saved = _make_and_save(foley, one, options)
             except (ValueError, OSError) as error:
                 failed += 1
-                _say_failed(one.video, error)
+                _say_failed(one.name, error)
                 continue
             _say_made(one, takes, saved)
             silent.append(takes[0].level.nearly_silent)
@@ -198,13 +242,13 @@ def _uncollected() -> Iterator[None]:
         gc.enable()
 
 
-def _say_model(params: Params, home: Path, text: str) -> None:
-    """Say which model makes the sounds, what it knows, and what it knows of the text."""
+def _say_model(params: Params, home: Path, texts: Sequence[str]) -> None:
+    """Say which model makes the sounds, what it knows, and what it knows of the texts."""
     from specmaskfoley.foley.knowledge import Knowledge
 
     knowledge = Knowledge.of(params, home)
     _say(f"model: {knowledge.sentence}")
-    if remark := knowledge.remark(text):
+    if remark := knowledge.remarks(texts):
         _say(f"--text: {_printable(remark)}")
 
 
@@ -221,7 +265,7 @@ def _load(source: Path, options: Options) -> Foley:
 
 
 def _make_and_save(foley: Foley, one: Work, options: Options) -> tuple[list[Take], list[Saved]]:
-    with tqdm(total=100, desc=one.video.name[:40], unit="%", bar_format=_BAR, disable=None) as bar:
+    with tqdm(total=100, desc=one.name[:40], unit="%", bar_format=_BAR, disable=None) as bar:
         takes = make(foley, one.video, options, bar)
     return takes, [
         take.save(
@@ -234,16 +278,16 @@ def _make_and_save(foley: Foley, one: Work, options: Options) -> tuple[list[Take
 
 def _say_made(one: Work, takes: Sequence[Take], saved: Sequence[Saved]) -> None:
     """What became of a video: its files, and what is to be said of the sounds."""
-    _say(f"{_printable(one.video.name)}: {takes[0].duration_s:.2f} s -> {_printable(str(saved[0].files[-2]))}")
+    _say(f"{_printable(one.name)}: {takes[0].duration_s:.2f} s -> {_printable(str(saved[0].files[-2]))}")
     for trouble in {files.trouble for files in saved if one.suffix is not None and files.trouble}:
         _say(f"  no video: {' '.join(trouble.split())}")
     if len(takes) == 1:
         _say(f"  {takes[0].level.sentence}")
         return
     for number, (take, files) in enumerate(zip(takes, saved, strict=True), start=1):
-        assert take.verdict is not None  # there are several
-        _say(f"  {number}. seed {take.seed}: {take.verdict.scores} -> {_printable(files.audio.name)}")
-        if take.verdict.place:
+        scores = "" if take.verdict is None else f": {take.verdict.scores}"  # without a video there are none
+        _say(f"  {number}. seed {take.seed}{scores} -> {_printable(files.audio.name)}")
+        if take.verdict is not None and take.verdict.place:
             _say(f"     {take.verdict.place}")
         if take.level.nearly_silent:
             _say(f"     {take.level.sentence}")
@@ -262,11 +306,13 @@ def _look(videos: Sequence[tuple[Path, Path]], out: Path, options: Options, para
     from specmaskfoley.foley.takes import video_suffix
     from specmaskfoley.media.writing import COPIED
 
-    if options.from_audio is not None:
+    for option, sound in (("--from-audio", options.from_audio), ("--like", options.like)):
+        if sound is None:
+            continue
         try:
-            check_media(options.from_audio, params.prepare)
+            check_media(sound, params.prepare)
         except ValueError as error:
-            raise ValueError(f"--from-audio {options.from_audio}: {error}") from None
+            raise ValueError(f"{option} {sound}: {error}") from None
     work: list[Work] = []
     targets = name_targets([name for _, name in videos], out, options.candidates)
     looks = look_into([video for video, _ in videos], params.prepare)
@@ -284,8 +330,26 @@ def _look(videos: Sequence[tuple[Path, Path]], out: Path, options: Options, para
                 _say(f"{_printable(video.name)}: {note}")
             work.append(one)
         except (ValueError, OSError) as error:
-            _say_failed(video, error)
+            _say_failed(video.name, error)
     return work, len(videos) - len(work)
+
+
+def _alone(out: Path, options: Options, record: Record | None) -> Work:
+    """The sound without video that is wanted, which has its name from its words.
+
+    Raises:
+        ValueError: the record is of a sound for a video.
+    """
+    prompt = options.prompt
+    said = prompt.like.stem if prompt.like is not None else " ".join(prompt.texts)
+    if record is not None:
+        first = record.history[0]
+        if record.video is not None or first.operation != "generate":
+            raise ValueError(f"--record {options.record} is of a sound for a video; name the video")
+        words = first.text if isinstance(first.text, str) else " ".join(part[2] for part in first.text)
+        said = words if first.like is None else Path(first.like.name).stem
+    name = fitted("-".join(re.findall(r"\w+", said))[:_LONGEST_NAME] or "sound")
+    return Work(None, _numbered(out / name, options.candidates), None)
 
 
 def check_out(out: Path) -> None:
@@ -308,17 +372,22 @@ def _check_targets(work: Sequence[Work], out: Path, options: Options, videos: Se
     Raises:
         ValueError: naming all files that must not be replaced.
     """
-    inputs = [path for path in (*videos, options.from_audio, options.record) if path is not None]
+    given = (options.from_audio, options.like, options.record)
+    inputs = [path for path in (*videos, *given) if path is not None]
     kept = [
         sentence
         for one in work
         for sentence in in_the_way(
-            one.files(options.format), partial(sha256, one.video), inputs, overwrite=options.overwrite
+            one.files(options.format), partial(_sha256, one.video), inputs, overwrite=options.overwrite
         )
     ]
     if kept:
         advice = "" if options.overwrite else "; --overwrite replaces all but folders and what is read"
         raise ValueError(f"--out {out}: {'; '.join(map(_printable, kept))}. Choose another folder{advice}")
+
+
+def _sha256(video: Path | None) -> str | None:
+    return None if video is None else sha256(video)
 
 
 def _open_folders(folders: set[Path], out: Path) -> None:
@@ -358,7 +427,7 @@ def _ending_in_order() -> Iterator[None]:
 _BAR = "{desc}: {percentage:3.0f}% |{bar}| {elapsed}, {remaining} left{postfix}"
 
 
-def make(foley: Foley, video: Path, options: Options, bar: tqdm) -> list[Take]:
+def make(foley: Foley, video: Path | None, options: Options, bar: tqdm) -> list[Take]:
     """The takes of one video, the best first."""
 
     def progress(share: float, message: str) -> None:
@@ -366,10 +435,14 @@ def make(foley: Foley, video: Path, options: Options, bar: tqdm) -> list[Take]:
         bar.update(100 * share - bar.n)
 
     if options.record is not None:
-        return [foley.remake(video, options.from_audio, progress=progress)]
+        like = [options.like] if options.like is not None else []
+        return [foley.remake(video, options.from_audio, like=like, progress=progress)]
     how: dict[str, Any] = {
-        "text": options.text, "candidates": options.candidates, "progress": progress, **options.sampling,
+        "text": options.text, "negative": options.negative, "like": options.like, "candidates": options.candidates,
+        "progress": progress, **options.sampling,
     }  # fmt: skip
+    if video is None:
+        return foley.generate(duration_s=options.duration_s, **how)
     track = options.audio_track if options.from_audio is None else None
     if options.extend_band is not None:
         return foley.extend_band(foley.listen(video, options.from_audio, track), options.extend_band, **how)
@@ -458,8 +531,8 @@ def _printable(name: str) -> str:
     return name if name.isprintable() else ascii(name)
 
 
-def _say_failed(video: Path, error: Exception) -> None:
-    _say(f"error: {_printable(video.name)}: {' '.join(str(error).split())}", sys.stderr)
+def _say_failed(name: str, error: Exception) -> None:
+    _say(f"error: {_printable(name)}: {' '.join(str(error).split())}", sys.stderr)
 
 
 def _say(line: str, stream: TextIO | None = None) -> None:

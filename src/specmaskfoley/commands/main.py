@@ -27,11 +27,33 @@ _PARAMS = Path("params.yaml")
 
 # Options of `generate`
 Videos = Annotated[
-    list[Path], typer.Argument(metavar="VIDEO|DIR", help="Videos, or folders of them.", show_default=False)
+    list[Path] | None, typer.Argument(metavar="VIDEO|DIR", help="Videos, or folders of them.", show_default=False)
 ]
 Out = Annotated[Path, typer.Option(metavar="DIR", help="Folder for the results.", show_default=False)]
 Text = Annotated[
-    str, typer.Option(metavar="TEXT", help="What is heard: 'hammering nail'.", show_default="the video alone")
+    list[str] | None,
+    typer.Option(
+        metavar="TEXT", show_default="the video alone",
+        help="What is heard: 'hammering nail'. Of a part: '0-3: footsteps', which may be repeated.",
+    ),
+]  # fmt: skip
+Negative = Annotated[
+    str,
+    typer.Option(
+        metavar="TEXT", help="What is not to be heard: 'speech, music'. Takes longer: one more pass in every step.",
+        show_default=False,
+    ),
+]  # fmt: skip
+NegativeScale = Annotated[
+    float | None, typer.Option(metavar="X", help="Weight of --negative, times --cfg-scale.", min=0, show_default="1")
+]
+Like = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="A sound to be like, in place of --text.", show_default=False),
+]
+Duration = Annotated[
+    float | None,
+    typer.Option(metavar="SECONDS", help="Make a sound of this length without a video.", min=0, show_default=False),
 ]
 Seed = Annotated[int, typer.Option(metavar="N", help="Another seed gives another take.", min=0)]
 Candidates = Annotated[
@@ -93,13 +115,17 @@ RecordFile = Annotated[
 
 @app.command(cls=Command)
 def generate(
-    videos: Videos,
     out: Out,
-    text: Text = "",
+    videos: Videos = None,
+    text: Text = None,
+    negative: Negative = "",
+    like: Like = None,
+    duration: Duration = None,
     seed: Seed = 0,
     candidates: Candidates = 1,
     steps: Steps = None,
     cfg_scale: Scale = None,
+    negative_scale: NegativeScale = None,
     keep_original_audio: KeepAudio = "replace",
     format: Format = "flac",
     picture: Picture = "copy",
@@ -113,7 +139,7 @@ def generate(
     model: Model = None,
     params_file: ParamsFile = _PARAMS,
 ) -> None:
-    """Make sound for videos of any length, or edit the sound they have.
+    """Make sound for videos of any length, or edit the sound they have; or make sound from words alone (--duration).
 
     For every video the folder gets <name>.flac (the sound), <name>.mp4 (with the picture as it is; .mov or .mkv where
     its codec needs that, nothing where none takes it: see --picture) and <name>.json (how to make it again: see
@@ -128,15 +154,17 @@ def generate(
     """
     from specmaskfoley.commands.generate import Options, find_videos, generate_all, parse_span
     from specmaskfoley.commands.project import model_source
+    from specmaskfoley.foley.prompts import parse_texts
 
-    given = {"seed": seed or None, "steps": steps, "scale": cfg_scale}
+    given = {"seed": seed or None, "steps": steps, "scale": cfg_scale, "negative_scale": negative_scale}
     options = Options(
-        text=text, candidates=candidates, sampling={name: value for name, value in given.items() if value is not None},
+        text=parse_texts(text) if text else "", negative=negative, like=like, duration_s=duration,
+        candidates=candidates, sampling={name: value for name, value in given.items() if value is not None},
         keep_original_audio=keep_original_audio, format=format, only=tuple(parse_span(span) for span in only or ()),
         from_audio=from_audio, extend_band=extend_band, record=record, max_duration_s=max_duration,
         picture=picture, audio_track=audio_track, overwrite=overwrite,
     )  # fmt: skip
-    if generate_all(find_videos(videos, out), out, options, model_source(model, params_file)):
+    if generate_all(find_videos(videos or [], out), out, options, model_source(model, params_file)):
         raise typer.Exit(1)
 
 

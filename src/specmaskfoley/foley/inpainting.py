@@ -1,6 +1,6 @@
 """Tokens that are not known are drawn window by window, with the known ones and the video as context.
 
-Shape letters: F token rows, T token columns of a window, N samples.
+Shape letters: F token rows, T token columns of a window, Q prompts, P prompt width, N samples.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from specmaskfoley.encoders.features import Features
 from specmaskfoley.foley.choosing import heard_by
+from specmaskfoley.foley.prompts import Prompt, embed
 from specmaskfoley.foley.rendering import Renderer
 from specmaskfoley.foley.takes import Take
 from specmaskfoley.foley.windows import plan_windows
@@ -61,9 +62,9 @@ class Watch:
 
 @dataclass(frozen=True)
 class Request:
-    """What is to be drawn: one text, and the sampling of each candidate."""
+    """What is to be drawn: one prompt, and the sampling of each candidate."""
 
-    text: str
+    prompt: Prompt
     samplings: Sequence[Sampling]
     watch: Watch
 
@@ -99,7 +100,7 @@ class Inpainter:
         """Samples of a token column."""
 
     def draw(
-        self, video: Path, tokens: np.ndarray, known: np.ndarray, request: Request, given: Take | None = None
+        self, video: Path | None, tokens: np.ndarray, known: np.ndarray, request: Request, given: Take | None = None
     ) -> list[Candidate]:
         """Draw all tokens (F, columns) that are not known, once for each sampling of the request.
 
@@ -116,15 +117,16 @@ class Inpainter:
             for start in starts:
                 self._read(tokens[:, start : start + width], given, start * self._step)
         candidates = [self._candidate(sampling, tokens, known) for sampling in request.samplings]
-        prompt = self._features.text_prompt([request.text]).float()
+        prompt, negative = embed(request.prompt, self._features)
+        at = self._prompt_at(request.prompt, tokens.shape[1])
         total, done = len(starts) * len(candidates), 0
-        watch.report(0.0, "reading the video")
+        watch.report(0.0, "reading the video" if video is not None else "drawing")
         for window, (start, seen) in enumerate(zip(starts, self._video_features(video, starts), strict=True), start=1):
             for number, candidate in enumerate(candidates, start=1):
                 what = f"window {window} of {len(starts)}"
                 what += f", candidate {number} of {len(candidates)}" if len(candidates) > 1 else ""
                 before_step = partial(watch.step, what, candidate.sampling.steps, done, total)
-                drawn = self._fill(candidate, start, prompt, seen, before_step)
+                drawn = self._fill(candidate, start, prompt, at, negative, seen, before_step)
                 watch.report((done + _SAMPLING) / total, what)
                 candidate.renderer.add(start, drawn)
                 done += 1
@@ -143,7 +145,9 @@ class Inpainter:
         candidate: Candidate,
         start: int,
         prompt: Tensor,
-        seen: tuple[Tensor, Tensor],
+        at: Tensor | None,
+        negative: Tensor | None,
+        seen: tuple[Tensor, Tensor] | tuple[None, None],
         before_step: Callable[[int], None],
     ) -> Tensor:
         """Draw a window's open tokens, settle them, and return all of the window: (F, T)."""
@@ -153,7 +157,9 @@ class Inpainter:
         if settled.any():
             known = torch.from_numpy(np.maximum(tokens, 0))[None], torch.from_numpy(settled.copy())[None]
         drawn = self._generator.tokens(
-            prompt=prompt,
+            prompt=prompt if at is None else prompt[None],
+            at=None if at is None else at[window][None],
+            negative=None if negative is None else negative[None],
             sync=seen[0],
             semantic=seen[1],
             seeds=[clip_seed(candidate.sampling.seed, f"column {start}")],
@@ -164,8 +170,19 @@ class Inpainter:
         tokens[:], settled[:] = drawn.cpu().numpy(), True
         return drawn
 
-    def _video_features(self, video: Path, starts: Sequence[int]) -> Iterator[tuple[Tensor, Tensor]]:
+    def _prompt_at(self, prompt: Prompt, columns: int) -> Tensor | None:
+        """Which prompt each token takes: (F, columns)."""
+        centres_s = (np.arange(columns) + 0.5) * self._step / self._audio.sample_rate
+        found = prompt.columns(centres_s)
+        return None if found is None else torch.from_numpy(found).expand(self._audio.token_rows, -1)
+
+    def _video_features(
+        self, video: Path | None, starts: Sequence[int]
+    ) -> Iterator[tuple[Tensor, Tensor] | tuple[None, None]]:
         """Sync (1, t, d) and semantic (1, u, d) features of every window."""
+        if video is None:
+            yield from [(None, None)] * len(starts)
+            return
         features = self._features
         views = (features.sync_view, features.semantic_view)
         seconds = [start * self._step / self._audio.sample_rate for start in starts]

@@ -69,9 +69,14 @@ class Knowledge:
         near = f'; the nearest by its words is "{nearest}"' if nearest else ", and is like none of them"
         return f'"{text}" is not among the {_count(self.words)} that this model was trained on{near}'
 
-    def facts(self, text: str) -> dict[str, Any]:
-        """For a record of a sound with this text."""
-        return {"model": self.name, "sounds": list(self.words), "any_text": self.any_text, "remark": self.remark(text)}
+    def remarks(self, texts: Iterable[str]) -> str:
+        """What is to be said of several texts, in one line."""
+        return "; ".join(filter(None, map(self.remark, texts)))
+
+    def facts(self, texts: Iterable[str]) -> dict[str, Any]:
+        """For a record of a sound with these texts."""
+        remark = self.remarks(texts)
+        return {"model": self.name, "sounds": list(self.words), "any_text": self.any_text, "remark": remark}
 
 
 def _words(params: Params, home: Path) -> tuple[str, ...]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, ValidationError, field_validator
 
+from specmaskfoley.foley.prompts import Part, Prompt
 from specmaskfoley.settings import (
     Audio,
     Backbone,
@@ -108,12 +110,25 @@ class Listen(Settings):
 
 
 class _Drawing(Settings):
-    text: str
+    """text: words for all of the sound, or for parts of it."""
+
+    text: str | tuple[Part, ...]
+    negative: str = ""
+    like: FileIdentity | None = None
     sampling: Sampling
+
+    @staticmethod
+    def said(prompt: Prompt) -> dict[str, Any]:
+        """The fields of a prompt."""
+        like = None if prompt.like is None else FileIdentity.of(prompt.like)
+        return {"text": prompt.parts or prompt.text, "negative": prompt.negative, "like": like}
 
 
 class Generate(_Drawing):
+    """duration_s: of a sound without video."""
+
     operation: Literal["generate"] = "generate"
+    duration_s: float | None = None
 
 
 class Regenerate(_Drawing):
@@ -129,6 +144,7 @@ class ExtendBand(_Drawing):
 class Record(Settings):
     """What decides a sound.
 
+    video: what it was made for; None: nothing but words, or a reference sound.
     model: file of the pipeline, or name of official weights -> SHA-256.
     made_on: device, and the precisions that the settings meant on it; for people.
     history: a sound that was made or read, and then edits.
@@ -137,7 +153,7 @@ class Record(Settings):
 
     model_config = ConfigDict(extra="ignore")
 
-    video: VideoIdentity
+    video: VideoIdentity | None
     model: dict[str, str]
     settings: Deciding
     versions: dict[str, str]
@@ -184,22 +200,39 @@ class Record(Settings):
                     f"{name} has the SHA-256 {now}, but {was} in the record; name the model that made the sound"
                 )
 
-    def check_inputs(self, video: Path, audio: Path | None) -> None:
+    def check_inputs(self, video: Path | None, audio: Path | None, like: Sequence[Path]) -> None:
         """
+        Args:
+            like: the reference sounds, in any order.
+
         Raises:
             ValueError: a file is another one than the record's, or missing.
         """
-        self.video.check(video, "video")
-        if (given := self.given_audio) is not None:
-            if audio is None:
-                raise ValueError(f"the record is of an edited sound; give its file, {given.name} (--from-audio)")
-            given.check(audio, "sound")
+        if self.video is None and video is not None:
+            raise ValueError(f"{video}: the record is of a sound without video; leave it out")
+        files = (
+            (self.video, video, "video", "of a sound for a video; give that, {}"),
+            (self.given_audio, audio, "sound", "of an edited sound; give its file, {} (--from-audio)"),
+        )
+        for identity, path, role, what in files:
+            if identity is None:
+                continue
+            if path is None:
+                raise ValueError(f"the record is {what.format(identity.name)}")
+            identity.check(path, role)
+        given = {sha256(path) for path in like}
+        for one in self.history:
+            wanted = one.like if isinstance(one, _Drawing) else None
+            if wanted is not None and wanted.sha256 not in given:
+                raise ValueError(
+                    f"the record is of a sound like {wanted.name} with SHA-256 {wanted.sha256[:12]}; give it (--like)"
+                )
 
     @property
     def given_audio(self) -> FileIdentity | None:
         """The sound that was edited, unless it is the video's own."""
-        first = self.history[0]
-        return first.audio if isinstance(first, Listen) and first.audio.sha256 != self.video.sha256 else None
+        first, own = self.history[0], self.video.sha256 if self.video is not None else None
+        return first.audio if isinstance(first, Listen) and first.audio.sha256 != own else None
 
 
 def edited(record: dict[str, Any], step: Regenerate | ExtendBand, knowledge: dict[str, Any]) -> dict[str, Any]:

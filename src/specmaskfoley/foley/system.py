@@ -23,6 +23,7 @@ from specmaskfoley.foley.editing import Span, check_spans, columns_of, extended,
 from specmaskfoley.foley.export import judges_identity, model_identity, versions
 from specmaskfoley.foley.inpainting import Inpainter, Progress, Request, Watch
 from specmaskfoley.foley.knowledge import Knowledge
+from specmaskfoley.foley.prompts import Prompt, Text
 from specmaskfoley.foley.records import (
     Deciding,
     ExtendBand,
@@ -40,6 +41,7 @@ from specmaskfoley.media.probe import probe
 from specmaskfoley.media.sound import read_track
 from specmaskfoley.sampling.generator import Generator
 from specmaskfoley.settings import Params
+from specmaskfoley.storage.files import sha256
 
 if TYPE_CHECKING:
     from specmaskfoley.judges.panel import Panel
@@ -50,12 +52,15 @@ class Foley:
 
     `generate`, `regenerate` and `extend_band` take the same arguments besides their own:
 
-        text: what is heard; empty: the video alone.
+        text: what is heard; several parts as (from, to, words) in seconds; empty: the video alone.
+        negative: what is not to be heard; takes one more pass of the network in every step, whose weight is the
+            setting negative_scale.
+        like: a sound file in place of a text.
         candidates: how many are drawn, with the seeds seed, seed + 1, ...; with several, judges rank them.
         progress: see `Progress`.
         stop: called often; once it returns True, `Stopped` is raised.
         sampling: settings of `Sampling`, such as seed=1, steps=8, scale=3.0; by default params.yaml's, and seed=0.
-            Without text the mode is `no_text_video`, unless it is `audio`.
+            Without text or `like` the mode is `no_text_video`, unless it is `audio`; without video it is `text`.
     """
 
     def __init__(self, params: Params, device: torch.device, home: Path, record: Record | None = None) -> None:
@@ -97,31 +102,44 @@ class Foley:
 
     def generate(
         self,
-        video: str | Path,
+        video: str | Path | None = None,
         *,
-        text: str = "",
+        duration_s: float | None = None,
+        text: Text = "",
+        negative: str = "",
+        like: str | Path | None = None,
         candidates: int = 1,
         progress: Progress | None = None,
         stop: Callable[[], bool] | None = None,
         **sampling: Any,
     ) -> list[Take]:
-        """Sounds as long as the video, the best first.
+        """Sounds as long as the video, the best first; without a video, in the order of their seeds.
+
+        Args:
+            duration_s: seconds of a sound without video.
 
         Raises:
             ValueError: an argument is wrong.
             MediaError: the video cannot be read.
             Stopped: see `stop`.
         """
-        video, rate = Path(video), self.params.audio.sample_rate
-        duration_s = probe(video).duration_s
-        tokens = np.full((self.params.audio.token_rows, self._columns(duration_s)), -1)
-        request = self._request(text, candidates, sampling, Watch(progress, stop))
+        rate, prompt = self.params.audio.sample_rate, Prompt.of(text, negative, like)
+        if (video is None) == (duration_s is None):
+            raise ValueError("give a video, or duration_s for a sound without one")
+        if video is None and not prompt.given:
+            raise ValueError("a sound without video needs a text, or a sound that it is to be like")
+        video = None if video is None else Path(video)
+        seconds = _checked_duration(duration_s) if video is None else probe(video).duration_s
+        tokens = np.full((self.params.audio.token_rows, self._columns(seconds)), -1)
+        request = self._request(prompt, candidates, sampling, Watch(progress, stop), seen=video is not None)
         drawn = self._inpainter.draw(video, tokens, np.zeros(tokens.shape, bool), request)
-        identity, takes = VideoIdentity.of(video, duration_s=duration_s), []
+        identity, takes = None if video is None else VideoIdentity.of(video, duration_s=seconds), []
+        said = Generate.said(prompt)
         for one in drawn:
-            sound = one.sound[: max(1, math.ceil(duration_s * rate))]
+            sound = one.sound[: max(1, math.ceil(seconds * rate))]
             turn_down(sound)
-            record = self._record(identity, Generate(text=text, sampling=one.sampling))
+            first = Generate(**said, sampling=one.sampling, duration_s=duration_s)
+            record = self._record(identity, first, self.knowledge.facts(prompt.texts))
             takes.append(Take(video, sound, rate, one.sampling.seed, one.tokens, None, record, seams_s=one.seams_s))
         return self._ranked(takes, request.watch)
 
@@ -142,7 +160,7 @@ class Foley:
         waveform = waveform[: max(1, round(duration_s * sound.sample_rate))]
         tokens = np.full((self.params.audio.token_rows, self._columns(duration_s)), -1)
         first = Listen(audio=FileIdentity.of(source), track=track)
-        record = self._record(VideoIdentity.of(video, duration_s=duration_s), first)
+        record = self._record(VideoIdentity.of(video, duration_s=duration_s), first, self.knowledge.facts(()))
         given = None if audio is None else source
         return Take(video, waveform, sound.sample_rate, 0, tokens, None, record, sound.subtype, given=given)
 
@@ -151,7 +169,9 @@ class Foley:
         take: Take,
         *,
         only: Span | Sequence[Span] | None = None,
-        text: str = "",
+        text: Text = "",
+        negative: str = "",
+        like: str | Path | None = None,
         candidates: int = 1,
         progress: Progress | None = None,
         stop: Callable[[], bool] | None = None,
@@ -167,7 +187,7 @@ class Foley:
             ValueError: an argument is wrong, or there is nothing to make.
             MediaError, Stopped: as `generate`.
         """
-        duration_s = probe(take.video).duration_s
+        duration_s = take.duration_s if take.video is None else probe(take.video).duration_s
         if only is None:
             spans = find_holes(take.waveform, take.sample_rate, duration_s)
             if not spans:
@@ -180,13 +200,16 @@ class Foley:
             several = [only] if isinstance(only[0], int | float) else only
             spans = check_spans(several, duration_s)  # type: ignore[arg-type]
         inside = columns_of(spans, self.params.audio, take.tokens.shape[1])
-        request = self._request(text, candidates, sampling, Watch(progress, stop))
+        request = self._request(
+            Prompt.of(text, negative, like), candidates, sampling, Watch(progress, stop), seen=take.video is not None
+        )
         made_rate = self.params.audio.sample_rate
 
         def edit(sound: np.ndarray) -> tuple[np.ndarray, int]:
             return replaced(take.waveform, take.sample_rate, sound, made_rate, spans, duration_s), take.sample_rate
 
-        steps = [Regenerate(only=tuple(spans), text=text, sampling=one) for one in request.samplings]
+        said = Regenerate.said(request.prompt)
+        steps = [Regenerate(only=tuple(spans), **said, sampling=one) for one in request.samplings]
         return self._edited(take, np.tile(~inside, (len(take.tokens), 1)), request, steps, edit)
 
     def extend_band(
@@ -194,7 +217,9 @@ class Foley:
         take: Take,
         hz: float,
         *,
-        text: str = "",
+        text: Text = "",
+        negative: str = "",
+        like: str | Path | None = None,
         candidates: int = 1,
         progress: Progress | None = None,
         stop: Callable[[], bool] | None = None,
@@ -207,19 +232,23 @@ class Foley:
             MediaError, Stopped: as `generate`.
         """
         above = rows_above(hz, self.params.audio)
-        request = self._request(text, candidates, sampling, Watch(progress, stop))
+        request = self._request(
+            Prompt.of(text, negative, like), candidates, sampling, Watch(progress, stop), seen=take.video is not None
+        )
 
         def edit(sound: np.ndarray) -> tuple[np.ndarray, int]:
             return extended(take.waveform, take.sample_rate, sound, self.params.audio.sample_rate, hz)
 
-        steps = [ExtendBand(hz=hz, text=text, sampling=one) for one in request.samplings]
+        said = ExtendBand.said(request.prompt)
+        steps = [ExtendBand(hz=hz, **said, sampling=one) for one in request.samplings]
         return self._edited(take, np.tile(~above[:, None], (1, take.tokens.shape[1])), request, steps, edit)
 
     def remake(
         self,
-        video: str | Path,
+        video: str | Path | None = None,
         audio: str | Path | None = None,
         *,
+        like: str | Path | Sequence[str | Path] = (),
         progress: Progress | None = None,
         stop: Callable[[], bool] | None = None,
     ) -> Take:
@@ -228,6 +257,7 @@ class Foley:
         Args:
             video, audio: what the record was made of; names and places do not matter. `audio` where an edited sound
                 was a file of its own.
+            like: the reference sounds, in any order.
 
         Raises:
             ValueError: there is no record, or a file is another one than the record's.
@@ -235,7 +265,10 @@ class Foley:
         """
         if self.record is None:
             raise ValueError("no record to go by; load the model with record=..., the JSON file beside the sound")
-        self.record.check_inputs(Path(video), None if audio is None else Path(audio))
+        given = [Path(one) for one in ([like] if isinstance(like, str | Path) else like)]
+        video, audio = (None if path is None else Path(path) for path in (video, audio))
+        self.record.check_inputs(video, audio, given)
+        references = {sha256(path): path for path in given}
         take: Take | None = None
         total = len(self.record.history)
         for done, step in enumerate(self.record.history):
@@ -245,11 +278,16 @@ class Foley:
                     progress((done + share) / total, message)
 
             if isinstance(step, Listen):
+                assert video is not None  # the record has one
                 take = self.listen(video, audio if self.record.given_audio else None, step.track)
                 continue
-            how: dict[str, Any] = {"text": step.text, **dict(step.sampling), "progress": report, "stop": stop}
+            how: dict[str, Any] = {
+                "text": step.text, "negative": step.negative,
+                "like": None if step.like is None else references[step.like.sha256],
+                **dict(step.sampling), "progress": report, "stop": stop,
+            }  # fmt: skip
             if isinstance(step, Generate):
-                take = self.generate(video, **how)[0]
+                take = self.generate(video, duration_s=step.duration_s, **how)[0]
                 continue
             assert take is not None  # Record.read has checked that edits come later
             if isinstance(step, Regenerate):
@@ -259,17 +297,24 @@ class Foley:
         assert take is not None
         return take
 
-    def _request(self, text: str, candidates: int, sampling: Mapping[str, Any], watch: Watch) -> Request:
+    def _request(
+        self, prompt: Prompt, candidates: int, sampling: Mapping[str, Any], watch: Watch, *, seen: bool
+    ) -> Request:
         """
+        Args:
+            seen: whether there is a video.
+
         Raises:
             ValueError: naming the argument that is wrong.
         """
         if candidates < 1:
             raise ValueError(f"candidates={candidates} must be at least 1")
         first = self.params.sampling.changed(**{"seed": 0, **sampling})
-        if not text and first.mode != "audio":
+        if not seen:
+            first = first.changed(mode="text")
+        elif not prompt.given and first.mode != "audio":
             first = first.changed(mode="no_text_video")
-        return Request(text, [first.changed(seed=first.seed + number) for number in range(candidates)], watch)
+        return Request(prompt, [first.changed(seed=first.seed + number) for number in range(candidates)], watch)
 
     def _columns(self, duration_s: float) -> int:
         """Token columns that a video takes, at least a window of them."""
@@ -299,7 +344,7 @@ class Foley:
             takes.append(
                 replace(
                     take, waveform=waveform, sample_rate=rate, tokens=one.tokens, seed=one.sampling.seed, scores=None,
-                    verdict=None, record=edited(take.record, step, self.knowledge.facts(step.text)),
+                    verdict=None, record=edited(take.record, step, self.knowledge.facts(request.prompt.texts)),
                 )
             )  # fmt: skip
         return self._ranked(takes, request.watch)
@@ -316,9 +361,11 @@ class Foley:
         """The best first, with the scores of all in every record; a single take is not judged."""
         if len(takes) == 1:
             return takes
+        if (video := takes[0].video) is None:  # the judges compare sound with picture
+            return takes
         watch.report(1.0, "judging the candidates")
         sounds = [(take.waveform, take.sample_rate) for take in takes]
-        scores = judge(self.judges, takes[0].video, takes[0].duration_s, sounds)
+        scores = judge(self.judges, video, takes[0].duration_s, sounds)
         order = rank(scores, [take.level.nearly_silent for take in takes])
         takes, scores = [takes[index] for index in order], [scores[index] for index in order]
         silent = [take.level.nearly_silent for take in takes]
@@ -345,7 +392,9 @@ class Foley:
         with contextlib.chdir(self.home):
             return model_identity(self.params)
 
-    def _record(self, video: VideoIdentity, first: Generate | Listen) -> dict[str, Any]:
+    def _record(
+        self, video: VideoIdentity | None, first: Generate | Listen, knowledge: dict[str, Any]
+    ) -> dict[str, Any]:
         settings = Deciding.of(self.params, self.device)
         made_on = {
             "device": runtime.device_name(self.device),
@@ -354,6 +403,16 @@ class Foley:
         }
         record = Record(
             video=video, model=self._model, settings=settings, versions=versions(), made_on=made_on, history=(first,),
-            knowledge=self.knowledge.facts(first.text if isinstance(first, Generate) else ""),
+            knowledge=knowledge,
         )  # fmt: skip
         return record.model_dump(mode="json")
+
+
+def _checked_duration(seconds: float | None) -> float:
+    """
+    Raises:
+        ValueError: no sound has this length.
+    """
+    if seconds is None or not (math.isfinite(seconds) and seconds > 0):
+        raise ValueError(f"duration_s={seconds} must be a number of seconds above 0")
+    return seconds

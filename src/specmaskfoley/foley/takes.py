@@ -46,6 +46,7 @@ class Saved:
 class Take:
     """A sound for a video.
 
+    video: what it was made for; None: nothing but words, or a reference sound.
     waveform: float32 (samples,), or (samples, channels) of an edited sound that has several; in a scratch file, so that
         a long one takes no memory.
     tokens: int64 (F, columns), as the model sees the sound; -1 where a given sound was not read as tokens.
@@ -55,7 +56,7 @@ class Take:
     given: the sound that was edited, where it is a file of its own.
     """
 
-    video: Path
+    video: Path | None
     waveform: np.ndarray
     sample_rate: int
     seed: int
@@ -104,17 +105,18 @@ class Take:
             ValueError: something that must stay has one of these names.
             MediaError: the video cannot be read.
         """
-        suffix = video_suffix(self.video, picture)
+        suffix = None if self.video is None else video_suffix(self.video, picture)
         saved = Saved.named(Path(target), format, suffix)
-        inputs = [self.video] if self.given is None else [self.video, self.given]
-        kept = in_the_way(saved.files, lambda: str(self.record["video"]["sha256"]), inputs, overwrite=overwrite)
+        inputs = [path for path in (self.video, self.given) if path is not None]
+        made_of = self.record["video"] or {}
+        kept = in_the_way(saved.files, lambda: made_of.get("sha256"), inputs, overwrite=overwrite)
         if kept:
             raise ValueError(f"{'; '.join(kept)}; choose another folder or name{'' if overwrite else ', or overwrite'}")
         with staging(saved.audio.parent) as folder:
             made = Saved.named(folder / "made", format, suffix)
             write_audio(made.audio, self.waveform, self.sample_rate, self.subtype)
             files: dict[str, Any] = {"audio": text_name(saved.audio), "audio_sha256": sha256(made.audio)}
-            trouble = f"its picture cannot be copied into {', '.join(COPIED)}"
+            trouble = f"its picture cannot be copied into {', '.join(COPIED)}" if self.video is not None else ""
             if saved.video is not None and made.video is not None:
                 trouble = self._mux(made.video, keep_original_audio, picture, audio_track)
             if saved.video is not None and made.video is not None and not trouble:
@@ -129,6 +131,7 @@ class Take:
 
     def _mux(self, out: Path, keep: Literal["replace", "mix"], picture: Picture, audio_track: int | None) -> str:
         """Write the video; why it cannot be written, though the look at it found no reason."""
+        assert self.video is not None  # else there is no name for one
         try:
             mux(self.video, self.waveform, self.sample_rate, out, keep, picture=picture, audio_track=audio_track)
         except ValueError as error:  # the sound is worth keeping

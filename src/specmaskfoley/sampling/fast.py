@@ -2,7 +2,7 @@
 
 All lengths are known before the first step, so that a GPU can run the whole loop as one CUDA graph.
 
-Shape letters: B clips, N tokens a clip, K codes, P passes of a step, D backbone width, S steps,
+Shape letters: B clips, N tokens a clip, K codes, P passes of a step, Q prompts of a clip, D backbone width, S steps,
 m positions that a step computes.
 """
 
@@ -24,7 +24,7 @@ from specmaskfoley.backbone.network import Backbone
 from specmaskfoley.control.network import ControlBranch
 from specmaskfoley.device import half_dtype, set_deterministic
 from specmaskfoley.sampling.grouped import GroupedPasses
-from specmaskfoley.sampling.guidance import UNCONDITIONAL, Condition, Pass, aligned_features
+from specmaskfoley.sampling.guidance import UNCONDITIONAL, Condition, Pass, Words, aligned_features
 from specmaskfoley.sampling.int8 import quantise, supports_int8
 from specmaskfoley.sampling.noise import draw_noise
 from specmaskfoley.sampling.packed import pack, supports_packing
@@ -49,8 +49,9 @@ class _Step:
 class _Given(NamedTuple):
     """What a run of the loop reads; the same shapes for the same steps and number of clips.
 
-    table: (K + 1 + B, D) embeddings of the codes, of the unconditional mask and of the clips' prompts;
-    masks: (2, B, 1) rows of it that masked tokens take in passes without and with the prompt;
+    table: (K + 1 + B * Q, D) embeddings of the codes, of the unconditional mask and of the clips' prompts; B more of
+        what is not to be heard;
+    masks: (3, B, 1 or N) rows of it that masked tokens take in passes with each kind of words;
     offsets: (1 or 2, B, N, D) what is added to embeddings for the backbone and, with video, for the branch;
     weights: (S, P) of the passes; draw: (S, B, N, K) and order: (S, B, N) noise;
     tokens: (B, N) at the start, K where masked; at: (B, m) positions that the first step computes;
@@ -125,12 +126,15 @@ class Sampler:
             (B, N) int64.
 
         Raises:
-            ValueError: the plan has passes with video, and there is no control branch or no features.
+            ValueError: the plan has passes with video, and there is no control branch or no features; or passes with
+                what is not to be heard, and there is none.
         """
+        if condition.negative is None and any(one.prompt == Words.NEGATIVE for weights in plan for one in weights):
+            raise ValueError("this guidance needs the embedding of what is not to be heard")
         with_video = any(one.video for weights in plan for one in weights)
         aligned = aligned_features(self.control, condition) if with_video else None
         passes = [tuple(sorted(weights, key=lambda one: (one.video, one.prompt))) for weights in plan]
-        given, masked_before = self._prepare(condition.prompt, aligned, settings, plan, passes, seeds, known)
+        given, masked_before = self._prepare(condition, aligned, settings, plan, passes, seeds, known)
         steps = tuple(_Step(*step) for step in zip(passes, masked_before, strict=True))
         fresh = known is None and plan[0] == {UNCONDITIONAL: 1.0}
         with not_deterministic():
@@ -142,7 +146,7 @@ class Sampler:
 
     def _prepare(
         self,
-        prompt: Tensor,
+        condition: Condition,
         aligned: Tensor | None,
         settings: Sample | Sampling,
         plan: Sequence[Mapping[Pass, float]],
@@ -167,10 +171,10 @@ class Sampler:
         draw, order = draw_noise(seeds, count, num_tokens, codes, device)
         falling = [settings.gumbel_temperature * (1.0 - (step + 1) / count) for step in range(count)]
         positions = backbone.positions.expand(batch, -1, -1)
-        prompted = codes + 1 + torch.arange(batch, device=device)
+        table, masks = self._words(condition, batch)
         given = _Given(
-            table=torch.cat([backbone.tokens.weight, backbone.unconditional_mask[None], backbone.prompt(prompt)]),
-            masks=torch.stack([torch.full_like(prompted, codes), prompted])[..., None],
+            table=table,
+            masks=masks,
             offsets=torch.stack([positions] if aligned is None else [positions, positions + aligned]),
             weights=torch.tensor([row + [0.0] * (most - len(row)) for row in weights], device=device),
             draw=draw,
@@ -181,16 +185,32 @@ class Sampler:
         )
         return given, [max(before) for before in keep[:-1]]
 
+    def _words(self, condition: Condition, batch: int) -> tuple[Tensor, Tensor]:
+        """`_Given.table` and `_Given.masks`."""
+        backbone, device = self.backbone, self.device
+        none = backbone.tokens.num_embeddings
+        prompts = condition.prompt.view(batch, -1, condition.prompt.shape[-1])
+        rows = none + 1 + torch.arange(batch * prompts.shape[1], device=device).view(batch, -1)
+        table = [backbone.tokens.weight, backbone.unconditional_mask[None], backbone.prompt(prompts.flatten(0, 1))]
+        prompted = rows
+        if condition.at is not None:
+            prompted = rows.gather(1, condition.at.clamp(min=0)).masked_fill(condition.at < 0, none)
+        negative = torch.full_like(prompted, none)
+        if condition.negative is not None:
+            table.append(backbone.prompt(condition.negative))
+            negative = (none + 1 + rows.numel() + torch.arange(batch, device=device))[:, None].expand_as(prompted)
+        return torch.cat(table), torch.stack([torch.full_like(prompted, none), prompted, negative])
+
     def _first_logits(self) -> Tensor:
         """Logits where nothing is known, prompted or seen, the same for all clips: (1, N, K)."""
         backbone, step = self.backbone, [{UNCONDITIONAL: 1.0}]
         nothing = torch.zeros(1, backbone.prompt.in_features, device=self.device)
         settings = Sample(steps=1, gumbel_temperature=0.0, batch_size=1, videos=0)
-        given, _ = self._prepare(nothing, None, settings, step, [[UNCONDITIONAL]], [0], None)
+        given, _ = self._prepare(Condition(nothing), None, settings, step, [[UNCONDITIONAL]], [0], None)
         return self._logits(given, given.tokens, given.at, [UNCONDITIONAL], given.weights[0])
 
     def _graph(self, given: _Given, steps: tuple[_Step, ...], fresh: bool) -> _Graph:
-        key = (given.tokens.shape[0], steps, fresh)
+        key = (*(part.shape for part in given), steps, fresh)
         if key not in self._graphs:
             if len(self._graphs) == _MAX_GRAPHS:
                 self._graphs.popitem(last=False)
@@ -260,9 +280,9 @@ class Sampler:
         guided = weights[: len(passes)] @ normed.flatten(1)
         return backbone.head(guided.view(normed.shape[1:]))  # type: ignore[no-any-return]
 
-    def _embed(self, given: _Given, tokens: Tensor, prompts: Sequence[bool]) -> Tensor:
-        """Embeddings of passes with and without the prompt, without positions: (P, B, N, D)."""
-        masks = torch.cat([given.masks[int(prompt), None] for prompt in prompts])
+    def _embed(self, given: _Given, tokens: Tensor, prompts: Sequence[Words]) -> Tensor:
+        """Embeddings of passes with these words, without positions: (P, B, N, D)."""
+        masks = torch.cat([given.masks[prompt, None] for prompt in prompts])
         rows = torch.where(tokens == self.backbone.tokens.num_embeddings, masks, tokens)
         return F.embedding(rows, given.table)
 

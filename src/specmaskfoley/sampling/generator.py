@@ -1,7 +1,7 @@
 """Features to tokens to sound: the trained parts put together.
 
 Shape letters: B clips, F token rows, T token columns, S samples, t sync frames, u semantic frames, d feature
-width, P prompt width.
+width, Q prompts of a clip, P prompt width.
 """
 
 from __future__ import annotations
@@ -50,6 +50,8 @@ class Generator:
         prompt: Tensor,
         sync: Tensor | None = None,
         semantic: Tensor | None = None,
+        at: Tensor | None = None,
+        negative: Tensor | None = None,
         seeds: Sequence[int],
         sampling: Sampling | None = None,
         known: tuple[Tensor, Tensor] | None = None,
@@ -58,7 +60,9 @@ class Generator:
         """Sample the tokens of a batch of clips.
 
         Args:
-            prompt: (B, P); sync: (B, t, d); semantic: (B, u, d).
+            prompt: (B, P), or (B, Q, P) of several; sync: (B, t, d); semantic: (B, u, d).
+            at: (B, F, T) which of several prompts a token takes, -1: none.
+            negative: (B, P) of what is not to be heard.
             seeds: one a clip, see `clip_seed`.
             sampling: None: as params.yaml says. Its own seed is not used.
             known: tokens (B, F, T) and a bool mask (B, F, T) of those to keep as they are.
@@ -73,10 +77,14 @@ class Generator:
             prompt=prompt.to(self.device),
             sync=sync.to(self.device) if with_video and sync is not None else None,
             semantic=semantic.float().mean(1).to(self.device) if with_video and semantic is not None else None,
+            at=None if at is None else _flat(at, self.device),
+            negative=None if negative is None else negative.to(self.device),
         )
         flat = self.sampler.sample(
             condition,
-            plan=guidance_plan(how.mode, how.steps, how.scale, how.start),
+            plan=guidance_plan(
+                how.mode, how.steps, how.scale, how.start, 0.0 if negative is None else how.negative_scale
+            ),
             settings=how,
             seeds=seeds,
             known=None if known is None else (_flat(known[0], self.device), _flat(known[1], self.device)),

@@ -1,11 +1,13 @@
 """Multi-CFG (eq. 1): which network passes a step takes, and with what weight.
 
-Shape letters: B clips, N tokens a clip, P prompt width, t sync frames, d feature width, D backbone width.
+Shape letters: B clips, N tokens a clip, Q prompts of a clip, P prompt width, t sync frames, d feature width, D backbone
+width.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import IntEnum
 
 from torch import Tensor
 
@@ -13,18 +15,26 @@ from specmaskfoley.control.network import ControlBranch
 from specmaskfoley.settings import GuidanceMode
 
 
+class Words(IntEnum):
+    """What the masked tokens of a pass hold: the unconditional mask, what is to be heard, or what is not."""
+
+    NONE = 0
+    PROMPT = 1
+    NEGATIVE = 2
+
+
 @dataclass(frozen=True)
 class Pass:
-    """One network pass of a step: with the control branch or not, with the prompt or the unconditional mask."""
+    """One network pass of a step: with the control branch or not, with which words."""
 
     video: bool
-    prompt: bool
+    prompt: Words
 
 
-UNCONDITIONAL = Pass(video=False, prompt=False)
-VIDEO = Pass(video=True, prompt=False)
-TEXT_VIDEO = Pass(video=True, prompt=True)
-PROMPT = Pass(video=False, prompt=True)
+UNCONDITIONAL = Pass(video=False, prompt=Words.NONE)
+VIDEO = Pass(video=True, prompt=Words.NONE)
+TEXT_VIDEO = Pass(video=True, prompt=Words.PROMPT)
+PROMPT = Pass(video=False, prompt=Words.PROMPT)
 
 _GUIDED: dict[GuidanceMode, tuple[Pass, ...]] = {
     "multi": (TEXT_VIDEO, VIDEO),
@@ -39,10 +49,18 @@ def needs_video(mode: GuidanceMode) -> bool:
     return any(one.video for one in _GUIDED[mode])
 
 
-def guidance_weights(mode: GuidanceMode, t: float) -> dict[Pass, float]:
-    """Weight of each pass's logits in l_uncond + t * sum(l_pass - l_uncond), eq. 1; those of weight zero are absent."""
-    guided = _GUIDED[mode]
+def guidance_weights(mode: GuidanceMode, t: float, negative: float = 0.0) -> dict[Pass, float]:
+    """Weight of each pass's logits in l_uncond + t * sum(l_pass - l_uncond), eq. 1; those of weight zero are absent.
+
+    Args:
+        negative: weight n of `t * n * (l - l_negative)`, which is added for words that are not to be heard. Both see
+            the video where the mode does, so that what is unwanted is the difference that the words make.
+    """
+    guided, video = _GUIDED[mode], needs_video(mode)
     weights = {UNCONDITIONAL: 1.0 - t * len(guided), **dict.fromkeys(guided, t)}
+    base = VIDEO if video else UNCONDITIONAL
+    weights[base] = weights.get(base, 0.0) + t * negative
+    weights[Pass(video=video, prompt=Words.NEGATIVE)] = -t * negative
     return {one: weight for one, weight in weights.items() if weight != 0.0}
 
 
@@ -51,16 +69,19 @@ def guidance_scale(step: int, steps: int, final: float) -> float:
     return final * step / (steps - 1) if steps > 1 else final
 
 
-def guidance_plan(mode: GuidanceMode, steps: int, final: float, start: float = 0.0) -> list[dict[Pass, float]]:
+def guidance_plan(
+    mode: GuidanceMode, steps: int, final: float, start: float = 0.0, negative: float = 0.0
+) -> list[dict[Pass, float]]:
     """Weights of the passes of every step.
 
     Args:
+        negative: see `guidance_weights`.
         start: where guidance begins, from the first step (0) to the last (1). Steps before it take the mode's first
             pass alone, with all its conditions: t of eq. 1 is so small there that guidance would hardly condition.
     """
     alone = {_GUIDED[mode][0]: 1.0}
     return [
-        alone if step < start * (steps - 1) else guidance_weights(mode, guidance_scale(step, steps, final))
+        alone if step < start * (steps - 1) else guidance_weights(mode, guidance_scale(step, steps, final), negative)
         for step in range(steps)
     ]
 
@@ -69,13 +90,17 @@ def guidance_plan(mode: GuidanceMode, steps: int, final: float, start: float = 0
 class Condition:
     """What steers a batch of clips.
 
-    prompt: (B, P) CLAP-role embedding of the text (or of a sound, mode `audio`).
+    prompt: (B, P) CLAP-role embedding of the text (or of a sound, mode `audio`); (B, Q, P): of several.
     sync: (B, t, d) and semantic: (B, d) video features; None for modes without video.
+    at: (B, N) int64, which of several prompts a token takes, -1: none; None: there is one, for all.
+    negative: (B, P) of what is not to be heard; None: the plan has no such pass.
     """
 
     prompt: Tensor
     sync: Tensor | None = None
     semantic: Tensor | None = None
+    at: Tensor | None = None
+    negative: Tensor | None = None
 
 
 def aligned_features(control: ControlBranch | None, condition: Condition) -> Tensor:

@@ -16,7 +16,7 @@ from torch import Tensor
 from specmaskfoley.backbone.network import Backbone
 from specmaskfoley.control.network import ControlBranch
 from specmaskfoley.device import autocast
-from specmaskfoley.sampling.guidance import Condition, Pass, aligned_features, guidance_plan, needs_video
+from specmaskfoley.sampling.guidance import Condition, Pass, Words, aligned_features, guidance_plan, needs_video
 from specmaskfoley.sampling.noise import draw_noise
 from specmaskfoley.sampling.schedule import mask_counts
 from specmaskfoley.settings import GuidanceMode, Sample
@@ -31,6 +31,7 @@ def sample_tokens(
     mode: GuidanceMode,
     scale: float,
     start: float = 0.0,
+    negative: float = 0.0,
     settings: Sample,
     seeds: Sequence[int],
     precision: str = "float32",
@@ -40,7 +41,8 @@ def sample_tokens(
 
     Args:
         control: needed by modes with video.
-        scale, start: final Multi-CFG scale, and where guidance begins; see `guidance_plan`.
+        scale, start, negative: final Multi-CFG scale, where guidance begins, and the weight of what is not to be heard;
+            see `guidance_plan`.
         seeds: one a clip.
         known: tokens (B, N) and a bool mask (B, N) of those to keep as they are.
 
@@ -59,9 +61,9 @@ def sample_tokens(
     share_left = mask_counts(num_tokens, settings.steps, settings.schedule)
     aligned = aligned_features(control, condition) if needs_video(mode) else None
 
-    for step, weights in enumerate(guidance_plan(mode, settings.steps, scale, start)):
+    for step, weights in enumerate(guidance_plan(mode, settings.steps, scale, start, negative)):
         with autocast(precision, device):
-            logits = guided_logits(backbone, control, tokens, masked, condition.prompt, aligned, weights)
+            logits = guided_logits(backbone, control, tokens, masked, condition, aligned, weights)
         log_probs = logits.float().log_softmax(-1)
         # Gumbel-max: an exact draw from the categorical distribution.
         drawn = (log_probs + draw[step]).argmax(-1)
@@ -83,7 +85,7 @@ def guided_logits(
     control: ControlBranch | None,
     tokens: Tensor,
     masked: Tensor,
-    prompt: Tensor,
+    condition: Condition,
     aligned: Tensor | None,
     weights: dict[Pass, float],
 ) -> Tensor:
@@ -93,8 +95,7 @@ def guided_logits(
     """
     passes = sorted(weights, key=lambda one: one.video)
     batch, count = tokens.shape[0], len(passes)
-    use_prompt = torch.tensor([one.prompt for one in passes], device=tokens.device).repeat_interleave(batch)
-    x = backbone.embed(tokens.repeat(count, 1), masked.repeat(count, 1), prompt.repeat(count, 1), use_prompt)
+    x = torch.cat([embed(backbone, tokens, masked, condition, one.prompt) for one in passes])
     with_video = sum(one.video for one in passes)
     residuals: list[Tensor] = []
     if with_video:
@@ -104,3 +105,22 @@ def guided_logits(
     logits = backbone(x, residuals).view(count, batch, tokens.shape[1], -1)
     scales = torch.tensor([weights[one] for one in passes], device=tokens.device)
     return torch.einsum("r,rbnk->bnk", scales, logits.float())
+
+
+def embed(backbone: Backbone, tokens: Tensor, masked: Tensor, condition: Condition, words: Words) -> Tensor:
+    """What enters the networks in a pass with these words: (B, N, D).
+
+    Raises:
+        ValueError: the words are those that are not to be heard, and the condition has none.
+    """
+    with_words = torch.full(tokens.shape[:1], words != Words.NONE, device=tokens.device)
+    if words == Words.NEGATIVE:
+        if condition.negative is None:
+            raise ValueError("this guidance needs the embedding of what is not to be heard")
+        return backbone.embed(tokens, masked, condition.negative, with_words)
+    if condition.at is None:
+        return backbone.embed(tokens, masked, condition.prompt, with_words)
+    x = backbone.embed(tokens, masked, condition.prompt[:, 0], torch.zeros_like(with_words))
+    for number, prompt in enumerate(condition.prompt.unbind(1)):
+        x = torch.where((condition.at == number)[..., None], backbone.embed(tokens, masked, prompt, with_words), x)
+    return x

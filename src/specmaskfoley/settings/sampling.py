@@ -37,6 +37,7 @@ class Sampling(Settings):
 
     seed, steps, gumbel_temperature, schedule: as `Params.seed` and the fields of `Sample`.
     scale, mode, start: the fields of `Guidance`.
+    negative_scale: weight of what is not to be heard, where something is; see `sampling.guidance_weights`.
     """
 
     seed: Annotated[int, Field(ge=0)]
@@ -46,6 +47,7 @@ class Sampling(Settings):
     start: Fraction
     gumbel_temperature: NonNegative
     schedule: Schedule
+    negative_scale: NonNegative = 1.0
 
     def changed(self, **values: Any) -> Self:
         """The same with other values, which are checked.

@@ -30,16 +30,16 @@ def is_result(path: Path) -> bool:
         return False
     # Reading all of a video is for where its sound is missing.
     sound_too = any(path.with_suffix(suffix).exists() for suffix in (".flac", ".wav"))
-    return sound_too or sha256(path) != record["video"].get("sha256")
+    return sound_too or sha256(path) != (record["video"] or {}).get("sha256")
 
 
 def in_the_way(
-    files: Iterable[Path], video_sha256: Callable[[], str], inputs: Iterable[Path], *, overwrite: bool
+    files: Iterable[Path], video_sha256: Callable[[], str | None], inputs: Iterable[Path], *, overwrite: bool
 ) -> list[str]:
     """What must not be replaced by new results of a video, a sentence each.
 
     These are folders, what is read, and, unless `overwrite`, everything but the results of an earlier run for the same
-    video as that run left them.
+    video as that run left them. A sound without a video has no SHA-256 of one.
 
     Raises:
         OSError: a name is too long, or a folder cannot be read.
@@ -109,9 +109,9 @@ def _stands(file: Path) -> bool:
     return True
 
 
-def _left_by_earlier_run(file: Path, video_sha256: Callable[[], str]) -> bool:
+def _left_by_earlier_run(file: Path, video_sha256: Callable[[], str | None]) -> bool:
     record = _record_beside(file)
-    if record is None or record["video"].get("sha256") != video_sha256():
+    if record is None or (record["video"] or {}).get("sha256") != video_sha256():
         return False
     if file.suffix == ".json":
         return True
@@ -125,8 +125,9 @@ def _record_beside(path: Path) -> dict[str, Any] | None:
         record = read_json(path.with_name(f"{path.stem}.json"))
     except (ValueError, OSError, RecursionError):
         return None
-    parts = {"files": dict, "history": list, "video": dict}
-    whole = isinstance(record, dict) and all(isinstance(record.get(name), kind) for name, kind in parts.items())
+    parts = {"files": dict, "history": list, "video": dict | None}
+    whole = isinstance(record, dict) and "video" in record
+    whole = whole and all(isinstance(record.get(name), kind) for name, kind in parts.items())
     return record if whole else None
 
 

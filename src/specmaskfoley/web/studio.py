@@ -332,7 +332,7 @@ class Studio:
         kept = []
         for index, take in enumerate(takes, start=1):
             name = session.folder / f"foley-{session.count}-take-{index}"
-            shown: Picture = "copy" if copied_suffix(take.video) in (".mp4", ".mkv") else "encode"  # for browsers
+            shown: Picture = "copy" if copied_suffix(upload.path) in (".mp4", ".mkv") else "encode"  # for browsers
             saved = take.save(name, keep_original_audio=choices.keep_original_audio, picture=shown)
             if saved.video is None:
                 raise ValueError(saved.trouble)
