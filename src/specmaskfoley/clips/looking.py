@@ -9,7 +9,7 @@ from pathlib import Path
 
 from specmaskfoley.media.container import MediaError
 from specmaskfoley.media.probe import MediaInfo, probe
-from specmaskfoley.media.sound import examine_sound
+from specmaskfoley.media.sound import SoundFacts, examine_sound
 from specmaskfoley.processes.isolation import IsolatedPool, Lost
 from specmaskfoley.settings import Prepare
 
@@ -43,6 +43,21 @@ def check_media(
     return info
 
 
+def check_sound(path: Path, prepare: Prepare, max_duration_s: float) -> SoundFacts:
+    """What the sound of a file is; all of it is decoded in a worker process, which may crash or hang.
+
+    Raises:
+        MediaError: it cannot be used, or is too long.
+    """
+    with IsolatedPool(1, timeout_s=prepare.clip_timeout_s, memory_gb=prepare.clip_memory_gb) as pool:
+        (found,) = pool.map(partial(_listen, until_s=max_duration_s + _LOOK_S), [path.absolute()])
+    if isinstance(found, Lost):
+        raise MediaError(found.state, found.reason)
+    if found.duration_s > max_duration_s:
+        raise MediaError("too_long", f"is longer than {max_duration_s:g} s, which is the most that is taken")
+    return found
+
+
 def checked(found: MediaInfo | Lost | None, max_duration_s: float = math.inf) -> MediaInfo | None:
     """
     Raises:
@@ -68,3 +83,10 @@ def _look(path: Path, until_s: float) -> MediaInfo | Lost | None:
         if info is None:  # a video's own sound may be unusable; it only must not crash a process
             return Lost(error.state, str(error))
     return info
+
+
+def _listen(path: Path, until_s: float) -> SoundFacts | Lost:
+    try:
+        return examine_sound(path, until_s)
+    except MediaError as error:
+        return Lost(error.state, str(error))

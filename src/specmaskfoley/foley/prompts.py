@@ -22,9 +22,11 @@ Part = tuple[float, float, str]
 Text = str | Sequence[Part]
 
 _PART = re.compile(r"\s*(\d+(?:\.\d*)?)\s*-\s*(\d+(?:\.\d*)?)\s*:(.*)", re.ASCII | re.DOTALL)
+_NEXT_PART = re.compile(r"[\n;]\s*(?=\d+(?:\.\d*)?\s*-\s*\d+(?:\.\d*)?\s*:)", re.ASCII)
 _MOST_WINDOWS = 8
 """How many stretches of a reference sound are heard, evenly spread over those that are not silent."""
-_SILENT = 1e-3
+SILENT = 1e-3
+"""A peak up to which there is nothing to be like."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,9 +89,12 @@ class Prompt:
 def parse_texts(texts: Sequence[str]) -> Text:
     """`--text` as it was given, once or several times: `rain`, or parts such as `0-3: footsteps`.
 
+    One text may hold several parts, one a line or with semicolons between them.
+
     Raises:
         ValueError: several, and one is no part.
     """
+    texts = [part.strip() for text in texts for part in _NEXT_PART.split(text)]
     found = [_PART.fullmatch(text) for text in texts]
     if len(texts) == 1 and found[0] is None:
         return texts[0]
@@ -119,7 +124,7 @@ def _heard(path: Path, encoder: Prompts) -> Tensor:
     from specmaskfoley.media.sound import examine_track, read_audio
 
     sound = encoder.prompt_sound
-    windows = [one.number for one in examine_track(path, sound.duration_s).windows if one.peak > _SILENT]
+    windows = [one.number for one in examine_track(path, sound.duration_s).windows if one.peak > SILENT]
     if not windows:
         raise ValueError(f"{path}: is silent, and so nothing can be made like it")
     chosen = np.unique(np.linspace(0, len(windows) - 1, _MOST_WINDOWS).round().astype(int))

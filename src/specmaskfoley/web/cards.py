@@ -7,8 +7,9 @@ from html import escape
 from pathlib import Path
 from urllib.parse import quote
 
-from specmaskfoley.foley import Take
+from specmaskfoley.foley import Saved, Take
 from specmaskfoley.foley.knowledge import Knowledge
+from specmaskfoley.foley.prompts import Prompt
 from specmaskfoley.report.pictures import FLOOR_DB
 from specmaskfoley.web.pictures import gradient
 from specmaskfoley.web.studio import Result, SavedTake, Upload
@@ -131,9 +132,19 @@ def seconds(value: float) -> str:
 
 
 def title(result: Result) -> str:
-    text = f"\N{LEFT DOUBLE QUOTATION MARK}{result.choices.text}\N{RIGHT DOUBLE QUOTATION MARK}"
-    text = text if result.choices.text else "Picture alone"
+    text = _described(result.choices.prompt)
     return f"{text}, {result.edit.begin:.2f} to {result.edit.end:.2f} s anew" if result.edit else text
+
+
+def _described(prompt: Prompt) -> str:
+    parts = "; ".join(f"{begin:g}-{end:g}: {words}" for begin, end, words in prompt.parts)
+    like = "Like the given sound" if prompt.like else "Picture alone"
+    heard = _quoted(parts or prompt.text) if parts or prompt.text else like
+    return f"{heard}, without {_quoted(prompt.negative)}" if prompt.negative else heard
+
+
+def _quoted(text: str) -> str:
+    return f"\N{LEFT DOUBLE QUOTATION MARK}{text}\N{RIGHT DOUBLE QUOTATION MARK}"
 
 
 def count(takes: Sequence[SavedTake]) -> str:
@@ -151,23 +162,35 @@ def _card(result: Result, number: int, made: SavedTake) -> str:
     if result.edit is not None:
         left, end = (100 * second / result.duration_s for second in (result.edit.begin, result.edit.end))
         edited = f'<span class="made" style="left:{left:.3f}%;width:{end - left:.3f}%" title="made anew"></span>'
-    take, name = made.take, escape(made.name)
-    duration = take.duration_s
+    take, duration = made.take, made.take.duration_s
     return f"""<article class="take" data-take="{number}">
 <header><h4>Take {number}</h4>{_badge(take)}<span class="seed">seed {take.seed}</span></header>
-<video controls playsinline preload="metadata" poster="{_url(result.upload.poster)}" src="{_url(made.video)}"
- data-sound="{_url(made.saved.audio)}" aria-label="Take {number}"></video>
+{_player(result, number, made.saved)}
 <div class="strip" data-duration="{duration:.6f}" title="Click: hear it from here. Drag: choose a part to make anew.">
 <img src="{_url(made.picture)}" alt="Spectrogram of take {number}" draggable="false">{edited}<span class="part"></span>
 <span class="cursor"></span></div>
 <div class="axis" aria-hidden="true">{_axis(duration)}</div>
 {_judged(take)}
 <footer><button type="button" class="choose">Change a part</button><span class="files">
-<a href="{_url(made.video)}" download="{name}{made.video.suffix}">Video</a>
-<a href="{_url(made.saved.audio)}" download="{name}{made.saved.audio.suffix}">Sound</a>
-<a href="{_url(made.saved.record)}" download="{name}{made.saved.record.suffix}"
- title="JSON: all settings, to make it again">Recipe</a>
+{_download(made, made.saved.video, "Video")}
+{_download(made, made.saved.audio, "Sound")}
+{_download(made, made.saved.record, "Recipe", ' title="JSON: all settings, to make it again"')}
 </span></footer></article>"""
+
+
+def _player(result: Result, number: int, saved: Saved) -> str:
+    if result.upload is None or saved.video is None:
+        return f'<audio controls preload="metadata" src="{_url(saved.audio)}" aria-label="Take {number}"></audio>'
+    return (
+        f'<video controls playsinline preload="metadata" poster="{_url(result.upload.poster)}" '
+        f'src="{_url(saved.video)}" data-sound="{_url(saved.audio)}" aria-label="Take {number}"></video>'
+    )
+
+
+def _download(made: SavedTake, file: Path | None, called: str, more: str = "") -> str:
+    if file is None:
+        return ""
+    return f'<a href="{_url(file)}" download="{escape(made.name)}{file.suffix}"{more}>{called}</a>'
 
 
 def _badge(take: Take) -> str:
@@ -182,7 +205,8 @@ def _judged(take: Take) -> str:
     level = f'<p class="{kind}">{escape(_sentence(take.level.sentence))}</p>'
     verdict = take.verdict
     if verdict is None:
-        return f'{level}<p class="quiet">Not judged: the judges compare several takes.</p>'
+        why = "the judges compare several takes" if take.video is not None else "there is no picture to compare with"
+        return f'{level}<p class="quiet">Not judged: {why}.</p>'
     why = f'<p class="why">{escape(_sentence(verdict.why))}</p>' if verdict.why else ""
     return (
         f'<dl class="scores"><div><dt>Timing</dt><dd>{escape(verdict.sync)}</dd></div>'

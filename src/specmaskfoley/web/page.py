@@ -14,6 +14,7 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
 import gradio as gr
 
 from specmaskfoley.foley import Stopped
+from specmaskfoley.foley.prompts import Prompt, parse_texts
 from specmaskfoley.web import cards
 from specmaskfoley.web.jobs import Job
 from specmaskfoley.web.studio import (
@@ -22,6 +23,7 @@ from specmaskfoley.web.studio import (
     MOST_SCALE,
     MOST_SEED,
     MOST_STEPS,
+    SHORTEST_S,
     Choices,
     Result,
     Session,
@@ -50,6 +52,7 @@ watch("value", () => {
 _KNOWN_JS = files(__package__).joinpath("known.js").read_text(encoding="utf-8")
 _MARK_JS = "(take, begin, end) => { window.foleyMark?.(take, begin ?? 0, end ?? 0); }"
 _POLL_S = 0.2
+_ALONE_S = 5.0
 _READY = "Ready."
 _FONT = ["ui-sans-serif", "system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
 _MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"]
@@ -114,7 +117,7 @@ class _Page:
         )  # fmt: skip
         self.text = gr.Textbox(
             label="Text: what is heard",
-            info="A few words. Empty: the picture alone decides.",
+            info="A few words, or parts: 0-3: footsteps; 3-5: door slam. Empty: the picture alone decides.",
             placeholder="hammering nail",
             max_length=LONGEST_TEXT,
             elem_id="text",
@@ -130,6 +133,8 @@ class _Page:
             1, MOST_CANDIDATES, value=2, step=1, label="Takes", elem_id="candidates",
             info="Several are judged by how well they fit, and ordered.",
         )  # fmt: skip
+        with gr.Accordion("More about the sound", open=False, elem_id="words"):
+            self._words()
         with gr.Accordion("More settings", open=False, elem_id="more"):
             self._settings()
         gr.HTML(
@@ -137,6 +142,21 @@ class _Page:
             "when you close the page.</p>",
             apply_default_css=False,
         )
+
+    def _words(self) -> None:
+        longest = self.studio.limits.minutes * 60
+        self.negative = gr.Textbox(
+            label="What is not to be heard", info="Takes longer.", placeholder="speech, music",
+            max_length=LONGEST_TEXT, elem_id="negative",
+        )  # fmt: skip
+        self.like = gr.Audio(
+            label="A sound to be like, in place of a text", sources=["upload"], type="filepath", editable=False,
+            buttons=[], elem_id="like",
+        )  # fmt: skip
+        self.duration = gr.Number(
+            min(_ALONE_S, longest), label="Length without a video (s)", minimum=SHORTEST_S, maximum=longest,
+            info="Where no video is chosen, the sound is made from the text alone.", elem_id="duration",
+        )  # fmt: skip
 
     def _settings(self) -> None:
         defaults = self.studio.defaults
@@ -180,7 +200,10 @@ class _Page:
         self.history = gr.HTML(cards.NO_HISTORY, js_on_load=_HISTORY_JS, elem_id="history", apply_default_css=False)
 
     def _wire(self) -> None:
-        choices = [self.text, self.seed, self.candidates, self.steps, self.scale, self.keep]
+        choices = [
+            self.text, self.seed, self.candidates, self.steps, self.scale, self.keep, self.negative, self.like,
+            self.duration,
+        ]  # fmt: skip
         span = [self.take, self.begin, self.end]
         shown = [self.takes, self.part, *span, self.history]
         running = [self.status, self.seed, self.make, self.remake, self.cancel, *shown]
@@ -190,7 +213,7 @@ class _Page:
         }  # fmt: skip
         make = [self.make.click, self.text.submit]
         gr.on(make, self._make, [self.video, *choices, self.next], running, api_name="make", **free)
-        chosen = [self.video, self.text, self.remark]
+        chosen = [self.video, self.text, self.remark, self.like]
         picked = self.examples.pick(self._pick, None, chosen, queue=False, api_name="pick", **free)
         picked.success(self._make, [self.video, *choices, self.next], running, api_name="make_picked", **free)
         self.known.word(self._word, None, [self.text, self.remark], queue=False, api_name="word", **free)
@@ -199,27 +222,27 @@ class _Page:
         self.cancel.click(self._cancel, None, self.status, queue=False, api_name="cancel", **free)
         given = [self.video.upload, self.video.stop_recording]
         gr.on(given, self._check, self.video, [self.video, self.status], api_name="look", **free)
+        self.like.upload(self._check_sound, self.like, [self.like, self.status], api_name="look_sound", **free)
         self.takes.choose(self._choose, None, span, queue=False, api_name="choose", **free)
         self.history.open(self._open, None, [*shown, self.status], queue=False, api_name="open", **free)
         gr.on([one.change for one in span], None, span, None, js=_MARK_JS)
 
-    async def _make(
-        self, video: Any, text: Any, seed: Any, candidates: Any, steps: Any, scale: Any, keep: Any, another: Any,
-        request: gr.Request,
-    ) -> AsyncIterator[Update]:  # fmt: skip
+    async def _make(self, request: gr.Request, video: Any, *values: Any) -> AsyncIterator[Update]:
+        *chosen, another = values
+
         def begin(session: Session) -> Job:
-            choices = Choices.checked(self.studio.defaults, text, seed, candidates, steps, scale, keep)
-            return self.studio.make(session, video, choices)
+            return self.studio.make(session, video, Choices.checked(self.studio.defaults, *chosen))
 
         async for update in self._follow(request, begin, another):
             yield update
 
     async def _remake(
-        self, take: Any, first: Any, last: Any, text: Any, seed: Any, candidates: Any, steps: Any, scale: Any,
-        keep: Any, another: Any, request: gr.Request,
-    ) -> AsyncIterator[Update]:  # fmt: skip
+        self, request: gr.Request, take: Any, first: Any, last: Any, *values: Any
+    ) -> AsyncIterator[Update]:
+        *chosen, another = values
+
         def begin(session: Session) -> Job:
-            choices = Choices.checked(self.studio.defaults, text, seed, candidates, steps, scale, keep)
+            choices = Choices.checked(self.studio.defaults, *chosen)
             return self.studio.remake(session, session.shown, take, first, last, choices)
 
         async for update in self._follow(request, begin, another):
@@ -314,19 +337,31 @@ class _Page:
         facts = f"{info.duration_s:.2f} s, {info.width} x {info.height}, {info.fps:.4g} fps, {sound}"
         return {self.status: cards.status(f"Video: {facts}.")}
 
+    async def _check_sound(self, sound: str | None, request: gr.Request) -> Update:
+        session = self.studio.session(str(request.session_hash))
+        try:
+            await asyncio.to_thread(self.studio.accept_sound, session, sound or "")
+        except (ValueError, OSError) as error:
+            return {self.like: None} | self._failed(error)
+        return {self.status: cards.status("The sound to be like is taken in place of a text.")}
+
     def _pick(self, event: gr.EventData) -> Any:
         number, videos = event._data.get("example"), self.studio.examples
         if not (isinstance(number, int) and 0 <= number < len(videos)):
             return gr.skip()
-        return {self.video: str(videos[number].path), self.text: videos[number].name, self.remark: ""}
+        chosen: Update = {self.video: str(videos[number].path), self.text: videos[number].name}
+        return chosen | {self.remark: "", self.like: None}
 
     def _word(self, event: gr.EventData) -> Any:
         word = event._data.get("word")
         return {self.text: word, self.remark: ""} if word in self.studio.foley.knowledge.words else gr.skip()
 
     def _typed(self, event: gr.EventData) -> str:
-        text = str(event._data.get("text"))[:LONGEST_TEXT]
-        return cards.remark(self.studio.foley.knowledge.remark(text))
+        try:
+            prompt = Prompt.of(parse_texts([str(event._data.get("text"))[:LONGEST_TEXT]]))
+        except ValueError:  # of a text that is not finished
+            return ""
+        return cards.remark(self.studio.foley.knowledge.remarks(prompt.texts))
 
     def _choose(self, event: gr.EventData) -> Update:
         take, begin, end = (_finite(event._data.get(name)) for name in ("take", "begin", "end"))

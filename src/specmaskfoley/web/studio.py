@@ -14,16 +14,17 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
 
-from specmaskfoley.clips.looking import check_media
+from specmaskfoley.clips.looking import check_media, check_sound
 from specmaskfoley.foley import Foley, Saved, Take
 from specmaskfoley.foley.choosing import doubt, heard_by
+from specmaskfoley.foley.prompts import SILENT, Prompt, parse_texts
 from specmaskfoley.media.mel import build_mel, decibels
 from specmaskfoley.media.probe import MediaInfo
 from specmaskfoley.media.writing import Picture, copied_suffix
@@ -36,6 +37,8 @@ MOST_STEPS = 64
 MOST_SCALE = 10.0
 MOST_SEED = 9999
 LONGEST_TEXT = 300
+SHORTEST_S = 0.1
+"""Seconds of a sound without video."""
 _MOST_PIXELS = 8192 * 4320
 _MOST_RESULTS = 12
 _MOST_SESSIONS = 64
@@ -53,31 +56,40 @@ class Limits:
 
 @dataclass(frozen=True, kw_only=True)
 class Choices:
-    """What a user chose on the page."""
+    """What a user chose on the page.
 
-    text: str = ""
+    prompt: its sound to be like is an upload, as `Studio.make` takes the video.
+    duration_s: of a sound without video.
+    """
+
+    prompt: Prompt = field(default_factory=Prompt)
+    duration_s: float | None = None
     candidates: int = 1
     sampling: Sampling
     keep_original_audio: Literal["mix", "replace"] = "replace"
 
     @classmethod
     def checked(
-        cls, defaults: Sampling, text: Any, seed: Any, candidates: Any, steps: Any, scale: Any, keep: Any
-    ) -> Choices:
+        cls, defaults: Sampling, text: Any, seed: Any, candidates: Any, steps: Any, scale: Any, keep: Any,
+        negative: Any = None, like: Any = None, duration: Any = None, negative_scale: Any = 1.0,
+    ) -> Choices:  # fmt: skip
         """The values of the page's controls; others than the page can send any, so all are checked.
 
         Raises:
             ValueError: one is of a wrong type, or beyond what the page offers.
         """
-        if not isinstance(text, str | None) or len(text or "") > LONGEST_TEXT:
-            raise ValueError(f"The text is too long: it may have {LONGEST_TEXT} letters.")
+        if not isinstance(like, str | None):
+            raise ValueError("The sound to be like must be a file.")
+        words, unwanted = _words("The text", text), _words("What is not to be heard", negative)
         return cls(
-            text=" ".join((text or "").split()),
+            prompt=_prompt(words, unwanted, like or None),
+            duration_s=None if duration is None else _number("The length", duration, SHORTEST_S, math.inf),
             candidates=_whole("Takes", candidates, 1, MOST_CANDIDATES),
             sampling=defaults.changed(
                 seed=_whole("Seed", seed, 0, MOST_SEED),
                 steps=_whole("Steps", steps, 1, MOST_STEPS),
                 scale=_number("Guidance", scale, 0.0, MOST_SCALE),
+                negative_scale=_number("The weight of what is not to be heard", negative_scale, 0.0, MOST_SCALE),
             ),
             keep_original_audio="mix" if keep is True else "replace",
         )
@@ -85,9 +97,34 @@ class Choices:
     def arguments(self, job: Job) -> dict[str, Any]:
         """For the methods of `Foley`."""
         return {
-            "text": self.text, "candidates": self.candidates, "progress": job.report, "stop": job.stopped,
-            **dict(self.sampling),
+            "text": self.prompt.parts or self.prompt.text, "negative": self.prompt.negative, "like": self.prompt.like,
+            "candidates": self.candidates, "progress": job.report, "stop": job.stopped, **dict(self.sampling),
         }  # fmt: skip
+
+
+def _words(name: str, text: Any) -> str:
+    if not isinstance(text, str | None) or len(text or "") > LONGEST_TEXT:
+        raise ValueError(f"{name} is too long: it may have {LONGEST_TEXT} letters.")
+    return text or ""
+
+
+def _squeezed(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _prompt(text: str, negative: str, like: str | None) -> Prompt:
+    if like and text.strip():
+        raise ValueError("Say what is heard, or give a sound to be like, not both.")
+    try:
+        found = parse_texts([text])
+        words = (
+            _squeezed(found)
+            if isinstance(found, str)
+            else [(begin, end, _squeezed(said)) for begin, end, said in found]
+        )
+        return Prompt.of(words, _squeezed(negative), like)
+    except ValueError as error:
+        raise ValueError(str(error).removeprefix("--")) from None
 
 
 def _number(name: str, value: Any, low: float, high: float) -> float:
@@ -118,14 +155,13 @@ class Upload:
 
 @dataclass(frozen=True)
 class SavedTake:
-    """A take, its files, among them the video, and a picture of its spectrogram.
+    """A take, its files, among them the video if it is for one, and a picture of its spectrogram.
 
     name: its files', as they are offered for download, without ending.
     """
 
     take: Take
     saved: Saved
-    video: Path
     picture: Path
     name: str
 
@@ -146,14 +182,15 @@ class Edit:
 
 @dataclass(frozen=True)
 class Result:
-    """What one job made of a video, the best take first.
+    """What one job made, the best take first.
 
+    upload: the video; None: the sounds are made from words alone, or like a sound.
     remark: what is to be said of the text; see `Knowledge.remark`.
     doubt: what is to be said of the judges' numbers for this video; see `choosing.doubt`.
     """
 
     number: int
-    upload: Upload
+    upload: Upload | None
     takes: list[SavedTake]
     choices: Choices
     remark: str
@@ -173,6 +210,7 @@ class Session:
     used_s: float
     results: list[Result] = field(default_factory=list)
     uploads: dict[str, Upload] = field(default_factory=dict)
+    sounds: dict[str, Path] = field(default_factory=dict)
     job: Job | None = None
     count: int = 0
     shown: int = 0
@@ -261,13 +299,7 @@ class Studio:
         ready = session.uploads | {str(example.path): example for example in self.examples}
         if path in ready:
             return ready[path]
-        if not os.path.isfile(path):
-            raise ValueError("This video is no longer kept. Choose it again.")
-        size = os.path.getsize(path)
-        if size > self.limits.megabytes * 1e6:
-            raise ValueError(
-                f"This file has {size / 1e6:.0f} MB; at most {self.limits.megabytes:g} MB are accepted here."
-            )
+        self._check_size(path, "video")
         with self._checking:  # one at a time: it may take a core and gigabytes
             info = look(Path(path), self.foley.params.prepare, self.limits.minutes)
         target = session.folder / f"video-{len(session.uploads) + 1}"
@@ -277,14 +309,59 @@ class Studio:
         session.uploads[path] = Upload(target, info, poster, Path(path).stem)
         return session.uploads[path]
 
+    def accept_sound(self, session: Session, path: str) -> Path:
+        """Likewise a sound, or a video for its sound.
+
+        Raises:
+            ValueError: it cannot be used; the message says why.
+        """
+        if path in session.sounds:
+            return session.sounds[path]
+        self._check_size(path, "sound")
+        with self._checking:
+            listen(Path(path), self.foley.params.prepare, self.limits.minutes)
+        target = session.folder / f"sound-{len(session.sounds) + 1}"
+        link(Path(path), target)
+        session.sounds[path] = target
+        return target
+
+    def _check_size(self, path: str, what: str) -> None:
+        if not os.path.isfile(path):
+            raise ValueError(f"This {what} is no longer kept. Choose it again.")
+        size = os.path.getsize(path)
+        if size > self.limits.megabytes * 1e6:
+            raise ValueError(
+                f"This file has {size / 1e6:.0f} MB; at most {self.limits.megabytes:g} MB are accepted here."
+            )
+
+    def _accepted(self, session: Session, choices: Choices) -> Choices:
+        """With the sound to be like under a name of ours."""
+        if choices.prompt.like is None:
+            return choices
+        like = self.accept_sound(session, str(choices.prompt.like))
+        return replace(choices, prompt=replace(choices.prompt, like=like))
+
     def make(self, session: Session, path: str | None, choices: Choices) -> Job:
-        """New sounds for an uploaded video; the job returns a Result."""
+        """New sounds for an uploaded video, or without one; the job returns a Result.
+
+        Raises:
+            ValueError: there is no video, and nothing else to go by.
+        """
+        if not path:
+            if not choices.prompt.given or choices.duration_s is None:
+                raise ValueError("Choose a video first; or say what is heard and how long, for a sound without one.")
+            if choices.duration_s > self.limits.minutes * 60:
+                raise ValueError(f"The length may be {self.limits.minutes * 60:g} s at most.")
 
         def work(job: Job) -> Result:
-            job.report(0.0, "checking the video")
-            upload = self.accept(session, path)
-            takes = self.foley.generate(upload.path, **choices.arguments(job))
-            return self._keep(session, job, upload, takes, choices)
+            job.report(0.0, "checking the files")
+            upload, chosen = self.accept(session, path) if path else None, self._accepted(session, choices)
+            how = chosen.arguments(job)
+            if upload is None:
+                takes = self.foley.generate(duration_s=chosen.duration_s, **how)
+            else:
+                takes = self.foley.generate(upload.path, **how)
+            return self._keep(session, job, upload, takes, chosen)
 
         return self._submit(session, work)
 
@@ -304,9 +381,9 @@ class Studio:
             )
 
         def work(job: Job) -> Result:
-            given = old.takes[chosen - 1].take
-            takes = self.foley.regenerate(given, only=(first, last), **choices.arguments(job))
-            return self._keep(session, job, old.upload, takes, choices, Edit(old.number, chosen, first, last))
+            given, how = old.takes[chosen - 1].take, self._accepted(session, choices)
+            takes = self.foley.regenerate(given, only=(first, last), **how.arguments(job))
+            return self._keep(session, job, old.upload, takes, how, Edit(old.number, chosen, first, last))
 
         return self._submit(session, work)
 
@@ -321,7 +398,7 @@ class Studio:
         self,
         session: Session,
         job: Job,
-        upload: Upload,
+        upload: Upload | None,
         takes: Sequence[Take],
         choices: Choices,
         edit: Edit | None = None,
@@ -332,17 +409,21 @@ class Studio:
         kept = []
         for index, take in enumerate(takes, start=1):
             name = session.folder / f"foley-{session.count}-take-{index}"
-            shown: Picture = "copy" if copied_suffix(upload.path) in (".mp4", ".mkv") else "encode"  # for browsers
+            shown: Picture = "copy"
+            if upload is not None and copied_suffix(upload.path) not in (".mp4", ".mkv"):  # of browsers
+                shown = "encode"
             saved = take.save(name, keep_original_audio=choices.keep_original_audio, picture=shown)
-            if saved.video is None:
+            if upload is not None and saved.video is None:
                 raise ValueError(saved.trouble)
             picture = name.with_name(f"{name.name}.png")
             write_strip(picture, self._spectrogram(take))
             again = f"-{session.count}" if session.count > 1 else ""
-            offered = f"{_offered(upload.name)}{again}-take-{index}"
-            kept.append(SavedTake(take, saved, saved.video, picture, offered))
-        remark = self.foley.knowledge.remark(choices.text)
-        unsure = "" if len(takes) == 1 or upload in self.examples else doubt(self.foley.params)
+            called = upload.name if upload is not None else " ".join(choices.prompt.texts) or "sound"
+            offered = f"{_offered(called)}{again}-take-{index}"
+            kept.append(SavedTake(take, saved, picture, offered))
+        remark = self.foley.knowledge.remarks(choices.prompt.texts)
+        judged = upload is not None and len(takes) > 1
+        unsure = doubt(self.foley.params) if judged and upload not in self.examples else ""
         session.results.append(Result(session.count, upload, kept, choices, remark, unsure, edit))
         for old in session.results[:-_MOST_RESULTS]:
             for file in [file for one in old.takes for file in one.files]:
@@ -377,14 +458,31 @@ def look(path: Path, prepare: Prepare, minutes: float) -> MediaInfo:
     try:
         info = check_media(path, prepare, minutes * 60, whole=True)
     except ValueError as error:
-        reason = str(error)
-        reason = reason if reason.startswith(("is ", "cannot ")) else f"cannot be used: {reason}"
-        raise ValueError(f"This file {reason}.") from None
+        raise ValueError(f"This file {_reason(error)}.") from None
     if info is None:
         raise ValueError("There is only sound in this file. Choose a video.")
     if info.width * info.height > _MOST_PIXELS:
         raise ValueError(f"This picture is too large: {info.width} x {info.height}; at most 8192 x 4320 is accepted.")
     return info
+
+
+def listen(path: Path, prepare: Prepare, minutes: float) -> None:
+    """Check by its content that a file holds a sound that can be heard.
+
+    Raises:
+        ValueError: it does not; the message says why.
+    """
+    try:
+        facts = check_sound(path, prepare, minutes * 60)
+    except ValueError as error:
+        raise ValueError(f"The sound to be like {_reason(error)}.") from None
+    if facts.peak <= SILENT or not facts.finite:
+        raise ValueError(f"The sound to be like {'is silent' if facts.finite else 'holds numbers that are none'}.")
+
+
+def _reason(error: ValueError) -> str:
+    reason = str(error)
+    return reason if reason.startswith(("is ", "cannot ")) else f"cannot be used: {reason}"
 
 
 def link(source: Path, target: Path) -> None:
@@ -407,5 +505,5 @@ def _remove(session: Session) -> None:
         session.job.future.add_done_callback(lambda _: shutil.rmtree(session.folder, ignore_errors=True))
     else:
         shutil.rmtree(session.folder, ignore_errors=True)
-    for path in session.uploads:
+    for path in (*session.uploads, *session.sounds):
         Path(path).unlink(missing_ok=True)
