@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -9,6 +10,20 @@ from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from typing import Any
 
 from specmaskfoley.foley import Stopped
+
+
+class Full(ValueError):  # noqa: N818, nothing went wrong
+    """As many jobs as are taken wait already."""
+
+
+def sentence(error: Exception) -> str:
+    """What a user is told of an error: one sentence, without paths of this machine."""
+    if isinstance(error, OSError):
+        return f"A file could not be read or written: {error.strerror or type(error).__name__}."
+    if not isinstance(error, ValueError):
+        return "This failed. The server's terminal says why."
+    text = str(error)
+    return text if text.endswith(".") else f"{text[:1].upper()}{text[1:]}."
 
 
 class Job:
@@ -58,7 +73,7 @@ class JobQueue:
     """
 
     def __init__(self, max_jobs: int = 16) -> None:
-        self._max_jobs = max_jobs
+        self.max_jobs = max_jobs
         self._lock = threading.Lock()
         self._jobs: list[Job] = []
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="foley")
@@ -67,16 +82,20 @@ class JobQueue:
         """Add work at the end.
 
         Raises:
-            ValueError: the queue is full.
+            Full: no more are taken.
         """
         job = Job()
         with self._lock:
-            if len(self._jobs) >= self._max_jobs:
-                raise ValueError(f"{len(self._jobs)} jobs are in line already, which is the most; try again later")
+            if len(self._jobs) >= self.max_jobs:
+                raise Full(f"{len(self._jobs)} jobs are in line already, which is the most; try again later")
             self._jobs.append(job)
             job.future = self._worker.submit(self._run, work, job)
         job.future.add_done_callback(lambda _: self._remove(job))
         return job
+
+    def __len__(self) -> int:
+        with self._lock:
+            return len(self._jobs)
 
     def before(self, job: Job) -> int:
         """How many jobs come before this one."""
@@ -93,7 +112,13 @@ class JobQueue:
 
     def _run(self, work: Callable[[Job], Any], job: Job) -> Any:
         job.started_s = time.monotonic()
-        return work(job)
+        try:
+            return work(job)
+        except (Stopped, ValueError, OSError):
+            raise
+        except Exception:
+            logging.getLogger(__name__).exception("a job failed")
+            raise
 
     def _remove(self, job: Job) -> None:
         with self._lock:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 from collections.abc import AsyncIterator, Callable
 from importlib.resources import files
@@ -16,7 +15,7 @@ import gradio as gr
 from specmaskfoley.foley import Stopped
 from specmaskfoley.foley.prompts import Prompt, parse_texts
 from specmaskfoley.web import cards
-from specmaskfoley.web.jobs import Job
+from specmaskfoley.web.jobs import Job, sentence
 from specmaskfoley.web.studio import (
     LONGEST_TEXT,
     MOST_CANDIDATES,
@@ -276,23 +275,14 @@ class _Page:
             result: Result = job.result()
         except Stopped:
             return {self.status: cards.status("Cancelled. Nothing was changed.")}
-        except (ValueError, OSError) as error:
+        except Exception as error:  # the page must say so, and go on
             return self._failed(error)
-        except Exception:  # the page must say so, and go on
-            logging.getLogger(__name__).exception("a job failed")
-            return {self.status: cards.status("This failed. The server's terminal says why.", kind="bad")}
         following = (result.choices.sampling.seed + len(result.takes)) % (MOST_SEED + 1)
         seed: Update = {self.seed: following} if another else {}
         return self._show(session, result) | {self.status: cards.done(result)} | seed
 
     def _failed(self, error: Exception) -> Update:
-        """One sentence, without paths of this machine."""
-        if isinstance(error, OSError):
-            text = f"A file could not be read or written: {error.strerror or type(error).__name__}."
-        else:
-            text = str(error)
-            text = text if text.endswith(".") else f"{text[:1].upper()}{text[1:]}."
-        return {self.status: cards.status(text, kind="bad")}
+        return {self.status: cards.status(sentence(error), kind="bad")}
 
     def _progress(self, job: Job) -> str:
         if job.started_s is None:

@@ -24,6 +24,7 @@ import torch
 from specmaskfoley.clips.looking import check_media, check_sound
 from specmaskfoley.foley import Foley, Saved, Take
 from specmaskfoley.foley.choosing import doubt, heard_by
+from specmaskfoley.foley.editing import Span
 from specmaskfoley.foley.prompts import SILENT, Prompt, parse_texts
 from specmaskfoley.media.mel import build_mel, decibels
 from specmaskfoley.media.probe import MediaInfo
@@ -60,10 +61,13 @@ class Choices:
 
     prompt: its sound to be like is an upload, as `Studio.make` takes the video.
     duration_s: of a sound without video.
+    only, from_audio: which seconds of the video's own sound, or of this file, are made anew; see `Foley.regenerate`.
     """
 
     prompt: Prompt = field(default_factory=Prompt)
     duration_s: float | None = None
+    only: tuple[Span, ...] = ()
+    from_audio: Path | None = None
     candidates: int = 1
     sampling: Sampling
     keep_original_audio: Literal["mix", "replace"] = "replace"
@@ -219,6 +223,9 @@ class Session:
     def busy(self) -> bool:
         return self.job is not None and not self.job.future.done()
 
+    def use(self) -> None:
+        self.used_s = time.monotonic()
+
     def idle(self, now_s: float) -> float:
         """Seconds since the session was last used."""
         return 0.0 if self.busy else now_s - self.used_s
@@ -258,23 +265,38 @@ class Studio:
 
     def session(self, key: str) -> Session:
         """The session of a page, which is made where there is none. Unused sessions are removed."""
-        now = time.monotonic()
+        self.sweep(keep=key)
+        gone = None
         with self._lock:
-            stale = [
-                name for name, old in self._sessions.items() if now - old.used_s > self.limits.idle_s and not old.busy
-            ]
-            if key not in self._sessions and len(self._sessions) - len(stale) >= _MOST_SESSIONS:
-                stale.append(min(self._sessions, key=lambda name: self._sessions[name].used_s))
-            gone = [self._sessions.pop(name) for name in stale if name != key]
             if key not in self._sessions:
+                if len(self._sessions) >= _MOST_SESSIONS:
+                    order = sorted(self._sessions, key=lambda name: self._sessions[name].used_s)
+                    gone = self._sessions.pop(min(order, key=lambda name: self._sessions[name].busy))
                 folder = self.folder / secrets.token_hex(16)
                 folder.mkdir(mode=0o700, parents=True)
-                self._sessions[key] = Session(folder, now)
+                self._sessions[key] = Session(folder, time.monotonic())
             found = self._sessions[key]
-            found.used_s = now
+            found.use()
+        if gone is not None:
+            _remove(gone)
+        return found
+
+    def find(self, key: str) -> Session | None:
+        """The session, if there is one."""
+        with self._lock:
+            found = self._sessions.get(key)
+            if found is not None:
+                found.use()
+        return found
+
+    def sweep(self, keep: str = "") -> None:
+        """Remove all sessions, but for the one named, that were not used for long."""
+        now = time.monotonic()
+        with self._lock:
+            stale = [name for name, old in self._sessions.items() if old.idle(now) > self.limits.idle_s]
+            gone = [self._sessions.pop(name) for name in stale if name != keep]
         for old in gone:
             _remove(old)
-        return found
 
     def leave(self, key: str) -> None:
         """The page was closed: cancel its job and remove its files."""
@@ -334,6 +356,13 @@ class Studio:
                 f"This file has {size / 1e6:.0f} MB; at most {self.limits.megabytes:g} MB are accepted here."
             )
 
+    def _check_edited(self, path: Path) -> None:
+        try:
+            with self._checking:
+                check_sound(path, self.foley.params.prepare, self.limits.minutes * 60)
+        except ValueError as error:
+            raise ValueError(f"The sound to be edited {_reason(error)}.") from None
+
     def _accepted(self, session: Session, choices: Choices) -> Choices:
         """With the sound to be like under a name of ours."""
         if choices.prompt.like is None:
@@ -359,6 +388,10 @@ class Studio:
             how = chosen.arguments(job)
             if upload is None:
                 takes = self.foley.generate(duration_s=chosen.duration_s, **how)
+            elif chosen.only or chosen.from_audio is not None:
+                self._check_edited(chosen.from_audio or upload.path)
+                heard = self.foley.listen(upload.path, chosen.from_audio)
+                takes = self.foley.regenerate(heard, only=chosen.only or None, **how)
             else:
                 takes = self.foley.generate(upload.path, **how)
             return self._keep(session, job, upload, takes, chosen)
@@ -392,6 +425,7 @@ class Studio:
             if session.busy:
                 raise ValueError("Your last job is still running; cancel it, or wait for its end.")
             session.job = self.jobs.submit(work)
+        session.job.future.add_done_callback(lambda _: session.use())  # what took long is kept as long as all else
         return session.job
 
     def _keep(
