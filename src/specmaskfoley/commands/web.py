@@ -18,8 +18,8 @@ from specmaskfoley.foley import Foley
 from specmaskfoley.web.examples import examples
 from specmaskfoley.web.studio import Limits, Studio
 
-_LOCAL = ("127.0.0.1", "localhost")
-_SWEEP_EVERY_S = 60.0
+LOCAL = ("127.0.0.1", "localhost")
+SWEEP_EVERY_S = 60.0
 _PORTS = range(7860, 7960)
 
 
@@ -36,24 +36,44 @@ def serve(
     Raises:
         ValueError: the model cannot be loaded, the port is taken, the password is empty, or gradio is not installed.
     """
-    if find_spec("gradio") is None:
-        raise ValueError("gradio is not installed; run: pip install 'specmaskfoley[web]'")
-    if password is not None and not password.strip():
-        raise ValueError("--password is empty; leave it out to let everyone in who reaches the page")
+    check_start("gradio", password)
     port = free_port(host, port)  # before the model is loaded, which takes long
-    print(f"loading the model of {source} ...", flush=True)
-    foley = Foley.load(source)
+    foley = load(source)
     with tempfile.TemporaryDirectory(prefix="specmaskfoley-web-") as folder:
         home = Path(folder).resolve()
         studio = Studio(foley, home / "sessions", limits, examples(foley.params, foley.home, home / "examples"))
         # Read when Gradio is imported: its files lie in this folder, too, and are removed with it.
         os.environ["GRADIO_TEMP_DIR"] = str(home / "uploads")
         # Gradio asks its own server whether it is up, which must not go through a proxy.
-        os.environ["NO_PROXY"] = ",".join(filter(None, [os.environ.get("NO_PROXY"), *_LOCAL]))
+        os.environ["NO_PROXY"] = ",".join(filter(None, [os.environ.get("NO_PROXY"), *LOCAL]))
         try:
             _serve(studio, home / "uploads", host, port, share, password)
         finally:
             studio.close()
+
+
+def check_start(package: str, password: str | None) -> None:
+    """
+    Raises:
+        ValueError: the package is not installed, or the password is empty.
+    """
+    if find_spec(package) is None:
+        raise ValueError(f"{package} is not installed; run: pip install 'specmaskfoley[web]'")
+    if password is not None and not password.strip():
+        raise ValueError("--password is empty; leave it out to let everyone in who reaches the page")
+
+
+def load(source: Path) -> Foley:
+    print(f"loading the model of {source} ...", flush=True)
+    return Foley.load(source)
+
+
+def asked_to_end() -> threading.Event:
+    """What SIGINT and SIGTERM set from now on."""
+    ended = threading.Event()
+    for name in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(name, lambda *_: ended.set())
+    return ended
 
 
 def free_port(host: str, port: int | None) -> int:
@@ -64,7 +84,7 @@ def free_port(host: str, port: int | None) -> int:
     """
     for one in _PORTS if port is None else [port]:
         try:
-            for address in dict.fromkeys((host, _LOCAL[0])):  # Gradio tries this machine's, whatever the host
+            for address in dict.fromkeys((host, LOCAL[0])):  # Gradio tries this machine's, whatever the host
                 family = socket.getaddrinfo(address, one, type=socket.SOCK_STREAM)[0][0]
                 socket.create_server((address, one), family=family).close()
         except OSError as error:
@@ -98,9 +118,9 @@ def _serve(studio: Studio, uploads: Path, host: str, port: int, share: bool, pas
 
     max_upload = round(studio.limits.megabytes * 1e6)
     guards: list[Any] = [Middleware(Gate, max_upload=max_upload)]
-    local = host in _LOCAL and not share
+    local = host in LOCAL and not share
     if local:  # otherwise a foreign site could send the browser here under its own name
-        guards.insert(0, Middleware(TrustedHostMiddleware, allowed_hosts=list(_LOCAL)))
+        guards.insert(0, Middleware(TrustedHostMiddleware, allowed_hosts=list(LOCAL)))
     login: dict[str, Any] = {}
     if password is not None:
         expected = password.encode()
@@ -109,9 +129,7 @@ def _serve(studio: Studio, uploads: Path, host: str, port: int, share: bool, pas
             "auth_message": "Any user name, and the password that this page was started with.",
         }
     page = build(studio)
-    ended = threading.Event()
-    for name in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(name, lambda *_: ended.set())
+    ended = asked_to_end()
     try:
         page.launch(
             server_name=host,
@@ -135,7 +153,7 @@ def _serve(studio: Studio, uploads: Path, host: str, port: int, share: bool, pas
         if not local and password is None:
             print("everyone who reaches this page may use it; --password asks for a password", flush=True)
         print(f"{page.share_url or page.local_url} (Ctrl+C ends it)", flush=True)
-        while not ended.wait(_SWEEP_EVERY_S):
+        while not ended.wait(SWEEP_EVERY_S):
             sweep(uploads, studio.limits.idle_s)
     finally:
         page.close(verbose=False)

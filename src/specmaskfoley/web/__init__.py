@@ -1,1 +1,1 @@
-"""The page of `specmaskfoley web`: sound for one's own video in the browser of this machine."""
+"""Sound for one's own video: the page of `specmaskfoley web`, and the HTTP interface of `specmaskfoley serve`."""

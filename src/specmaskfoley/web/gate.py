@@ -1,13 +1,16 @@
-"""Limits for every request: its size, no web addresses for the server to fetch, and what the browser may load."""
+"""Limits for every request: who may send it, its size, no web addresses to fetch, and what the browser may load."""
 
 from __future__ import annotations
 
+import base64
+import binascii
 import json
-from collections.abc import Awaitable, Callable, MutableMapping
+import secrets
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
 from starlette.requests import ClientDisconnect
-from starlette.responses import PlainTextResponse
+from starlette.responses import JSONResponse, PlainTextResponse
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -42,17 +45,28 @@ _HEADERS = [
     (b"referrer-policy", b"no-referrer"),
 ]
 _CLOSE = (b"connection", b"close")
+_HARMLESS = ("GET", "HEAD", "OPTIONS")
 
 
 class Gate:
     """ASGI middleware.
 
     Args:
-        max_upload: bytes of a file.
+        max_upload: bytes of an upload, besides what its form adds.
+        uploads: how the paths of uploads end.
+        refusal: the response of a sentence and a status.
     """
 
-    def __init__(self, app: App, *, max_upload: int) -> None:
-        self._app, self._max_upload = app, max_upload
+    def __init__(
+        self,
+        app: App,
+        *,
+        max_upload: int,
+        uploads: str = "/upload",
+        refusal: Callable[[str, int], App] = PlainTextResponse,
+    ) -> None:
+        self._app, self._max_upload, self._uploads = app, max_upload, uploads
+        self._refusal = refusal
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -79,15 +93,19 @@ class Gate:
                 message = {**message, "headers": [*given, *_HEADERS, *close]}
             await send(message)
 
-        most = self._max_upload + _SLACK if path.endswith("/upload") else _MOST_WORDS
-        too_large = PlainTextResponse(f"At most {most} bytes are accepted.", 413)
-        foreign = PlainTextResponse("This server fetches nothing.", 403)
-        length = dict(scope["headers"]).get(b"content-length", b"0")
-        if "/file=http" in path.lower() or "/proxy=" in path:  # the server would fetch it
+        upload = path.endswith(self._uploads)
+        most = self._max_upload + _SLACK if upload else _MOST_WORDS
+        too_large = self._refusal(f"At most {most} bytes are accepted.", 413)
+        foreign = self._refusal("This server fetches nothing.", 403)
+        headers = dict(scope["headers"])
+        length = headers.get(b"content-length", b"0")
+        if scope["method"] not in _HARMLESS and _of_another_site(headers):
+            await self._refusal("Pages of other sites may not ask for this.", 403)(scope, receive, send_guarded)
+        elif "/file=http" in path.lower() or "/proxy=" in path:  # the server would fetch it
             await foreign(scope, receive, send_guarded)
         elif not length.isdigit() or int(length[:16]) > most:
             await too_large(scope, receive, send_guarded)
-        elif path.endswith("/upload"):
+        elif upload:
             try:
                 await self._app(scope, _bounded(receive_watched, most), send_guarded)
             except ClientDisconnect:
@@ -99,6 +117,40 @@ class Gate:
             await foreign(scope, receive, send_guarded)
         else:
             await self._app(scope, _again(body, receive_watched), send_guarded)
+
+
+class Lock:
+    """ASGI middleware that lets in who gives the password: HTTP Basic with any user name, or as a bearer token."""
+
+    def __init__(self, app: App, *, password: str) -> None:
+        self._app, self._expected = app, password.encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and not self._opens(dict(scope["headers"]).get(b"authorization", b"")):
+            asks = {"WWW-Authenticate": 'Basic realm="SpecMaskFoley", charset="UTF-8"'}
+            refused = JSONResponse({"detail": "The password is missing, or is another one."}, 401, asks)
+            await refused(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+    def _opens(self, given: bytes) -> bool:
+        scheme, _, said = given.partition(b" ")
+        if scheme.lower() == b"basic":
+            try:
+                said = base64.b64decode(said.strip(), validate=True).partition(b":")[2]
+            except binascii.Error:
+                return False
+        elif scheme.lower() != b"bearer":
+            return False
+        return secrets.compare_digest(said, self._expected)
+
+
+def _of_another_site(headers: Mapping[bytes, bytes]) -> bool:
+    """Whether a browser says that a page of another site sends this; what is no browser says nothing."""
+    site, origin = headers.get(b"sec-fetch-site"), headers.get(b"origin")
+    if site is not None:  # to encrypted and local servers alone
+        return site not in (b"same-origin", b"none")
+    return origin is not None and origin.partition(b"://")[2] != headers.get(b"host")
 
 
 def _bounded(receive: Receive, most: int) -> Receive:
