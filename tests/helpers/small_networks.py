@@ -6,6 +6,7 @@ Shape letters: N tokens a clip.
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -55,15 +56,26 @@ class Networks:
         return sample_tokens(self.backbone, self.control, condition, seeds=seeds, **given)
 
 
-def conditions(count: int = 3) -> Condition:
+def conditions(count: int = 3, *, prompts: int = 0, negative: bool = False) -> Condition:
+    """
+    Args:
+        prompts: how many a clip has, of which each token takes one or none; 0: one for all tokens.
+        negative: whether there is something that is not to be heard.
+    """
     generator = torch.Generator().manual_seed(2)
-    return Condition(
+    condition = Condition(
         prompt=torch.randn(count, 5, generator=generator),
         sync=torch.randn(count, 20, 7, generator=generator),
         semantic=torch.randn(count, 9, generator=generator),
     )
+    if prompts:
+        several = torch.randn(count, prompts, 5, generator=generator)
+        at = torch.randint(-1, prompts, (count, N), generator=generator)
+        condition = replace(condition, prompt=several, at=at)
+    if negative:
+        condition = replace(condition, negative=torch.randn(count, 5, generator=generator))
+    return condition
 
 
 def of_clip(condition: Condition, index: int) -> Condition:
-    part = slice(index, index + 1)
-    return Condition(condition.prompt[part], condition.sync[part], condition.semantic[part])
+    return Condition(*(None if part is None else part[index : index + 1] for part in vars(condition).values()))

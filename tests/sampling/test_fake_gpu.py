@@ -42,25 +42,39 @@ class WatchedGraph:
         self.loop = loop
 
     def __call__(self, given: fast._Given) -> Tensor:
-        sampler, _, steps, fresh = self.loop
+        sampler, made_for, steps, fresh = self.loop
+        assert [part.shape for part in given] == [part.shape for part in made_for]  # a CUDA graph cannot tell
         with Watch() as watch:
             tokens = sampler._decode(given, steps, fresh, uniform=self.uniform)
         WatchedGraph.kernels = watch.kernels
         return tokens  # type: ignore[no-any-return]
 
 
-def on_cuda(condition: Condition) -> Condition:
-    return Condition(*(torch.empty(part.shape, device=CUDA) for part in vars(condition).values()))
+def on_cuda(condition: Condition, device: torch.device = CUDA) -> Condition:
+    given = {name: part for name, part in vars(condition).items() if part is not None}
+    return Condition(**{name: torch.empty_like(part, device=device) for name, part in given.items()})
 
 
-def sample(networks: Networks, mode: str = "multi", steps: int = 2, clips: int = 2, **changes: Any) -> Tensor:
-    """Tokens of the fast sampler, which loses its networks to the fake GPU."""
+def sample(
+    networks: Networks,
+    mode: str = "multi",
+    steps: int = 2,
+    clips: int = 2,
+    words: tuple[int, float] = (0, 0.0),
+    **changes: Any,
+) -> Tensor:
+    """Tokens of the fast sampler, which loses its networks to the fake GPU.
+
+    Args:
+        words: prompts of a clip, and the weight of what is not to be heard; see `conditions`.
+    """
+    prompts, negative = words
     with fake_gpu(), pytest.MonkeyPatch.context() as patch, Watch(strict=False):
         patch.setattr(fast, "_Graph", WatchedGraph)
         sampler = Sampler(on_gpu(networks.backbone), on_gpu(networks.control), **changes)
         return sampler.sample(
-            on_cuda(conditions(clips)),
-            plan=guidance_plan(mode, steps, 3.0),
+            on_cuda(conditions(clips, prompts=prompts, negative=negative > 0)),
+            plan=guidance_plan(mode, steps, 3.0, negative=negative),
             settings=STEPS,
             seeds=list(range(clips)),
         )
@@ -68,8 +82,9 @@ def sample(networks: Networks, mode: str = "multi", steps: int = 2, clips: int =
 
 @pytest.mark.parametrize(("steps", "clips"), [(1, 1), (1, 3), (12, 1), (16, 3)])
 @pytest.mark.parametrize("mode", GUIDANCE_MODES)
-def test_the_loop_of_a_graph(mode, steps, clips):
-    tokens = sample(Networks(), mode, steps, clips, precision="bfloat16")
+@pytest.mark.parametrize("words", [(0, 0.0), (2, 1.0)])
+def test_the_loop_of_a_graph(mode, steps, clips, words):
+    tokens = sample(Networks(), mode, steps, clips, words, precision="bfloat16")
     assert (tokens.shape, tokens.dtype, tokens.device) == ((clips, N), torch.int64, CUDA)
 
 
@@ -79,6 +94,21 @@ def test_grouped_and_block_by_block(monkeypatch, few, precision):
     monkeypatch.setattr(fast, "_FEW_ROWS", few)
     assert sample(Networks(depth=3, control_depth=2), precision=precision).shape == (2, N)
     assert bool(WatchedGraph.kernels["baddbmm"]) == bool(few)
+
+
+def test_a_graph_is_of_the_shapes_that_it_was_made_for():
+    networks, made = Networks(), []
+    with fake_gpu(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fast, "_Graph", WatchedGraph)
+        sampler = Sampler(on_gpu(networks.backbone), on_gpu(networks.control))
+        for clips, prompts, negative in [(2, 0, 0.0), (2, 1, 0.0), (2, 2, 0.0), (2, 2, 1.0), (2, 2, 2.0), (2, 3, 1.0)]:
+            sampler.sample(
+                on_cuda(conditions(clips, prompts=prompts, negative=negative > 0)),
+                plan=guidance_plan("multi", 2, 3.0, negative=negative), settings=STEPS, seeds=list(range(clips)),
+            )  # fmt: skip
+            made.append(next(reversed(sampler._graphs.values())))
+    assert made[3] is made[4], "weights are read by the graph"
+    assert len(set(map(id, made))) == 5
 
 
 def test_the_loop_of_clips_with_different_known_tokens(monkeypatch):
@@ -141,8 +171,7 @@ def test_a_graph_is_of_the_networks_device(monkeypatch):
     networks, second = Networks(), torch.device("cuda", 1)
     with fake_gpu():
         sampler = Sampler(on_gpu(networks.backbone, second), on_gpu(networks.control, second))
-        condition = Condition(*(torch.empty(part.shape, device=second) for part in vars(conditions(1)).values()))
-        sampler.sample(condition, plan=guidance_plan("multi", 2, 3.0), settings=STEPS, seeds=[0])
+        sampler.sample(on_cuda(conditions(1), second), plan=guidance_plan("multi", 2, 3.0), settings=STEPS, seeds=[0])
     assert log == [("capture", "cuda:1"), ("capture", "cuda:1"), ("replay", "cuda:1")]
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import math
 from contextlib import nullcontext
+from dataclasses import replace
 
 import pytest
 import torch
@@ -21,7 +22,7 @@ from specmaskfoley import device
 from specmaskfoley.device import fast_bfloat16
 from specmaskfoley.sampling import fast, packed
 from specmaskfoley.sampling.fast import Sampler
-from specmaskfoley.sampling.guidance import guidance_plan
+from specmaskfoley.sampling.guidance import TEXT_VIDEO, VIDEO, Condition, guidance_plan
 from specmaskfoley.sampling.int8 import Int8Linear, supports_int8
 from specmaskfoley.sampling.noise import draw_noise
 from specmaskfoley.sampling.packed import PackedLinear, pack
@@ -45,9 +46,11 @@ def random_known(clips: int, seed: int, share: float) -> tuple[Tensor, Tensor]:
 
 
 # The same examples every time: rounding differs between the two, so that one clip in some ten thousand may too.
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=250, deadline=None, derandomize=True)
 @given(
     which=st.integers(0, 5),
+    prompts=st.integers(0, 3),
+    negative=st.none() | st.sampled_from([0.0, 0.5, 1.0, 2.0]),
     mode=st.sampled_from(GUIDANCE_MODES),
     steps=st.integers(1, 20),
     scale=st.sampled_from([0.0, 0.5, 1.0, 1.5, 3.0]),
@@ -58,17 +61,64 @@ def random_known(clips: int, seed: int, share: float) -> tuple[Tensor, Tensor]:
     share=st.none() | st.floats(0, 1),
     seed=st.integers(0, 2**31),
 )
-def test_tokens_are_the_references(which, mode, steps, scale, start, clips, temperature, schedule, share, seed):
+def test_tokens_are_the_references(
+    which, prompts, negative, mode, steps, scale, start, clips, temperature, schedule, share, seed
+):
     changed = STEPS.model_copy(update={"steps": steps, "gumbel_temperature": temperature, "schedule": schedule})
     known = None if share is None else random_known(clips, seed, share)
     seeds = list(range(seed, seed + clips))
+    condition, weight = conditions(clips, prompts=prompts, negative=negative is not None), negative or 0.0
     expected = NETWORKS[which % len(NETWORKS)].sample(
-        conditions(clips), seeds, mode=mode, scale=scale, start=start, settings=changed, known=known
+        condition, seeds, mode=mode, scale=scale, start=start, negative=weight, settings=changed, known=known
     )
-    found = SAMPLERS[which].sample(
-        conditions(clips), plan=guidance_plan(mode, steps, scale, start), settings=changed, seeds=seeds, known=known
-    )
+    plan = guidance_plan(mode, steps, scale, start, weight)
+    found = SAMPLERS[which].sample(condition, plan=plan, settings=changed, seeds=seeds, known=known)
     assert torch.equal(found, expected)
+
+
+def worded(sampler: Sampler, condition: Condition, mode: str = "multi", negative: float = 0.0) -> Tensor:
+    plan = guidance_plan(mode, STEPS.steps, 3.0, negative=negative)
+    return sampler.sample(condition, plan=plan, settings=STEPS, seeds=list(range(len(condition.prompt))))
+
+
+@pytest.mark.parametrize("which", [0, 3])
+@pytest.mark.parametrize("mode", ["multi", "text"])
+@pytest.mark.parametrize("others", [0, 2])
+def test_a_part_over_all_of_a_sound_is_its_text(which, mode, others):
+    plain = conditions(2)
+    prompts = plain.prompt[:, None]
+    if others:
+        prompts = torch.cat([conditions(2, prompts=others).prompt, prompts], dim=1)
+    parts = replace(plain, prompt=prompts, at=torch.full((2, N), others))
+    assert torch.equal(worded(SAMPLERS[which], parts, mode), worded(SAMPLERS[which], plain, mode))
+
+
+@pytest.mark.parametrize("which", [0, 3])
+def test_where_there_is_no_part_a_text_does_nothing(which):
+    plain = conditions(2)
+    parts = replace(plain, prompt=plain.prompt[:, None], at=torch.full((2, N), -1))
+    found = [
+        SAMPLERS[which].sample(condition, plan=[{one: 1.0}] * 6, settings=STEPS, seeds=[0, 1])
+        for condition, one in ((parts, TEXT_VIDEO), (plain, VIDEO))
+    ]
+    assert torch.equal(*found)
+
+
+@pytest.mark.parametrize("which", [0, 3])
+def test_each_clip_has_words_of_its_own(which):
+    together = conditions(3, prompts=2, negative=True)
+    for clip, tokens in enumerate(worded(SAMPLERS[which], together, negative=1.0)):
+        alone = SAMPLERS[which].sample(
+            of_clip(together, clip), plan=guidance_plan("multi", STEPS.steps, 3.0, negative=1.0), settings=STEPS,
+            seeds=[clip],
+        )  # fmt: skip
+        assert torch.equal(alone[0], tokens)
+
+
+def test_what_is_not_to_be_heard_must_be_said():
+    with pytest.raises(ValueError, match="needs the embedding of what is not to be heard"):
+        worded(SAMPLERS[0], conditions(1), negative=1.0)
+    assert worded(SAMPLERS[0], conditions(1), negative=0.0).shape == (1, N), "without weight it is not needed"
 
 
 def sample(sampler: Sampler, clips: int = 2, mode: str = "multi", scale: float = 3.0) -> Tensor:

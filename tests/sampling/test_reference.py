@@ -25,15 +25,19 @@ from specmaskfoley.sampling.guidance import (
     VIDEO,
     Condition,
     Pass,
+    Words,
     guidance_plan,
     guidance_scale,
     guidance_weights,
     needs_video,
 )
-from specmaskfoley.sampling.reference import guided_logits, sample_tokens
+from specmaskfoley.sampling.reference import embed, guided_logits, sample_tokens
 from specmaskfoley.sampling.schedule import mask_counts
 from specmaskfoley.settings import GUIDANCE_MODES, Sample
 from specmaskfoley.settings import Backbone as BackboneSettings
+
+UNWANTED = Pass(video=False, prompt=Words.NEGATIVE)
+UNWANTED_VIDEO = Pass(video=True, prompt=Words.NEGATIVE)
 
 
 @pytest.fixture(scope="module")
@@ -66,12 +70,42 @@ def test_guidance_weights_are_equation_one(t):
         torch.testing.assert_close(weighted, expected)
 
 
+@pytest.mark.parametrize("t", [0.0, 0.5, 1.0, 3.0])
+@pytest.mark.parametrize("weight", [0.0, 0.5, 1.0, 2.0])
+def test_what_is_not_to_be_heard_is_what_its_words_change(t, weight):
+    """Away from where these words lead, seen from where the network would be without any."""
+    generator = torch.Generator().manual_seed(0)
+    rows = (UNCONDITIONAL, VIDEO, TEXT_VIDEO, PROMPT, UNWANTED_VIDEO, UNWANTED)
+    logits = {row: torch.randn(4, 7, generator=generator) for row in rows}
+    nothing, video, both, prompt, unwanted_video, unwanted = logits.values()
+    by_hand = {
+        "multi": nothing + t * (both - nothing) + t * (video - nothing) + t * weight * (video - unwanted_video),
+        "no_text_video": nothing + t * (video - nothing) + t * weight * (video - unwanted_video),
+        "no_video": nothing + t * (both - nothing) + t * weight * (video - unwanted_video),
+        "text": nothing + t * (prompt - nothing) + t * weight * (nothing - unwanted),
+        "audio": nothing + t * (prompt - nothing) + t * weight * (nothing - unwanted),
+    }
+    assert set(by_hand) == set(GUIDANCE_MODES)
+    for mode, expected in by_hand.items():
+        weighted = sum(one * logits[row] for row, one in guidance_weights(mode, t, weight).items())
+        torch.testing.assert_close(weighted, expected)
+
+
 @pytest.mark.parametrize("mode", GUIDANCE_MODES)
-@given(t=st.floats(0, 100))
-def test_guidance_weights_sum_to_one_and_none_is_zero(mode, t):
-    weights = guidance_weights(mode, t)
+@given(t=st.floats(0, 100), negative=st.just(0.0) | st.floats(0, 10))
+def test_guidance_weights_sum_to_one_and_none_is_zero(mode, t, negative):
+    weights = guidance_weights(mode, t, negative)
     assert math.isclose(sum(weights.values()), 1.0, abs_tol=1e-9)
     assert all(weights.values())
+    assert any(one.prompt == Words.NEGATIVE for one in weights) == (t * negative > 0)
+
+
+@pytest.mark.parametrize("mode", GUIDANCE_MODES)
+def test_without_weight_there_is_no_pass_for_what_is_not_to_be_heard(mode):
+    assert guidance_plan(mode, 12, 3.0, 0.34, negative=0.0) == guidance_plan(mode, 12, 3.0, 0.34)
+    plan = guidance_plan(mode, 12, 3.0, 0.34, negative=1.0)
+    with_words = [any(one.prompt == Words.NEGATIVE for one in weights) for weights in plan]
+    assert with_words == [False] * 4 + [True] * 8, "where guidance has begun"
 
 
 def test_only_the_text_modes_do_without_video():
@@ -110,9 +144,15 @@ def test_before_its_start_guidance_is_one_pass_with_all_conditions(mode):
         ("audio", 3.0, [2, 4, 4], []),
     ],
 )
-def test_only_rows_with_weight_are_computed(networks, mode, scale, backbone_rows, control_rows):
+@pytest.mark.parametrize("negative", [0.0, 1.0])
+def test_only_rows_with_weight_are_computed(networks, mode, scale, backbone_rows, control_rows, negative):
     three = STEPS.model_copy(update={"steps": 3})
-    networks.sample(conditions(2), [0, 1], mode=mode, scale=scale, settings=three)
+    condition = conditions(2, prompts=2, negative=negative > 0)
+    networks.sample(condition, [0, 1], mode=mode, scale=scale, negative=negative, settings=three)
+    if negative and scale:
+        more = 4 if mode == "no_video" else 2  # there the pass with video alone is one more
+        backbone_rows = [2, *(rows + more for rows in backbone_rows[1:])]
+        control_rows = [rows + more for rows in control_rows]
     assert networks.backbone_rows == backbone_rows
     assert networks.control_rows == control_rows
 
@@ -121,20 +161,42 @@ def test_only_rows_with_weight_are_computed(networks, mode, scale, backbone_rows
 @pytest.mark.parametrize("t", [0.0, 0.5, 2.0])
 @torch.inference_mode()
 def test_guided_logits_equal_each_row_run_alone(networks, mode, t):
-    backbone, control, condition = networks.backbone, networks.control, conditions()
+    backbone, control, condition = networks.backbone, networks.control, conditions(negative=True)
     generator = torch.Generator().manual_seed(3)
     tokens = torch.randint(CODES, (3, N), generator=generator)
     masked = torch.rand(3, N, generator=generator) < 0.6
     aligned = control.align(condition.sync, condition.semantic)
 
     def alone(row: Pass) -> Tensor:
-        x = backbone.embed(tokens, masked, condition.prompt, torch.full((3,), row.prompt))
+        words = condition.negative if row.prompt == Words.NEGATIVE else condition.prompt
+        x = backbone.embed(tokens, masked, words, torch.full((3,), row.prompt != Words.NONE))
         return backbone(x, control(x, aligned) if row.video else ())
 
-    weights = guidance_weights(mode, t)
-    expected = sum(weight * alone(row) for row, weight in weights.items())
-    found = guided_logits(backbone, control, tokens, masked, condition.prompt, aligned, weights)
-    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+    for negative in (0.0, 0.7):
+        weights = guidance_weights(mode, t, negative)
+        expected = sum(weight * alone(row) for row, weight in weights.items())
+        found = guided_logits(backbone, control, tokens, masked, condition, aligned, weights)
+        torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+
+
+@torch.inference_mode()
+def test_every_masked_token_holds_the_words_of_its_part(networks):
+    backbone, condition = networks.backbone, conditions(3, prompts=2, negative=True)
+    tokens = torch.randint(CODES, (3, N), generator=torch.Generator().manual_seed(3))
+    masked = torch.rand(3, N, generator=torch.Generator().manual_seed(4)) < 0.7
+    assert {-1, 0, 1} == set(condition.at[masked].tolist())
+    found = {words: embed(backbone, tokens, masked, condition, words) for words in Words}
+    for clip, place in itertools.product(range(3), range(N)):
+        which = int(condition.at[clip, place])
+        none = backbone.unconditional_mask
+        holds = {
+            Words.NONE: none,
+            Words.PROMPT: none if which < 0 else backbone.prompt(condition.prompt[clip, which]),
+            Words.NEGATIVE: backbone.prompt(condition.negative[clip]),
+        }
+        for words, mask in holds.items():
+            held = mask if masked[clip, place] else backbone.tokens.weight[tokens[clip, place]]
+            torch.testing.assert_close(found[words][clip, place], held + backbone.positions[place])
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations([UNCONDITIONAL, VIDEO, PROMPT])))
@@ -144,7 +206,7 @@ def test_guided_logits_do_not_depend_on_the_order_of_rows(networks, order):
     tokens, masked = torch.zeros(3, N, dtype=torch.int64), torch.ones(3, N, dtype=torch.bool)
     aligned = networks.control.align(condition.sync, condition.semantic)
     first, second = (
-        guided_logits(networks.backbone, networks.control, tokens, masked, condition.prompt, aligned, given)
+        guided_logits(networks.backbone, networks.control, tokens, masked, condition, aligned, given)
         for given in (weights, {row: weights[row] for row in order})
     )
     torch.testing.assert_close(first, second, atol=1e-4, rtol=1e-4)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from specmaskfoley.encoders.features import Prompts
+    from specmaskfoley.settings import Sampling
 
 Part = tuple[float, float, str]
 """Seconds, from and to, and what is heard between them."""
@@ -76,13 +77,41 @@ class Prompt:
         """All that is to be heard, in words."""
         return tuple(dict.fromkeys(words for _, _, words in self.parts)) if self.parts else (self.text,)
 
+    def sampling(self, wanted: Sampling, *, seen: bool) -> Sampling:
+        """With the form of guidance for what there is.
+
+        Args:
+            seen: whether there is a video.
+        """
+        if not seen:
+            return wanted.changed(mode="text")
+        alone = not self.given and wanted.mode != "audio"
+        return wanted.changed(mode="no_text_video") if alone else wanted
+
+    def check(self, duration_s: float) -> None:
+        """
+        Raises:
+            ValueError: a part begins where the sound has ended.
+        """
+        for begin, end, _ in self.parts:
+            if begin >= duration_s:
+                raise ValueError(f"text {begin:g}-{end:g}: the sound ends at {duration_s:.2f} s")
+
     def columns(self, centres_s: np.ndarray) -> np.ndarray | None:
-        """Which of `texts` belongs to each moment, -1: none; None: there are no parts, and the one is for all."""
+        """Which of `texts` belongs to each moment, -1: none; None: there are no parts, and the one is for all.
+
+        Raises:
+            ValueError: a part lies between two of these moments.
+        """
         if not self.parts:
             return None
         at = np.full(centres_s.shape, -1)
         for begin, end, words in self.parts:
-            at[(begin <= centres_s) & (centres_s < end)] = self.texts.index(words)
+            inside = (begin <= centres_s) & (centres_s < end)
+            if not inside.any():
+                apart = np.diff(centres_s).max(initial=0.0)
+                raise ValueError(f"text {begin:g}-{end:g}: too short; the model's tokens are {apart:.2f} s long")
+            at[inside] = self.texts.index(words)
         return at
 
 
@@ -124,9 +153,12 @@ def _heard(path: Path, encoder: Prompts) -> Tensor:
     from specmaskfoley.media.sound import examine_track, read_audio
 
     sound = encoder.prompt_sound
-    windows = [one.number for one in examine_track(path, sound.duration_s).windows if one.peak > SILENT]
+    track = examine_track(path, sound.duration_s)
+    windows = [one.number for one in track.windows if one.peak > SILENT]
     if not windows:
         raise ValueError(f"{path}: is silent, and so nothing can be made like it")
+    # The rest at the end of a long sound would be mostly silence.
+    windows = [number for number in windows if (number + 0.5) * sound.duration_s <= track.end_s] or windows
     chosen = np.unique(np.linspace(0, len(windows) - 1, _MOST_WINDOWS).round().astype(int))
     waves = [
         read_audio(
