@@ -22,6 +22,7 @@ from matplotlib.image import imread
 
 from specmaskfoley.commands.web import sweep
 from specmaskfoley.foley import Foley, Stopped
+from specmaskfoley.foley.prompts import Prompt
 from specmaskfoley.settings import Params
 from specmaskfoley.web import cards
 from specmaskfoley.web.jobs import Job, JobQueue
@@ -32,7 +33,7 @@ SAMPLING = Params.load(ROOT / "params.yaml").sampling
 
 
 def choices(text: str = "", candidates: int = 1, **sampling: Any) -> Choices:
-    return Choices(text=text, candidates=candidates, sampling=SAMPLING.changed(**sampling))
+    return Choices(prompt=Prompt.of(text), candidates=candidates, sampling=SAMPLING.changed(**sampling))
 
 
 @pytest.fixture

@@ -17,8 +17,8 @@ import tempfile
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass, field, replace
+from functools import cache, partial
 from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Any, Literal, TextIO
@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Literal, TextIO
 from tqdm import tqdm
 
 from specmaskfoley.clips.searching import MEDIA, VIDEOS, files_below
+from specmaskfoley.commands.prompt_list import Row, read_rows, text_beside
 from specmaskfoley.foley.prompts import Prompt, Text
 from specmaskfoley.settings import Params
 from specmaskfoley.storage.files import sha256
@@ -43,9 +44,10 @@ _LONGEST_NAME = 80
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What is to be made of every video; see `specmaskfoley generate --help`.
+    """What is to be made of a video; see `specmaskfoley generate --help`.
 
     text, negative, like: as `Foley.generate` takes them.
+    texts_beside: whether a text that lies beside a video takes the place of none.
     duration_s: of sounds without video.
     sampling: settings of `Sampling` that were given.
     """
@@ -53,6 +55,7 @@ class Options:
     text: Text = ""
     negative: str = ""
     like: Path | None = None
+    texts_beside: bool = True
     duration_s: float | None = None
     candidates: int = 1
     sampling: Mapping[str, Any] = field(default_factory=dict)
@@ -66,6 +69,7 @@ class Options:
     picture: Literal["copy", "encode"] = "copy"
     audio_track: int | None = None
     overwrite: bool = False
+    skip_existing: bool = False
 
     @property
     def prompt(self) -> Prompt:
@@ -76,21 +80,33 @@ class Options:
         return Prompt.of(self.text, self.negative, self.like)
 
     @property
+    def edits(self) -> bool:
+        return bool(self.only) or self.extend_band is not None or self.from_audio is not None
+
+    @property
     def reads_own_sound(self) -> bool:
         """Whether the sound of the video itself is edited or mixed."""
-        edits = bool(self.only) or self.extend_band is not None
-        return self.keep_original_audio == "mix" or (edits and self.from_audio is None)
+        return self.keep_original_audio == "mix" or (self.edits and self.from_audio is None)
 
-    def check(self, videos: Sequence[Path]) -> None:
-        """
+    def check(self, videos: int, *, table: bool) -> None:
+        """What goes for all videos.
+
+        Args:
+            table: whether there is one of prompts.
+
         Raises:
             ValueError: naming options that do not go together.
         """
         if self.extend_band is not None and self.only:
             raise ValueError("--extend-band works on the whole sound; leave out --only, or run the command twice")
         for option, path in (("--from-audio", self.from_audio), ("--record", self.record)):
-            if path is not None and len(videos) > 1:
-                raise ValueError(f"{option} {path} is of one video; found {len(videos)} videos")
+            if path is not None and (table or videos > 1):
+                found = "leave out --prompts" if table else f"found {videos} videos"
+                raise ValueError(f"{option} {path} is of one video; {found}")
+        if self.skip_existing and (self.edits or self.record is not None):
+            raise ValueError(
+                "--skip-existing is for new sounds; leave it out with --only, --from-audio, --extend-band and --record"
+            )
         prompt = self.prompt
         for option, words in (*(("--text", text) for text in prompt.texts), ("--negative", prompt.negative)):
             try:
@@ -101,30 +117,35 @@ class Options:
             if not math.isfinite(value := self.sampling.get(name, 0.0)):
                 raise ValueError(f"{option} {value} is not finite")
         edits = bool(self.only) or self.extend_band is not None
-        changes = self.text or self.negative or self.sampling or self.candidates > 1 or edits or self.duration_s
-        if self.record is not None and changes:
+        changes = prompt.text or prompt.parts or self.negative or self.sampling or self.candidates > 1 or edits
+        if self.record is not None and (changes or self.duration_s):
             raise ValueError(
                 f"--record {self.record} says how the sound was made; leave out --text, --negative, --duration, "
                 "--seed, --candidates, --steps, --cfg-scale, --negative-scale, --only and --extend-band"
             )
-        if not videos:
-            self._check_alone(prompt, edits=edits)
-        elif self.duration_s is not None:
-            raise ValueError(f"--duration {self.duration_s:g} is for sounds without video; leave it out, or the video")
 
-    def _check_alone(self, prompt: Prompt, *, edits: bool) -> None:
+    def check_one(self, video: Path | None) -> None:
         """
         Raises:
-            ValueError: without a video there is something missing, or too much.
+            ValueError: the prompt is wrong; or without a video there is something missing, with one too much.
         """
-        if self.record is not None:
+        prompt = self.prompt
+        if video is not None and self.duration_s is not None:
+            raise ValueError(f"--duration {self.duration_s:g} is for sounds without video; leave it out, or the video")
+        if video is not None or self.record is not None:
             return
         if self.duration_s is None or not prompt.given:
             raise ValueError("name a video; or, for a sound without one, give --duration SECONDS and --text or --like")
         if not 0 < self.duration_s <= self.max_duration_s:
             raise ValueError(f"--duration {self.duration_s:g}: expected seconds up to {self.max_duration_s:g}")
-        if edits or self.from_audio is not None or self.keep_original_audio != "replace":
+        prompt.check(self.duration_s)
+        if self.edits or self.keep_original_audio != "replace":
             raise ValueError("--only, --from-audio, --extend-band and --keep-original-audio need a video")
+
+    def differs(self, video: Path | None) -> tuple[Any, ...]:
+        """What one row of a table has other than the next, with the video."""
+        place = None if video is None else video.resolve()
+        return place, self.prompt, self.duration_s, tuple(sorted({"seed": 0, **self.sampling}.items()))
 
     def check_video(self, info: MediaInfo | None) -> MediaInfo:
         """
@@ -139,6 +160,7 @@ class Options:
         for begin, end in self.only:
             if begin >= info.duration_s:
                 raise ValueError(f"--only {begin:g}-{end:g}: the video ends at {info.duration_s:.2f} s")
+        self.prompt.check(info.duration_s)
         if self.audio_track is not None and self.audio_track > info.audio_tracks:
             raise ValueError(f"--audio-track {self.audio_track}: the video has {info.audio_tracks} sound tracks")
         own_sound = self.from_audio is None and self.record is None
@@ -160,30 +182,49 @@ class Options:
 
 @dataclass(frozen=True)
 class Work:
-    """A video to make sounds for, or None. `targets`: paths without ending, of the best candidate first."""
+    """A sound to make.
+
+    video: what for; None: it is made from words, or like a sound.
+    place: of the results below `out`, with the name of the video.
+    row: of a table of prompts; 0: there is none.
+    targets: paths without ending, of the best candidate first.
+    suffix: of the new video; None: there will be none.
+    """
 
     video: Path | None
-    targets: list[Path]
-    suffix: str | None
+    place: Path
+    options: Options
+    row: int = 0
+    targets: tuple[Path, ...] = ()
+    suffix: str | None = None
 
     @property
     def name(self) -> str:
-        return self.targets[0].name if self.video is None else self.video.name
+        return self.place.name
 
-    def files(self, format: str) -> list[Path]:
+    @property
+    def label(self) -> str:
+        """For errors."""
+        return f"row {self.row}: {self.name}" if self.row else self.name
+
+    @property
+    def files(self) -> list[Path]:
         from specmaskfoley.foley.takes import Saved
 
-        return [file for target in self.targets for file in Saved.named(target, format, self.suffix).files]
+        return [file for target in self.targets for file in Saved.named(target, self.options.format, self.suffix).files]
 
 
-def generate_all(videos: Sequence[tuple[Path, Path]], out: Path, options: Options, source: Path) -> int:
+def generate_all(paths: Sequence[Path], out: Path, options: Options, source: Path, table: Path | None = None) -> int:
     """Make and save sounds of all videos; returns how many failed.
 
     Args:
-        videos: what `find_videos` returns.
+        paths: videos, and folders of them.
         source: a folder with a model, or a project's params.yaml.
+        table: of prompts; see `prompt_list.read_rows`.
     """
-    options.check([video for video, _ in videos])
+    videos = find_videos(paths, out)
+    rows = [] if table is None else read_rows(table)
+    options.check(len(videos), table=table is not None)
     check_out(out)
     params = Params.load(source / "params.yaml" if source.is_dir() else source)
     record = None
@@ -191,20 +232,27 @@ def generate_all(videos: Sequence[tuple[Path, Path]], out: Path, options: Option
         from specmaskfoley.foley.records import Record
 
         record = Record.read(options.record)
+    home = source if source.is_dir() else source.parent
+    if videos or rows:
+        wanted, failed = _plan(videos, rows, options)
+    else:
+        wanted, failed = [_alone(options, record)], 0
+    wanted = _placed(wanted, out)
+    work = _not_made_yet(wanted, params, home) if options.skip_existing else wanted
+    if not work:
+        return failed
     torch = Thread(target=importlib.import_module, args=("torch",))
     with _ending_in_order():
         with _uncollected():
             with _doing("looking at the videos"):
                 torch.start()  # meanwhile: looking is mostly waiting for a worker process
-                work, failed = _look(videos, out, options, params)
-            if not videos:
-                work = [_alone(out, options, record)]
+                work, unusable = _look(work, options, params)
+            failed += unusable
             if not work:
                 return failed
-            _check_targets(work, out, options, [video for video, _ in videos])
+            _check_targets(work, out, options, wanted)
             if record is not None:
                 record.check_inputs(work[0].video, options.from_audio, [options.like] if options.like else [])
-            home = source if source.is_dir() else source.parent
             if not (last := home / params.paths.control).exists():
                 raise ValueError(f"{last}: no such model; `dvc repro` trains it, or name a model's folder with --model")
             _open_folders({target.parent for one in work for target in one.targets}, out)
@@ -212,18 +260,21 @@ def generate_all(videos: Sequence[tuple[Path, Path]], out: Path, options: Option
                 from specmaskfoley.foley.editing import rows_above
 
                 rows_above(options.extend_band, params.audio)
-            _say_model(params, home, options.prompt.texts)
+            alike = len({one.options.prompt.texts for one in work}) == 1
+            _say_model(params, home, work[0].options.prompt.texts if alike else ())
             with _doing("loading the model"):
                 foley = _load(source, options)
         silent: list[bool] = []
         for one in work:
             try:
-                takes, saved = _make_and_save(foley, one, options)
+                takes, saved = _make_and_save(foley, one)
             except (ValueError, OSError) as error:
                 failed += 1
-                _say_failed(one.name, error)
+                _say_failed(one.label, error)
                 continue
             _say_made(one, takes, saved)
+            if not alike and (remark := takes[0].record["knowledge"]["remark"]):
+                _say(f"  text: {_printable(remark)}")
             silent.append(takes[0].level.nearly_silent)
     if any(silent) and len(silent) > 1:
         _say(f"{sum(silent)} of {len(silent)} sounds are nearly silent")
@@ -240,6 +291,102 @@ def _uncollected() -> Iterator[None]:
     finally:
         gc.freeze()
         gc.enable()
+
+
+def _plan(videos: Sequence[tuple[Path, Path]], rows: Sequence[Row], options: Options) -> tuple[list[Work], int]:
+    """What is wanted: the rows, then the videos that none of them names; and how many rows are wrong.
+
+    Of each wrong row a line was printed, and of each text that lies beside a video.
+
+    Args:
+        videos: what `find_videos` returns.
+
+    Raises:
+        ValueError: the options are wrong.
+    """
+    places = {video.resolve(): place for video, place in videos}
+    wanted: list[Work] = []
+    first: dict[Any, int] = {}
+    for row in rows:
+        try:
+            one = _of_row(row, places, options)
+            same = first.setdefault(one.options.differs(one.video), row.number)
+            if same != row.number:
+                raise ValueError(f"the same as row {same}; give another text or seed for another sound")
+            wanted.append(one)
+        except ValueError as error:
+            _say_failed(f"row {row.number}", error)
+    failed = len(rows) - len(wanted)
+    named = {row.video.resolve() for row in rows if row.video is not None}
+    own = replace(options, duration_s=None) if rows else options
+    for video, place in videos:
+        if video.resolve() not in named:
+            one = Work(video, place, _with_text_beside(video, own))
+            one.options.check_one(video)
+            wanted.append(one)
+    return wanted, failed
+
+
+def _of_row(row: Row, places: Mapping[Path, Path], options: Options) -> Work:
+    """
+    Raises:
+        ValueError: the row is wrong.
+    """
+    if row.problem:
+        raise ValueError(row.problem)
+    said: dict[str, Any] = {"duration_s": row.duration_s}
+    if row.text or row.like:
+        said |= {"text": row.text, "like": row.like}
+    if row.negative:
+        said["negative"] = row.negative
+    if row.seed is not None:
+        said["sampling"] = {**options.sampling, "seed": row.seed}
+    if row.video is None and row.duration_s is None:
+        said["duration_s"] = options.duration_s
+    own = replace(options, **said)
+    if row.video is not None:
+        own = _with_text_beside(row.video, own)
+    try:
+        if row.asks_text and options.texts_beside and not own.prompt.given:
+            raise ValueError("text is empty; say what is heard, or give --text '' so that the video alone decides")
+        own.check_one(row.video)
+    except ValueError as error:
+        raise ValueError(str(error).removeprefix("--")) from None
+    if row.video is None:
+        return replace(_alone(own, None), row=row.number)
+    return Work(row.video, places.get(row.video.resolve(), Path(row.video.name)), own, row.number)
+
+
+def _with_text_beside(video: Path, options: Options) -> Options:
+    """With the text that lies beside the video, where there is none; says so."""
+    if options.prompt.given or not options.texts_beside or options.record is not None:
+        return options
+    text, sentence = text_beside(video)
+    if sentence:
+        _say(f"{_printable(video.name)}: {_printable(sentence)}")
+    return replace(options, text=text)
+
+
+def _placed(wanted: Sequence[Work], out: Path) -> list[Work]:
+    """With the paths of the results."""
+    candidates = wanted[0].options.candidates if wanted else 1
+    targets = name_targets([one.place for one in wanted], out, candidates)
+    return [
+        replace(one, targets=tuple(_numbered(target, candidates))) for one, target in zip(wanted, targets, strict=True)
+    ]
+
+
+def _not_made_yet(wanted: Sequence[Work], params: Params, home: Path) -> list[Work]:
+    """What is not there already; of the others a line is printed."""
+    from specmaskfoley.commands.existing import Existing
+
+    existing, work = Existing(params, home), []
+    for one in wanted:
+        if existing.has(one):
+            _say(f"{_printable(one.name)}: made already, {_printable(one.targets[0].name)}")
+        else:
+            work.append(one)
+    return work
 
 
 def _say_model(params: Params, home: Path, texts: Sequence[str]) -> None:
@@ -264,7 +411,8 @@ def _load(source: Path, options: Options) -> Foley:
     return foley
 
 
-def _make_and_save(foley: Foley, one: Work, options: Options) -> tuple[list[Take], list[Saved]]:
+def _make_and_save(foley: Foley, one: Work) -> tuple[list[Take], list[Saved]]:
+    options = one.options
     with tqdm(total=100, desc=one.name[:40], unit="%", bar_format=_BAR, disable=None) as bar:
         takes = make(foley, one.video, options, bar)
     return takes, [
@@ -300,46 +448,60 @@ def _doing(what: str) -> Iterator[None]:
         yield
 
 
-def _look(videos: Sequence[tuple[Path, Path]], out: Path, options: Options, params: Params) -> tuple[list[Work], int]:
-    """The videos that sounds can be made for, and how many others there are; of each of those a line was printed."""
+def _look(wanted: Sequence[Work], options: Options, params: Params) -> tuple[list[Work], int]:
+    """What can be made, and how much cannot; of each of that a line was printed.
+
+    Raises:
+        ValueError: a sound that the options name cannot be used.
+    """
     from specmaskfoley.clips.looking import check_media, checked, look_into
     from specmaskfoley.foley.takes import video_suffix
     from specmaskfoley.media.writing import COPIED
 
-    for option, sound in (("--from-audio", options.from_audio), ("--like", options.like)):
-        if sound is None:
-            continue
+    @cache
+    def heard(option: str, sound: Path) -> str:
+        """What is wrong with it."""
         try:
             check_media(sound, params.prepare)
         except ValueError as error:
-            raise ValueError(f"{option} {sound}: {error}") from None
+            return f"{option} {sound}: {error}"
+        return ""
+
+    for option, sound in (("--from-audio", options.from_audio), ("--like", options.like)):
+        if sound is not None and (wrong := heard(option, sound)):
+            raise ValueError(wrong)
     work: list[Work] = []
-    targets = name_targets([name for _, name in videos], out, options.candidates)
-    looks = look_into([video for video, _ in videos], params.prepare)
-    for (video, _), target, look in zip(videos, targets, looks, strict=True):
+    looks = look_into([one.video for one in wanted if one.video is not None], params.prepare)
+    for one in wanted:
+        look = None if one.video is None else next(looks)
         try:
-            info = options.check_video(checked(look, options.max_duration_s))
-            one = Work(video, _numbered(target, options.candidates), video_suffix(video, options.picture))
-            if one.suffix is None:
-                formats = ", ".join(COPIED)
-                _say(
-                    f"{_printable(video.name)}: its picture cannot be copied into {formats}: there will be the sound "
-                    "alone; --picture encode writes a video with H.264"
-                )
-            for note in options.notes(info):
-                _say(f"{_printable(video.name)}: {note}")
+            like = one.options.like
+            if like is not None and like != options.like and (wrong := heard("like", like)):
+                raise ValueError(wrong)
+            if one.video is not None:
+                info = one.options.check_video(checked(look, options.max_duration_s))
+                one = replace(one, suffix=video_suffix(one.video, options.picture))
+                if one.suffix is None:
+                    formats = ", ".join(COPIED)
+                    _say(
+                        f"{_printable(one.name)}: its picture cannot be copied into {formats}: there will be the sound "
+                        "alone; --picture encode writes a video with H.264"
+                    )
+                for note in one.options.notes(info):
+                    _say(f"{_printable(one.name)}: {note}")
             work.append(one)
         except (ValueError, OSError) as error:
-            _say_failed(video.name, error)
-    return work, len(videos) - len(work)
+            _say_failed(one.label, error)
+    return work, len(wanted) - len(work)
 
 
-def _alone(out: Path, options: Options, record: Record | None) -> Work:
+def _alone(options: Options, record: Record | None) -> Work:
     """The sound without video that is wanted, which has its name from its words.
 
     Raises:
-        ValueError: the record is of a sound for a video.
+        ValueError: there are none, or the record is of a sound for a video.
     """
+    options.check_one(None)
     prompt = options.prompt
     said = prompt.like.stem if prompt.like is not None else " ".join(prompt.texts)
     if record is not None:
@@ -348,8 +510,8 @@ def _alone(out: Path, options: Options, record: Record | None) -> Work:
             raise ValueError(f"--record {options.record} is of a sound for a video; name the video")
         words = first.text if isinstance(first.text, str) else " ".join(part[2] for part in first.text)
         said = words if first.like is None else Path(first.like.name).stem
-    name = fitted("-".join(re.findall(r"\w+", said))[:_LONGEST_NAME] or "sound")
-    return Work(None, _numbered(out / name, options.candidates), None)
+    name = "-".join(re.findall(r"\w+", said))[:_LONGEST_NAME] or "sound"
+    return Work(None, Path(name), options)
 
 
 def check_out(out: Path) -> None:
@@ -367,19 +529,17 @@ def check_out(out: Path) -> None:
         )
 
 
-def _check_targets(work: Sequence[Work], out: Path, options: Options, videos: Sequence[Path]) -> None:
+def _check_targets(work: Sequence[Work], out: Path, options: Options, wanted: Sequence[Work]) -> None:
     """
     Raises:
         ValueError: naming all files that must not be replaced.
     """
-    given = (options.from_audio, options.like, options.record)
-    inputs = [path for path in (*videos, *given) if path is not None]
+    read = [options.from_audio, options.record, *(path for one in wanted for path in (one.video, one.options.like))]
+    inputs = {path for path in read if path is not None}
     kept = [
         sentence
         for one in work
-        for sentence in in_the_way(
-            one.files(options.format), partial(_sha256, one.video), inputs, overwrite=options.overwrite
-        )
+        for sentence in in_the_way(one.files, partial(_sha256, one.video), inputs, overwrite=options.overwrite)
     ]
     if kept:
         advice = "" if options.overwrite else "; --overwrite replaces all but folders and what is read"

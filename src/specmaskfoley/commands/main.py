@@ -37,6 +37,14 @@ Text = Annotated[
         help="What is heard: 'hammering nail'. Of a part: '0-3: footsteps', which may be repeated.",
     ),
 ]  # fmt: skip
+Table = Annotated[
+    Path | None,
+    typer.Option(
+        "--prompts", metavar="FILE", show_default=False,
+        help="A table (CSV) with a row for each sound: video, text, negative, like, seed, duration. Its cells take the "
+        "place of the options.",
+    ),
+]  # fmt: skip
 Negative = Annotated[
     str,
     typer.Option(
@@ -71,6 +79,9 @@ KeepAudio = Annotated[
 Format = Annotated[Literal["flac", "wav"], typer.Option(help="Format of the sound file.")]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace whatever has the name of a result, besides what is read.")
+]
+SkipExisting = Annotated[
+    bool, typer.Option("--skip-existing", help="Make nothing that is there: the same video, model and settings.")
 ]
 MaxDuration = Annotated[float, typer.Option(metavar="SECONDS", help="Refuse longer videos.", min=0)]
 Picture = Annotated[
@@ -118,6 +129,7 @@ def generate(
     out: Out,
     videos: Videos = None,
     text: Text = None,
+    prompts: Table = None,
     negative: Negative = "",
     like: Like = None,
     duration: Duration = None,
@@ -136,6 +148,7 @@ def generate(
     record: RecordFile = None,
     max_duration: MaxDuration = 14400,
     overwrite: Overwrite = False,
+    skip_existing: SkipExisting = False,
     model: Model = None,
     params_file: ParamsFile = _PARAMS,
 ) -> None:
@@ -148,23 +161,26 @@ def generate(
     Results of folders lie in the same subfolders. They replace those of an earlier run for the same video, and nothing
     else: what is in the way is named before anything is made.
 
+    Where no --text says what is heard, clip.txt beside clip.mp4 does: its first line, or parts, one a line.
+
     Editing keeps every other sample to the bit; cross-fades of 20 ms lie inside the seconds that are made anew.
 
-    Exit codes: 0 all made; 1 some videos failed, the others are made; 2 a mistake in the arguments.
+    Exit codes: 0 all made; 1 some videos or rows failed, the others are made; 2 a mistake in the arguments.
     """
-    from specmaskfoley.commands.generate import Options, find_videos, generate_all, parse_span
+    from specmaskfoley.commands.generate import Options, generate_all, parse_span
     from specmaskfoley.commands.project import model_source
     from specmaskfoley.foley.prompts import parse_texts
 
     given = {"seed": seed or None, "steps": steps, "scale": cfg_scale, "negative_scale": negative_scale}
     options = Options(
-        text=parse_texts(text) if text else "", negative=negative, like=like, duration_s=duration,
-        candidates=candidates, sampling={name: value for name, value in given.items() if value is not None},
+        text=parse_texts(text) if text else "", negative=negative, like=like, texts_beside=not text,
+        duration_s=duration, candidates=candidates,
+        sampling={name: value for name, value in given.items() if value is not None},
         keep_original_audio=keep_original_audio, format=format, only=tuple(parse_span(span) for span in only or ()),
         from_audio=from_audio, extend_band=extend_band, record=record, max_duration_s=max_duration,
-        picture=picture, audio_track=audio_track, overwrite=overwrite,
+        picture=picture, audio_track=audio_track, overwrite=overwrite, skip_existing=skip_existing,
     )  # fmt: skip
-    if generate_all(find_videos(videos or [], out), out, options, model_source(model, params_file)):
+    if generate_all(videos or [], out, options, model_source(model, params_file), prompts):
         raise typer.Exit(1)
 
 
@@ -183,31 +199,37 @@ def export(
         typer.echo(f"{folder / file}")
 
 
+# Options of `web` and `serve`
+Host = Annotated[str, typer.Option(metavar="ADDRESS", help="Address to listen on; 0.0.0.0: all of this machine's.")]
+Port = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N", help="Port to listen on.", min=1, max=65535, show_default="the first free one from 7860 on"
+    ),
+]
+Password = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TEXT",
+        envvar="SPECMASKFOLEY_PASSWORD",
+        help="Users must give it (any user name will do).",
+        show_default=False,
+    ),
+]
+MaxMinutes = Annotated[float, typer.Option(metavar="MINUTES", help="Refuse longer videos.", min=0.01)]
+MaxMb = Annotated[float, typer.Option(metavar="MB", help="Refuse larger files.", min=0.01)]
+
+
 @app.command(cls=Command)
 def web(
-    host: Annotated[
-        str, typer.Option(metavar="ADDRESS", help="Address to listen on; 0.0.0.0: all of this machine's.")
-    ] = "127.0.0.1",
-    port: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N", help="Port to listen on.", min=1, max=65535, show_default="the first free one from 7860 on"
-        ),
-    ] = None,
+    host: Host = "127.0.0.1",
+    port: Port = None,
     share: Annotated[
         bool, typer.Option("--share", help="Also through a public link of gradio.live, for anyone who has it.")
     ] = False,
-    password: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TEXT",
-            envvar="SPECMASKFOLEY_PASSWORD",
-            help="Users must give it (any user name will do).",
-            show_default=False,
-        ),
-    ] = None,
-    max_minutes: Annotated[float, typer.Option(metavar="MINUTES", help="Refuse longer videos.", min=0.01)] = 3.0,
-    max_mb: Annotated[float, typer.Option(metavar="MB", help="Refuse larger files.", min=0.01)] = 200.0,
+    password: Password = None,
+    max_minutes: MaxMinutes = 3.0,
+    max_mb: MaxMb = 200.0,
     model: Model = None,
     params_file: ParamsFile = _PARAMS,
 ) -> None:
@@ -223,6 +245,30 @@ def web(
 
     limits = Limits(minutes=max_minutes, megabytes=max_mb)
     serve(source, host=host, port=port, share=share, password=password, limits=limits)
+
+
+@app.command(cls=Command)
+def serve(
+    host: Host = "127.0.0.1",
+    port: Port = None,
+    password: Password = None,
+    max_minutes: MaxMinutes = 3.0,
+    max_mb: MaxMb = 200.0,
+    model: Model = None,
+    params_file: ParamsFile = _PARAMS,
+) -> None:
+    """Serve an HTTP interface for other programs: post a video, follow the job, fetch sound, video and record.
+
+    By default only programs on this machine reach it. Its reference is at /docs. Needs fastapi (the extra `web`).
+    """
+    from specmaskfoley.commands.project import model_source
+
+    source = model_source(model, params_file)
+    from specmaskfoley.commands import serve as command
+    from specmaskfoley.web.studio import Limits
+
+    limits = Limits(minutes=max_minutes, megabytes=max_mb)
+    command.serve(source, host=host, port=port, password=password, limits=limits)
 
 
 @app.command(cls=Command)
@@ -296,6 +342,27 @@ def evaluate(
     as_published: Annotated[
         bool, typer.Option("--as-published", help="Each metric on the files it happens to get, as av-benchmark.")
     ] = False,
+    extra: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Further scores: clap (how well the sound fits the words of --labels), aesthetics (PQ, PC, CE, CU). "
+            "May be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="CSV or TSV with a header: a column clip_id, id, name or key, and words in caption or label.",
+            show_default=False,
+        ),
+    ] = None,
+    by: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Scores by this column of --labels, too.", show_default=False),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write the results; metrics/others/NAME gets into the report.")
     ] = None,
@@ -310,7 +377,7 @@ def evaluate(
 
     lines = command.evaluate(
         params_file, generated, reference, videos=videos, pattern=pattern, duration_s=duration_s, profile=profile,
-        min_coverage=min_coverage, as_published=as_published, out=out,
+        min_coverage=min_coverage, as_published=as_published, extra=extra or (), labels=labels, by=by, out=out,
     )  # fmt: skip
     typer.echo("\n".join(lines))
 

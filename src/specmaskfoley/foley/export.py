@@ -10,7 +10,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from specmaskfoley.encoders.trained import ROLES, encoder_file
 from specmaskfoley.foley.knowledge import SOUNDS_FILE, Knowledge
 from specmaskfoley.settings import MiniJudges, Params, weights_of
 from specmaskfoley.settings.reading import parse_yaml
@@ -22,6 +21,8 @@ from specmaskfoley.weights.records import record_path
 if TYPE_CHECKING:
     from specmaskfoley.report.results import Scores
 
+_ENCODERS = ("sync", "semantic", "prompt")
+"""As `encoders.trained.ROLES`, which would import torch: that takes seconds, and naming files does not need it."""
 _SHOWN = ("specmaskfoley", "torch", "torchaudio", "av", "numpy")
 
 
@@ -29,8 +30,8 @@ def trained_files(params: Params) -> dict[str, Path]:
     """The files that make sounds and the pipeline trained: name in an exported folder -> path."""
     files = {f"{role}.safetensors": Path(getattr(params.paths, role)) for role in ("codec", "backbone", "control")}
     return files | {
-        f"encoders/{role}.safetensors": encoder_file(params, role)
-        for role in ROLES
+        f"encoders/{role}.safetensors": Path(params.paths.encoders) / f"{role}.safetensors"
+        for role in _ENCODERS
         if getattr(params.encoders, role).kind == "mini"
     }
 

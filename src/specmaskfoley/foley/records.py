@@ -96,6 +96,11 @@ class Deciding(Settings):
         changes["sample"] = params.sample.model_copy(update={"int8": self.int8})
         return params.model_copy(update=changes)
 
+    def fits(self, params: Params) -> bool:
+        """Whether `params` has the same, whatever the device and the threads."""
+        same = self.apply(params).model_copy(update={"run": params.run})
+        return same == params and self.run.precision == params.run.precision
+
     @classmethod
     def _sections(cls) -> list[str]:
         return [name for name in cls.model_fields if name not in ("run", "int8")]
