@@ -9,6 +9,7 @@ import contextlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ from specmaskfoley.encoders.features import Features
 from specmaskfoley.foley.choosing import judge, rank, verdicts
 from specmaskfoley.foley.editing import Span, check_spans, columns_of, extended, find_holes, replaced, rows_above
 from specmaskfoley.foley.export import judges_identity, model_identity, versions
+from specmaskfoley.foley.frames import VideoSource, video_file
 from specmaskfoley.foley.inpainting import Inpainter, Progress, Request, Watch
 from specmaskfoley.foley.knowledge import Knowledge
 from specmaskfoley.foley.prompts import Prompt, Text
@@ -37,6 +39,7 @@ from specmaskfoley.foley.records import (
 )
 from specmaskfoley.foley.rendering import turn_down
 from specmaskfoley.foley.takes import Take
+from specmaskfoley.media.container import MediaError
 from specmaskfoley.media.probe import probe
 from specmaskfoley.media.sound import read_track
 from specmaskfoley.sampling.generator import Generator
@@ -102,8 +105,9 @@ class Foley:
 
     def generate(
         self,
-        video: str | Path | None = None,
+        video: VideoSource | None = None,
         *,
+        fps: float | Fraction | None = None,
         duration_s: float | None = None,
         text: Text = "",
         negative: str = "",
@@ -116,6 +120,8 @@ class Foley:
         """Sounds as long as the video, the best first; without a video, in the order of their seeds.
 
         Args:
+            video: a file, or frames; see `frames.VideoSource`.
+            fps: of frames.
             duration_s: seconds of a sound without video.
 
         Raises:
@@ -126,12 +132,10 @@ class Foley:
         rate, prompt = self.params.audio.sample_rate, Prompt.of(text, negative, like)
         if (video is None) == (duration_s is None):
             raise ValueError("give a video, or duration_s for a sound without one")
-        if video is None and not prompt.given:
-            raise ValueError("a sound without video needs a text, or a sound that it is to be like")
-        video = None if video is None else Path(video)
-        seconds = _checked_duration(duration_s) if video is None else probe(video).duration_s
+        video, frames = video_file(video, fps)
+        seconds = _checked_duration(duration_s) if video is None else _duration(video)
         tokens = np.full((self.params.audio.token_rows, self._columns(seconds)), -1)
-        request = self._request(prompt, candidates, sampling, Watch(progress, stop), seen=video is not None)
+        request = self._request(prompt, seconds, candidates, sampling, Watch(progress, stop), seen=video is not None)
         drawn = self._inpainter.draw(video, tokens, np.zeros(tokens.shape, bool), request)
         identity, takes = None if video is None else VideoIdentity.of(video, duration_s=seconds), []
         said = Generate.said(prompt)
@@ -140,7 +144,11 @@ class Foley:
             turn_down(sound)
             first = Generate(**said, sampling=one.sampling, duration_s=duration_s)
             record = self._record(identity, first, self.knowledge.facts(prompt.texts))
-            takes.append(Take(video, sound, rate, one.sampling.seed, one.tokens, None, record, seams_s=one.seams_s))
+            takes.append(
+                Take(
+                    video, sound, rate, one.sampling.seed, one.tokens, None, record, seams_s=one.seams_s, frames=frames
+                )
+            )
         return self._ranked(takes, request.watch)
 
     def listen(self, video: str | Path, audio: str | Path | None = None, track: int | None = None) -> Take:
@@ -153,7 +161,7 @@ class Foley:
             MediaError: the video or the sound cannot be read.
         """
         video = Path(video)
-        duration_s = probe(video).duration_s
+        duration_s = _duration(video)
         source = video if audio is None else Path(audio)
         sound = read_track(source, track)
         waveform = sound.waveform[:, 0] if sound.waveform.shape[1] == 1 else sound.waveform
@@ -200,9 +208,8 @@ class Foley:
             several = [only] if isinstance(only[0], int | float) else only
             spans = check_spans(several, duration_s)  # type: ignore[arg-type]
         inside = columns_of(spans, self.params.audio, take.tokens.shape[1])
-        request = self._request(
-            Prompt.of(text, negative, like), candidates, sampling, Watch(progress, stop), seen=take.video is not None
-        )
+        prompt, watch = Prompt.of(text, negative, like), Watch(progress, stop)
+        request = self._request(prompt, duration_s, candidates, sampling, watch, seen=take.video is not None)
         made_rate = self.params.audio.sample_rate
 
         def edit(sound: np.ndarray) -> tuple[np.ndarray, int]:
@@ -232,9 +239,8 @@ class Foley:
             MediaError, Stopped: as `generate`.
         """
         above = rows_above(hz, self.params.audio)
-        request = self._request(
-            Prompt.of(text, negative, like), candidates, sampling, Watch(progress, stop), seen=take.video is not None
-        )
+        prompt, watch = Prompt.of(text, negative, like), Watch(progress, stop)
+        request = self._request(prompt, take.duration_s, candidates, sampling, watch, seen=take.video is not None)
 
         def edit(sound: np.ndarray) -> tuple[np.ndarray, int]:
             return extended(take.waveform, take.sample_rate, sound, self.params.audio.sample_rate, hz)
@@ -245,9 +251,10 @@ class Foley:
 
     def remake(
         self,
-        video: str | Path | None = None,
+        video: VideoSource | None = None,
         audio: str | Path | None = None,
         *,
+        fps: float | Fraction | None = None,
         like: str | Path | Sequence[str | Path] = (),
         progress: Progress | None = None,
         stop: Callable[[], bool] | None = None,
@@ -255,8 +262,8 @@ class Foley:
         """The sound of the record that the model was loaded with, to the bit on the same kind of processor.
 
         Args:
-            video, audio: what the record was made of; names and places do not matter. `audio` where an edited sound
-                was a file of its own.
+            video, fps, audio: what the record was made of; names and places do not matter. `audio` where an edited
+                sound was a file of its own.
             like: the reference sounds, in any order.
 
         Raises:
@@ -266,7 +273,8 @@ class Foley:
         if self.record is None:
             raise ValueError("no record to go by; load the model with record=..., the JSON file beside the sound")
         given = [Path(one) for one in ([like] if isinstance(like, str | Path) else like)]
-        video, audio = (None if path is None else Path(path) for path in (video, audio))
+        video, frames = video_file(video, fps)
+        audio = None if audio is None else Path(audio)
         self.record.check_inputs(video, audio, given)
         references = {sha256(path): path for path in given}
         take: Take | None = None
@@ -295,10 +303,17 @@ class Foley:
             else:
                 take = self.extend_band(take, step.hz, **how)[0]
         assert take is not None
-        return take
+        return replace(take, frames=frames)
 
     def _request(
-        self, prompt: Prompt, candidates: int, sampling: Mapping[str, Any], watch: Watch, *, seen: bool
+        self,
+        prompt: Prompt,
+        duration_s: float,
+        candidates: int,
+        sampling: Mapping[str, Any],
+        watch: Watch,
+        *,
+        seen: bool,
     ) -> Request:
         """
         Args:
@@ -309,11 +324,10 @@ class Foley:
         """
         if candidates < 1:
             raise ValueError(f"candidates={candidates} must be at least 1")
-        first = self.params.sampling.changed(**{"seed": 0, **sampling})
-        if not seen:
-            first = first.changed(mode="text")
-        elif not prompt.given and first.mode != "audio":
-            first = first.changed(mode="no_text_video")
+        if not (seen or prompt.given):
+            raise ValueError("a sound without video needs a text, or a sound that it is to be like")
+        prompt.check(duration_s)
+        first = prompt.sampling(self.params.sampling.changed(**{"seed": 0, **sampling}), seen=seen)
         return Request(prompt, [first.changed(seed=first.seed + number) for number in range(candidates)], watch)
 
     def _columns(self, duration_s: float) -> int:
@@ -406,6 +420,17 @@ class Foley:
             knowledge=knowledge,
         )  # fmt: skip
         return record.model_dump(mode="json")
+
+
+def _duration(video: Path) -> float:
+    """
+    Raises:
+        MediaError: naming the file.
+    """
+    try:
+        return probe(video).duration_s
+    except MediaError as error:
+        raise MediaError(error.state, f"{video}: {error}") from None
 
 
 def _checked_duration(seconds: float | None) -> float:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import html
+import io
 import os
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -17,6 +20,10 @@ from specmaskfoley.storage.results import in_the_way, staging, text_name
 
 if TYPE_CHECKING:
     from specmaskfoley.foley.choosing import Verdict
+    from specmaskfoley.foley.frames import Frames
+
+_PLAYED_S = 120
+"""Seconds that a player in a notebook has, which keeps them in its file: 5 MB each minute and channel."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +49,9 @@ class Saved:
         return tuple(file for file in (self.audio, self.video, self.record) if file is not None)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Take:
-    """A sound for a video.
+    """A sound for a video; in a notebook, a player.
 
     video: what it was made for; None: nothing but words, or a reference sound.
     waveform: float32 (samples,), or (samples, channels) of an edited sound that has several; in a scratch file, so that
@@ -54,6 +61,7 @@ class Take:
     record: all that is needed to make it again; see `records.Record`.
     seams_s: seconds at which windows of the model met when it was generated.
     given: the sound that was edited, where it is a file of its own.
+    frames: what keeps the video, where it was given as frames.
     """
 
     video: Path | None
@@ -67,6 +75,24 @@ class Take:
     seams_s: tuple[float, ...] = ()
     given: Path | None = None
     verdict: Verdict | None = None
+    frames: Frames | None = None
+
+    def __repr__(self) -> str:
+        made_for = "sound without video" if self.video is None else "frames" if self.frames else self.video.name
+        loudness = "nearly silent" if self.level.nearly_silent else f"loudest {self.level.loudest_db:.0f} dBFS"
+        return f"Take({made_for}, {self.duration_s:.2f} s, {self.sample_rate} Hz, seed {self.seed}, {loudness})"
+
+    def _repr_html_(self) -> str:
+        """A player with the sound in it, for notebooks."""
+        import soundfile
+
+        played, file = self.waveform[: _PLAYED_S * self.sample_rate], io.BytesIO()
+        soundfile.write(file, played, self.sample_rate, "PCM_16", format="WAV")
+        said = [repr(self), *([self.verdict.scores] if self.verdict is not None else [])]
+        if len(played) < len(self.waveform):
+            said.append(f"the first {_PLAYED_S} s; save() writes all")
+        data = base64.b64encode(file.getvalue()).decode()
+        return f'<p>{html.escape("; ".join(said))}</p><audio controls src="data:audio/wav;base64,{data}"></audio>'
 
     @cached_property
     def level(self) -> Level:
@@ -86,7 +112,7 @@ class Take:
         *,
         format: Literal["flac", "wav"] = "flac",
         keep_original_audio: Literal["replace", "mix"] = "replace",
-        picture: Picture = "copy",
+        picture: Picture | None = None,
         audio_track: int | None = None,
         overwrite: bool = False,
     ) -> Saved:
@@ -97,7 +123,8 @@ class Take:
 
         Args:
             keep_original_audio: whether the new video has the new sound alone, or mixed with the video's own.
-            picture: copied bit by bit, or encoded anew as H.264, which any can be.
+            picture: copied bit by bit, or encoded anew as H.264, which any can be; by default that of a file is
+                copied, and frames are encoded.
             audio_track: which of the video's own is mixed; see `media.container.audio_stream`.
             overwrite: whether they may replace any file besides the video and the sound that were read.
 
@@ -105,6 +132,7 @@ class Take:
             ValueError: something that must stay has one of these names.
             MediaError: the video cannot be read.
         """
+        picture = picture or ("copy" if self.frames is None else "encode")
         suffix = None if self.video is None else video_suffix(self.video, picture)
         saved = Saved.named(Path(target), format, suffix)
         inputs = [path for path in (self.video, self.given) if path is not None]
@@ -123,7 +151,7 @@ class Take:
                 files |= {"video": text_name(saved.video), "video_sha256": sha256(made.video)}
             else:
                 saved, made = replace(saved, video=None, trouble=trouble), replace(made, video=None)
-            files |= {"keep_original_audio": keep_original_audio, "picture": picture}
+            files |= {"keep_original_audio": keep_original_audio, "picture": picture, "audio_track": audio_track}
             write_json(made.record, {**self.record, "level": self.level.facts, "files": files})
             for new, place in zip(made.files, saved.files, strict=True):
                 os.replace(new, place)

@@ -7,10 +7,10 @@ import heapq
 import io
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -36,6 +36,8 @@ from specmaskfoley.storage.files import atomic_path
 # control) gave other files now and then, also with one thread: 2 of 6 clips with B-frames, 1 of 48 without. So it is
 # off: `ultrafast` looks at no frame but the present one, and the quantiser is constant.
 _X264 = {"preset": "ultrafast", "bf": "0", "qp": "20"}
+# Without loss: a fifth of the time of FFV1 (53 ms for a picture of 1920x1080, and 1.0 MB), with exact time stamps.
+_X264_LOSSLESS = {**_X264, "qp": "0"}
 _AAC = {"aac_coder": "fast"}  # 15 ms instead of 30 for 5 s, and no worse (signal-to-noise 28-34 dB, 25-35 dB)
 _AAC_RATES = {7350, 8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000}
 _AAC_FALLBACK = 48000
@@ -80,6 +82,28 @@ def write_video(
         if sound is not None and waveform is not None:
             for packet in _sound_packets(sound, waveform, sample_rate, len(waveform)):
                 container.mux(packet)
+
+
+def write_frames(path: PathLike, frames: Iterable[np.ndarray], fps: Fraction) -> None:
+    """Write frames, uint8 RGB (H, W, 3) of any one size, without loss as H.264; they are taken one at a time.
+
+    The same frames give the same bytes.
+
+    Raises:
+        ValueError: there is none.
+    """
+    pictures = iter(frames)
+    first = next(pictures, None)
+    if first is None:
+        raise ValueError("there are no frames")
+    rate = fps.limit_denominator(1001 * 1000)
+    with atomic_path(path) as temporary, _encoding(path, temporary) as container:
+        stream = container.add_stream("libx264rgb", rate=rate, options=_X264_LOSSLESS)
+        stream.height, stream.width, stream.pix_fmt = *first.shape[:2], "rgb24"
+        stream.codec_context.thread_count = 1
+        for picture in chain([first], pictures):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")))
+        container.mux(stream.encode(None))
 
 
 def write_audio(
