@@ -15,9 +15,9 @@ from helpers.web_client import Client
 
 
 class Server:
-    """`specmaskfoley web` as a process of its own, with a temporary directory of its own."""
+    """`specmaskfoley web` or `serve` as a process of its own, with a temporary directory of its own."""
 
-    def __init__(self, model: Path, home: Path, *options: str) -> None:
+    def __init__(self, model: Path, home: Path, *options: str, command: str = "web") -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
@@ -33,19 +33,11 @@ class Server:
             "OMP_NUM_THREADS": "1",
             **dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), nowhere),
         }
-        command = [
-            sys.executable,
-            "-m",
-            "specmaskfoley.commands.main",
-            "web",
-            "--model",
-            str(model),
-            "--port",
-            str(port),
-        ]
+        program = [sys.executable, "-m", "specmaskfoley.commands.main", command]
+        arguments = ["--model", str(model), "--port", str(port), *options]
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [*command, *options], cwd=home, env=env, stdout=log, stderr=subprocess.STDOUT
+                [*program, *arguments], cwd=home, env=env, stdout=log, stderr=subprocess.STDOUT
             )
         deadline = time.monotonic() + 240
         while self.url not in self.output:

@@ -13,6 +13,11 @@ from typing import Any
 import requests
 
 TIMEOUT_S = 240
+_CHOICES: dict[str, Any] = {
+    "text": "", "seed": 0, "candidates": 1, "steps": 2, "scale": 1.5, "keep": False, "negative": "", "like": None,
+    "duration": None, "next": False,
+}  # fmt: skip
+"""The values of the page's controls, in their order."""
 
 
 @dataclass
@@ -68,12 +73,10 @@ class Client:
         raise AssertionError("the server said no more")
 
     def make(self, video: Any, **changed: Any) -> str:
-        values = {"text": "", "seed": 0, "candidates": 1, "steps": 2, "scale": 1.5, "keep": False, "next": False}
-        return self.ask("make", video, *(values | changed).values())
+        return self.ask("make", video, *(_CHOICES | changed).values())
 
     def remake(self, take: Any, begin: Any, end: Any, **changed: Any) -> str:
-        values = {"text": "", "seed": 1, "candidates": 1, "steps": 2, "scale": 1.5, "keep": False, "next": False}
-        return self.ask("remake", take, begin, end, *(values | changed).values())
+        return self.ask("remake", take, begin, end, *(_CHOICES | {"seed": 1} | changed).values())
 
 
 def as_file(path: str) -> dict[str, Any]:

@@ -25,8 +25,18 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def server(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Takes videos of half a minute and 3 MB."""
-    running = Server(model, tmp_path_factory.mktemp("web-server"), "--max-minutes", "0.5", "--max-mb", "3")
+    """`specmaskfoley web`, which takes videos of half a minute and 3 MB."""
+    yield from _running(model, tmp_path_factory.mktemp("web-server"), "web")
+
+
+@pytest.fixture(scope="module")
+def served(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """`specmaskfoley serve`, which takes the same."""
+    yield from _running(model, tmp_path_factory.mktemp("api-server"), "serve")
+
+
+def _running(model: Path, home: Path, command: str) -> Iterator[Server]:
+    running = Server(model, home, "--max-minutes", "0.5", "--max-mb", "3", command=command)
     yield running
     running.stop()
     assert list(running.temporary.glob("specmaskfoley*")) == [], "files are left"

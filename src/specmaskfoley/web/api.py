@@ -15,8 +15,8 @@ from typing import Any, Literal
 
 from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from pydantic import BaseModel
+from jinja2 import Environment, PackageLoader
+from pydantic import BaseModel, Field
 from starlette.middleware import Middleware
 
 from specmaskfoley.foley import Stopped
@@ -42,52 +42,51 @@ _GONE = "There is no such job, or it is no longer kept."
 
 
 class TakeView(BaseModel):
-    """A take, and where its files are.
-
-    level: how loud it is, in a sentence. verdict: what the judges say of several takes.
-    """
+    """A take, and where its files are."""
 
     seed: int
     duration_s: float
-    level: str
+    level: str = Field(description="How loud it is.")
     nearly_silent: bool
-    verdict: str | None
-    scores: dict[str, float] | None
+    verdict: str | None = Field(description="What the judges say of it, where there are several.")
+    scores: dict[str, float] | None = Field(description="The same in numbers; `overall` orders the takes.")
     sound: str
-    video: str | None
-    record: str
-    picture: str
+    video: str | None = Field(description="With the new sound; none where there was no video.")
+    record: str = Field(description="JSON, from which `specmaskfoley generate --record` makes the same sound again.")
+    picture: str = Field(description="The spectrogram, from -80 to 0 dB.")
 
 
 class JobView(BaseModel):
-    """How far a job is, and what it made, the best take first.
-
-    before: jobs that come first. share: 0..1 of its work. left_s: estimated. remark, doubt: of the text, and of the
-    scores. error: why it failed.
-    """
+    """How far a job is, and what it made."""
 
     id: str
     url: str
     state: Literal["waiting", "running", "done", "failed", "cancelled"]
-    before: int = 0
-    share: float = 0.0
-    message: str = ""
-    left_s: float | None = None
-    error: str | None = None
-    remark: str = ""
-    doubt: str = ""
-    takes: list[TakeView] = []
+    before: int = Field(0, description="Jobs that come first.")
+    share: float = Field(0.0, description="Of its work that is done, 0 to 1.")
+    message: str = Field("", description="What is being done.")
+    left_s: float | None = Field(None, description="Estimated seconds to its end.")
+    error: str | None = Field(None, description="Why it failed.")
+    remark: str = Field("", description="What is to be said of the text.")
+    doubt: str = Field("", description="What is to be said of the scores.")
+    takes: list[TakeView] = Field([], description="The best first.")
 
 
 class ModelView(BaseModel):
-    """The model: its name, the sounds it was trained on, whether it takes other texts; limits, and default sampling."""
+    """The model, and what is accepted."""
 
     name: str
-    sounds: list[str]
-    any_text: bool
+    sounds: list[str] = Field(description="What it was trained on.")
+    any_text: bool = Field(description="Whether it understands other texts, too.")
     sample_rate: int
     limits: dict[str, int | float]
-    defaults: dict[str, Any]
+    defaults: dict[str, Any] = Field(description="The sampling where a job says nothing.")
+
+
+class Problem(BaseModel):
+    """Why a request was refused."""
+
+    detail: str
 
 
 def build(studio: Studio, guards: Sequence[Middleware] = (), *, password: str | None = None) -> FastAPI:
@@ -107,6 +106,7 @@ def build(studio: Studio, guards: Sequence[Middleware] = (), *, password: str | 
         title="SpecMaskFoley", summary="Sound for silent video.", description=f"Model: {knowledge.sentence}.",
         docs_url=None, redoc_url=None, middleware=[*guards, gate, *lock],
         exception_handlers={Exception: _failed, OSError: _failed},
+        responses={"4XX": {"model": Problem, "description": "Refused, in a sentence."}},
     )  # fmt: skip
     arriving = 0
 
@@ -249,7 +249,6 @@ def _failed(_: Request, error: Exception) -> JSONResponse:
 def _reference(schema: dict[str, Any]) -> str:
     """The interface as a page that loads nothing."""
     environment = Environment(
-        loader=PackageLoader("specmaskfoley", "web"), autoescape=True, trim_blocks=True, lstrip_blocks=True,
-        undefined=StrictUndefined,
-    )  # fmt: skip
+        loader=PackageLoader("specmaskfoley", "web"), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
     return environment.get_template("reference.html.j2").render(schema=schema)
