@@ -118,6 +118,15 @@ def test_time_left_follows_from_what_is_done() -> None:
         ({"scale": [1]}, "Guidance"),
         ({"text": "x" * 301}, "text is too long"),
         ({"text": {"a": 1}}, "text"),
+        ({"text": "0-3: a; 2-5: b"}, "^text 0-3: the next part begins before its end"),
+        ({"text": "a\n0-3: b"}, "^text 'a': one of several is for a part"),
+        ({"negative": "x" * 301}, "What is not to be heard is too long"),
+        ({"negative": ["a"]}, "What is not to be heard"),
+        ({"like": "a.wav"}, "not both"),
+        ({"text": "", "like": {"path": "a.wav"}}, "must be a file"),
+        ({"duration": 0}, "The length must be a number from 0.1"),
+        ({"duration": math.nan}, "The length"),
+        ({"negative_scale": -1}, "weight"),
     ],
 )
 def test_choices_beyond_what_is_offered_are_refused(changed: dict, said: str) -> None:
@@ -177,6 +186,60 @@ def test_a_result_and_a_part_of_it_anew(studio: Studio, video: Path, tmp_path: P
     assert cards.history(session.results, 2).count("<li>") == 2
     outside = [path for path in tmp_path.rglob("*") if path.is_file() and session.folder not in path.parents]
     assert outside == [tmp_path / "an upload"]
+
+
+def test_a_sound_from_words_alone_and_a_part_of_it_anew(studio: Studio) -> None:
+    session = studio.session("a")
+    given = {"text": "0-0.5: <b>door</b>\n0.5-2: rain", "negative": "music", "duration": 1.5}
+    usual = {"seed": 0, "candidates": 2, "steps": 2, "scale": 1, "keep": True}
+    first = made(studio.make(session, None, Choices.checked(SAMPLING, **usual, **given)))
+    assert [one.take.duration_s for one in first.takes] == pytest.approx([1.5, 1.5], abs=0.01)
+    assert all(one.saved.video is None and one.saved.audio.exists() for one in first.takes)
+    assert first.takes[0].name == "b-door-b-rain-take-1"
+    shown = cards.takes(first)
+    assert shown.count("<audio controls") == 2
+    assert "<video" not in shown
+    assert ">Video</a>" not in shown
+    assert "0-0.5: &lt;b&gt;door&lt;/b&gt;; 0.5-2: rain" in shown
+    assert ", without \N{LEFT DOUBLE QUOTATION MARK}music" in shown
+    assert shown.count("Not judged: there is no picture to compare with.") == 2
+    second = made(studio.remake(session, first.number, 2, 0.5, 1.0, choices(steps=2, seed=9, text="rain")))
+    old, new = (soundfile.read(one.saved.audio)[0] for one in (first.takes[1], second.takes[0]))
+    assert not np.array_equal(old, new)
+    np.testing.assert_array_equal(old[:8000], new[:8000])
+    for changed, said in (({"text": ""}, "Choose a video first"), ({"duration": None}, "Choose a video first"),
+                          ({"duration": 6.5}, "The length may be 6 s at most")):  # fmt: skip
+        with pytest.raises(ValueError, match=said):
+            studio.make(session, None, Choices.checked(SAMPLING, **usual, **given | changed))
+
+
+def test_a_sound_to_be_like(studio: Studio, video: Path, tmp_path: Path) -> None:
+    session = studio.session("a")
+    like = upload(video, tmp_path)
+    usual = {"text": None, "seed": 0, "candidates": 1, "steps": 1, "scale": 1, "keep": False}
+    result = made(studio.make(session, like, Choices.checked(SAMPLING, **usual, like=like)))
+    (first,) = result.takes[0].take.record["history"]
+    assert first["like"]["name"] == "sound-1"
+    assert "Like the given sound" in cards.takes(result)
+    assert result.takes[0].name == "an-upload-take-1"
+    part = made(studio.remake(session, 1, 1, 0.5, 1.0, Choices.checked(SAMPLING, **usual, like=like)))
+    assert [step["like"]["name"] for step in part.takes[0].take.record["history"]] == ["sound-1", "sound-1"]
+    assert sorted(path.name for path in session.folder.glob("sound-*")) == ["sound-1"]
+    (tmp_path / "text.wav").write_text("no sound")
+    soundfile.write(tmp_path / "silent.wav", np.zeros(8000), 16000)
+    soundfile.write(tmp_path / "long.wav", np.full(7 * 8000, 0.1), 8000)
+    soundfile.write(tmp_path / "odd.wav", np.full(8000, np.nan), 8000, "FLOAT")
+    (tmp_path / "large.wav").write_bytes(bytes(1_000_001))
+    for name, said in (
+        ("text", "^The sound to be like cannot be"), ("silent", "^The sound to be like is silent"),
+        ("long", "^The sound to be like is longer than 6 s"), ("odd", "^The sound to be like holds numbers"),
+        ("large", "at most 1 MB"), ("gone", "^This sound is no longer kept"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=said) as told:
+            studio.accept_sound(session, str(tmp_path / f"{name}.wav"))
+        assert str(tmp_path) not in str(told.value)
+    studio.leave("a")
+    assert not Path(like).exists()
 
 
 def test_parts_that_are_none_are_refused(studio: Studio, video: Path, tmp_path: Path) -> None:

@@ -241,11 +241,9 @@ def generate_all(paths: Sequence[Path], out: Path, options: Options, source: Pat
     work = _not_made_yet(wanted, params, home) if options.skip_existing else wanted
     if not work:
         return failed
-    torch = Thread(target=importlib.import_module, args=("torch",))
     with _ending_in_order():
         with _uncollected():
-            with _doing("looking at the videos"):
-                torch.start()  # meanwhile: looking is mostly waiting for a worker process
+            with _doing("looking at the videos"), _importing("torch"):
                 work, unusable = _look(work, options, params)
             failed += unusable
             if not work:
@@ -291,6 +289,18 @@ def _uncollected() -> Iterator[None]:
     finally:
         gc.freeze()
         gc.enable()
+
+
+@contextmanager
+def _importing(module: str) -> Iterator[None]:
+    """Import a module meanwhile, since looking is mostly waiting for a worker process; and wait for it, since a process
+    that ends while it imports prints errors."""
+    thread = Thread(target=importlib.import_module, args=(module,))
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
 
 
 def _plan(videos: Sequence[tuple[Path, Path]], rows: Sequence[Row], options: Options) -> tuple[list[Work], int]:
