@@ -17,11 +17,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers import ROOT
 from helpers.golden_rule import golden_tensor
 from helpers.roberta import write_tokenizer
 from torch import Tensor
 
 from specmaskfoley.encoders.clap import TOKENIZER_FILES, ClapEncoder
+from specmaskfoley.judges.clap import ClapJudge
+from specmaskfoley.media.sound import Sound
+from specmaskfoley.settings import Params
 
 if importlib.util.find_spec("laion_clap") is None:
     pytest.skip("laion-clap is not installed", allow_module_level=True)
@@ -135,6 +139,23 @@ def test_texts_embed_as_upstream_does(clap: ClapEncoder, upstream: Any) -> None:
     torch.testing.assert_close(found, upstream.get_text_embedding(TEXTS, use_tensor=True))
     torch.testing.assert_close(found.norm(dim=-1), torch.ones(len(TEXTS)))
     assert torch.pdist(found).min() > 0.01
+
+
+@pytest.mark.official
+@torch.inference_mode()
+def test_the_clap_score_is_av_benchmarks(clap: ClapEncoder, upstream: Any) -> None:
+    """Its evaluate.py: the cosine of what laion_clap makes of caption and sound."""
+    judge = ClapJudge(clap, Params.load(ROOT / "params.yaml", "vggsound"))
+    assert judge.sound == Sound(48000, 480_000, "hann")
+    texts, sounds = [text for text in TEXTS if text], waves(3, judge.sound.num_samples)
+    official = torch.cosine_similarity(
+        upstream.get_text_embedding(texts, use_tensor=True),
+        upstream.get_audio_embedding_from_data(sounds, use_tensor=True),
+        dim=-1,
+    )
+    found = judge.scores(judge.hear(sounds).numpy(), texts)["clap"]
+    np.testing.assert_allclose(found, official.numpy(), atol=1e-6)
+    assert np.isnan(judge.scores(judge.hear(sounds).numpy(), ["rain", "", "rain"])["clap"]).tolist() == [0, 1, 0]
 
 
 @pytest.mark.official

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from specmaskfoley.metrics import COLUMNS, METRICS, SHOWN
+from specmaskfoley.metrics import COLUMNS, EXTRA, METRICS, SHOWN
+from specmaskfoley.report.results import SCORES_SCHEMA
 
 
 def test_every_metric_is_computed_in_one_way_and_says_what_is_better() -> None:
@@ -19,3 +20,11 @@ def test_tables_have_the_metrics_of_one_aspect_side_by_side() -> None:
     assert [metric.heading for metric in SHOWN] == [
         "FD ↓", "FAD ↓", "KL ↓", "IS ↑", "IB ↑", "DeSync (s) ↓", "Onset F1 ↑",
     ]  # fmt: skip
+
+
+def test_further_metrics_are_named_and_stay_out_of_the_stages_files() -> None:
+    assert [metric.heading for metric in EXTRA] == ["CLAP ↑", "PQ ↑", "PC", "CE ↑", "CU ↑"]
+    for metric in EXTRA:
+        assert metric.about, metric.name
+        assert metric.name in COLUMNS, metric.name
+        assert metric.name not in SCORES_SCHEMA.names, metric.name

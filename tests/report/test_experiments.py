@@ -416,6 +416,7 @@ def test_other_systems_join_the_table_on_the_same_terms_only(tmp_path: Path, mon
         "Scores",
         *(f"Other systems: {name}" for name in ("longer", "official", "published")),
         "Published on VGGSound",
+        "Published on VGGSound by HunyuanVideo-Foley",
         "Published: backbone, steps and guidance",
     ]
     assert "| SpecMaskFoley | **1.00** |" in parts[0]

@@ -22,7 +22,14 @@ from specmaskfoley.report import pictures
 from specmaskfoley.report.experiments import Experiment
 from specmaskfoley.report.page import ReportClip, ReportContext
 from specmaskfoley.report.pictures import Measured, Point
-from specmaskfoley.report.published import SOURCES, measured_like, published_settings, published_systems
+from specmaskfoley.report.published import (
+    APART,
+    SOURCES,
+    measured_like,
+    published_apart,
+    published_settings,
+    published_systems,
+)
 from specmaskfoley.report.results import (
     Evaluation,
     Interval,
@@ -34,6 +41,7 @@ from specmaskfoley.report.results import (
 from specmaskfoley.report.tables import (
     Entry,
     ScoreTable,
+    category_table,
     class_table,
     markdown_scores,
     published_table,
@@ -266,13 +274,40 @@ def test_published_systems_are_printed_as_published(tmp_path: Path) -> None:
     assert {line.title: line.about for line in found.lines}["ReWaS"] == (
         "ControlNet, handcrafted features; diffusion on AudioLDM"
     )
-    assert marked(found)["MMAudio-L-44.1kHz"] == ["**60.60**", "**1.40**", "<u>33.22</u>", "**0.442**"]
+    assert marked(found)["PAVAS-L"] == ["**47.38**", "**35.41**"]
+    assert rows["PAVAS-L"][:5] == ["47.38", "?", "?", "35.41", "0.446"]
+    assert marked(found)["MMAudio-L-44.1kHz"] == ["<u>60.60</u>", "**1.40**", "**0.442**"]
     html = to_html(tmp_path, found)
-    assert all(name in html and f"arXiv {number}" in html for name, number in SOURCES.items())
+    assert all(name in html and f"arXiv {number}" in html for name, number in SOURCES.items() if name != APART)
     assert '<a href="https://arxiv.org/abs/2407.05551">ReWaS</a>' in html
     assert "| [ReWaS](https://arxiv.org/abs/2407.05551)<br><sub>" in to_markdown(found)
     assert f"| [MMAudio](https://arxiv.org/abs/{SOURCES['MMAudio']}) |" in to_markdown(found)
     assert "not measured here" in html
+
+
+def test_an_evaluation_with_other_numbers_for_the_same_systems_stands_apart() -> None:
+    found = published_table("Published", published_apart(), note="A note.")
+    assert found.headings == ["FD ↓", "IB \u00d7 100 ↑", "DeSync (s) ↓", "source"]
+    rows = {line.title: [cell.text for cell in line.cells] for line in found.lines}
+    assert rows["MMAudio"] == ["116.92", "33", "0.47", APART]
+    assert rows[APART] == ["145.22", "36", "0.53", APART]
+    assert marked(found)[APART] == ["**36**", "<u>0.53</u>"]
+    assert {row.source for row in published_systems()}.isdisjoint({APART})
+
+
+def test_categories_are_rows_without_marks() -> None:
+    parts = {
+        "FOOTSTEPS": {"clips": 31, "scores": {"ours": {"fd": 5.0, "clap": 0.25}, "ground_truth": {"clap": 0.5}}},
+        "TOOLS": {"clips": 2, "scores": {"ours": {"clap": 0.125}, "ground_truth": {"clap": 0.5}}},
+    }
+    found = category_table("ours", "ucs_category", parts)
+    assert found.title == "ours, by ucs_category"
+    assert [line.title for line in found.lines] == ["FOOTSTEPS", "TOOLS"]
+    cells = [[cell.text for cell in line.cells] for line in found.lines]
+    assert found.headings == ["FD ↓", "CLAP ↑", "clips"]
+    assert cells == [["5.00", "0.250", "31"], ["n/a", "0.125", "2"]]
+    assert not any(cell.mark for line in found.lines for cell in line.cells)
+    assert category_table("ground_truth", "ucs_category", parts).title == "ground truth, by ucs_category"
 
 
 def test_published_settings_are_printed_as_published() -> None:
@@ -285,7 +320,7 @@ def test_published_settings_are_printed_as_published() -> None:
     ]  # fmt: skip
     assert rows["SpecMaskGIT, text prompt", "12 steps, system backbone_text"][2:6] == ["?", "9.9", "?", "?"]
     assert rows["without the video term", "12 steps, cfg.mode=no_video"][:2] == ["125", "1.33"]
-    assert {row.source for row in published_systems() + published_settings()} == set(SOURCES)
+    assert {row.source for row in published_systems() + published_apart() + published_settings()} == set(SOURCES)
 
 
 def run(name: str, *, mode: str = "multi", steps: int = 12, scale: float = 3.0, **more: Any) -> Experiment:

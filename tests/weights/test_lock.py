@@ -16,7 +16,7 @@ ENTRY = {"role": "r", "file": "x.pth", "url": "https://x", "licence": "MIT", "co
 
 def test_the_real_lock_is_read_and_every_download_is_from_a_safe_place():
     lock = read_lock(ROOT / "weights.lock.yaml")
-    assert len(lock) == 15
+    assert len(lock) == 17
     for entry in lock.values():
         assert entry.page.startswith("https://")
         assert (entry.address or "https://").startswith("https://")

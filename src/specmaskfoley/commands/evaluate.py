@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from specmaskfoley.device import start
 from specmaskfoley.evaluation.agreement import SOUND_SUFFIXES, VIDEO_SUFFIXES, Found, find_files
-from specmaskfoley.evaluation.comparison import ComparedFiles, compare_systems, few_clips, score_as_published
+from specmaskfoley.evaluation.comparison import (
+    ComparedFiles,
+    Comparison,
+    compare_systems,
+    few_clips,
+    score_as_published,
+)
+from specmaskfoley.evaluation.extra import with_extra
 from specmaskfoley.evaluation.foreign import foreign
 from specmaskfoley.evaluation.judging import judging
+from specmaskfoley.evaluation.labels import categories, read_labels, words
+from specmaskfoley.judges.extra import load_extra
 from specmaskfoley.judges.trained import load_panel
 from specmaskfoley.report.results import write_evaluation
-from specmaskfoley.report.tables import markdown_scores
+from specmaskfoley.report.tables import category_table, markdown_scores, to_markdown
 from specmaskfoley.settings import Params
 from specmaskfoley.systems import TRUE
 
@@ -32,6 +41,9 @@ def evaluate(
     profile: str | None = None,
     min_coverage: float | None = None,
     as_published: bool = False,
+    extra: Sequence[str] = (),
+    labels: Path | None = None,
+    by: str | None = None,
     out: Path | None = None,
 ) -> list[str]:
     """Score folders of sounds and return lines for the terminal. See `specmaskfoley evaluate --help`.
@@ -40,8 +52,16 @@ def evaluate(
         ValueError, OSError: naming the folder, file or setting and what to do.
     """
     params = settings(params_file, profile, duration_s, min_coverage)
+    if as_published and (extra or labels or by):
+        raise ValueError("--as-published: av-benchmark's metrics alone; leave out --extra, --labels and --by")
+    if labels is not None and by is None and "clap" not in extra:
+        raise ValueError(f"--labels {labels}: is for --extra clap or --by NAME; give one of them")
     files = find_compared_files(generated, reference, videos, pattern, params)
     given, out = out, None if out is None else out.resolve()
+    table = None if labels is None else labels.resolve()
+    known = {} if table is None else read_labels(table, list(files.reference.files))
+    parts = {} if by is None else categories(known, by, table)
+    said = words(known, table) if "clap" in extra else {}
     os.chdir(params_file.absolute().parent)  # paths in params.yaml count from its own directory
     if out is not None and out.exists() and not out.is_dir():
         raise ValueError(f"--out {given}: is a file; name a folder")
@@ -49,7 +69,9 @@ def evaluate(
         raise ValueError(f"--out {given}: holds the scores of this project; name another, such as {given}/others/NAME")
     clips: dict[str, Any]
     intervals: dict[str, Any] = {}
-    with judging(load_panel(params, start(params)), params) as judge:
+    device = start(params)
+    others = [load_extra(name, params, device) for name in dict.fromkeys(extra)]
+    with judging(load_panel(params, device), params) as judge:
         if as_published:
             scores, counts = score_as_published(judge, files)
             rows = {name: row | counts[name] for name, row in scores.items()}
@@ -59,6 +81,8 @@ def evaluate(
             clips = {"counts": counts, "as_published": True, "warnings": few, "ranked": not few}
         else:
             comparison = compare_systems(judge, files, params.evaluate, params.seed)
+            for other in others:
+                comparison = with_extra(comparison, files, other, said, params)
             scores, clips = comparison.scores(), comparison.summary()
             strange = foreign([files.reference.files[clip] for clip in comparison.agreement.clips], params)
             clips["warnings"] += [strange] if strange else []
@@ -70,12 +94,29 @@ def evaluate(
                 *_named("not scored", clips["excluded"]),
                 *_named("noted", clips["noted"]),
             ]
+            if by is not None:
+                clips["subsets"], more = _by_category(comparison, parts, by)
+                lines += more
             intervals = comparison.intervals(params.evaluate.resamples, params.seed)
     lines += [f"warning: {warning}" for warning in clips["warnings"]]
     if out is not None:
         write_evaluation(out, scores, intervals, clips | {"profile": params.profile, "judges": params.judges.kind})
         lines.append(f"written to {out}")
     return lines
+
+
+def _by_category(
+    comparison: Comparison, parts: Mapping[str, frozenset[str]], by: str
+) -> tuple[dict[str, Any], list[str]]:
+    """Scores of each category with two clips at least, and a table a system."""
+    found = {name: part for name, members in parts.items() if (part := comparison.subset(members))}
+    lines = [to_markdown(category_table(system, by, found)) for system in comparison.takes] if found else []
+    small, labelled = [name for name in parts if name not in found], frozenset[str]().union(*parts.values())
+    if small:
+        lines.append(f"{by}: fewer than two clips are scored of {', '.join(small)}")
+    if without := sorted(set(comparison.agreement.clips) - labelled):
+        lines.append(f"{by}: not stated for {len(without)} clips, such as {without[0]}")
+    return found, lines
 
 
 def settings(params_file: Path, profile: str | None, duration_s: float | None, min_coverage: float | None) -> Params:

@@ -133,9 +133,7 @@ class Judging:
         return [self._whole(np.stack([row[name] for row in rows])).numpy() for name in rows[0] if name != "joint"]
 
     def _whole(self, array: np.ndarray) -> torch.Tensor:
-        """(n, ...) of a batch, filled up with its last row: a result must not depend on the size of its batch."""
-        missing = self.panel.batch_size - len(array)
-        return torch.from_numpy(np.concatenate([array, np.repeat(array[-1:], missing, axis=0)]) if missing else array)
+        return whole(array, self.panel.batch_size)
 
     def _stream(self, paths: Sequence[Path], title: str, **what: Any) -> Iterator[clips.MediaBatch]:
         if paths:
@@ -166,6 +164,12 @@ def judging(judge: Panel, params: Params) -> Iterator[Judging]:
     with pool("judged", key) as folder, torch.backends.cudnn.flags(enabled=True, allow_tf32=False):  # noqa: SIM117
         with Store(folder / "features.sqlite") as store:
             yield Judging(judge, store, params)
+
+
+def whole(array: np.ndarray, batch_size: int) -> torch.Tensor:
+    """(n, ...) of a batch, filled up with its last row: a result must not depend on the size of its batch."""
+    missing = batch_size - len(array)
+    return torch.from_numpy(np.concatenate([array, np.repeat(array[-1:], missing, axis=0)]) if missing else array)
 
 
 def _rows(arrays: Mapping[str, np.ndarray]) -> list[dict[str, np.ndarray]]:

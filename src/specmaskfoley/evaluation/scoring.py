@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from specmaskfoley.metrics import METRICS
+from specmaskfoley.metrics import EXTRA, METRICS
 from specmaskfoley.metrics.judged import Listened, Partners
 
 _NORMAL_95 = 1.96
@@ -27,9 +27,9 @@ class JudgedTake:
 
     @cached_property
     def scores(self) -> dict[str, float]:
-        """Every metric that these sounds have, in the order of METRICS."""
+        """Every metric that these sounds have, in the order of METRICS and EXTRA."""
         found = {}
-        for metric in METRICS:
+        for metric in (*METRICS, *EXTRA):
             if metric.of_set is not None:
                 value = metric.of_set(self.heard, self.true, None)
             else:
@@ -83,7 +83,7 @@ def intervals(takes: Sequence[JudgedTake], resamples: int, seed: int) -> dict[st
     counts = np.random.default_rng(seed).multinomial(clips, np.full(clips, 1 / clips), size=resamples)
     value = mean_scores(takes)
     found = {}
-    for metric in METRICS:
+    for metric in (*METRICS, *EXTRA):
         name, (least, greatest) = metric.name, metric.bounds
         if metric.of_set is not None:
             rows = [[metric.of_set(take.heard, take.true, row) for take in takes] for row in counts]

@@ -107,6 +107,30 @@ METRICS = (
     ),
 )  # fmt: skip
 
+EXTRA = (
+    Metric(
+        name="clap", title="CLAP", better="higher", digits=3, aspect="meaning", bounds=(-1.0, 1.0),
+        about="cosine of the embeddings of sound and words: does the sound fit what is said of it?",
+    ),
+    Metric(
+        name="pq", title="PQ", better="higher", digits=2, aspect="sound", bounds=(1.0, 10.0),
+        about="Audiobox Aesthetics' production quality: clean, clear, well recorded?",
+    ),
+    Metric(
+        name="pc", title="PC", digits=2, aspect="sound", bounds=(1.0, 10.0),
+        about="its production complexity: how many things sound at once; neither way is better",
+    ),
+    Metric(
+        name="ce", title="CE", better="higher", digits=2, aspect="sound", bounds=(1.0, 10.0),
+        about="its content enjoyment",
+    ),
+    Metric(
+        name="cu", title="CU", better="higher", digits=2, aspect="sound", bounds=(1.0, 10.0),
+        about="its content usefulness: would one make something of this sound?",
+    ),
+)  # fmt: skip
+"""Metrics of single clips by judges that are asked only on request, `specmaskfoley evaluate --extra`."""
+
 COUNTS = (
     Column(name="clips", title="clips", digits=0, about="clips the metrics were computed on"),
     Column(
@@ -124,5 +148,5 @@ _ASPECTS = ("sound", "meaning", "timing")
 SHOWN = tuple(sorted(METRICS, key=lambda metric: _ASPECTS.index(metric.aspect)))
 """The metrics in the order in which tables show them."""
 
-COLUMNS: dict[str, Column] = {column.name: column for column in (*SHOWN, *COUNTS)}
+COLUMNS: dict[str, Column] = {column.name: column for column in (*SHOWN, *EXTRA, *COUNTS)}
 """Every metric and count by its name, in the order of tables."""

@@ -2,7 +2,9 @@
 
 They were measured by their authors on their own clips (of 8 s in MMAudio's table), so they stand in tables of their
 own and never compete with what is measured here. Table 1 compares systems: as SpecMaskFoley (arXiv 2505.16195) prints
-it, and MMAudio's rows of 44.1 kHz as MMAudio (arXiv 2412.15322) does. Table 2 compares backbone, steps and guidance,
+it, MMAudio's rows of 44.1 kHz as MMAudio (arXiv 2412.15322) does, and PAVAS-L (arXiv 2512.08282), whose table has
+MMAudio's own numbers of MMAudio. HunyuanVideo-Foley (arXiv 2508.16930; the table is that of its README) measured all
+systems anew, with other results for the same names: a table of its own. Table 2 compares backbone, steps and guidance,
 and each of its rows names the settings that it means.
 """
 
@@ -15,8 +17,16 @@ from pathlib import Path
 
 from specmaskfoley.report.experiments import Experiment
 
-SOURCES = {"SpecMaskFoley": "2505.16195", "MMAudio": "2412.15322"}
+SOURCES = {
+    "SpecMaskFoley": "2505.16195",
+    "MMAudio": "2412.15322",
+    "PAVAS": "2512.08282",
+    "HunyuanVideo-Foley": "2508.16930",
+}
 """Papers that print the rows, by their numbers on arXiv."""
+
+APART = "HunyuanVideo-Foley"
+"""The source whose numbers compare with each other alone."""
 
 PAPER_SAMPLING = {"cfg.scale": 3.0, "cfg.start": 0.0, "sample.gumbel_temperature": 9.0, "sample.schedule": "cosine"}
 """What all rows of Table 2 have in common, by the names in params.yaml."""
@@ -30,7 +40,8 @@ class Published:
         paper: what describes the system, by its number on arXiv; `source` prints the row.
         kind, pretrained: the generative model, and the network that it builds on.
         features: what it sees of the video.
-        fd, kl: on PaSST; fad: on VGGish; ib: the IB score times 100; desync, time_s: seconds, the latter of one clip.
+        fd, kl: on PaSST; fad: on VGGish; ib: the IB score, always times 100; desync, time_s: seconds, the latter of
+            one clip.
         system, mode, steps: Table 2 alone: the name in `SYSTEMS`, cfg.mode and sample.steps that the row means.
     """
 
@@ -67,7 +78,12 @@ def arxiv(number: str) -> str:
 
 def published_systems() -> list[Published]:
     """Table 1: systems."""
-    return [row for row in _read() if not row.system]
+    return [row for row in _read() if not row.system and row.source != APART]
+
+
+def published_apart() -> list[Published]:
+    """Systems as `APART` measured them."""
+    return [row for row in _read() if row.source == APART]
 
 
 def published_settings() -> list[Published]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 from specmaskfoley.metrics import COLUMNS, COUNTS, METRICS, Column, Metric
 from specmaskfoley.report.published import SOURCES, Published, arxiv
@@ -158,7 +158,7 @@ def published_table(
         measured: what is shown beneath a row.
     """
     columns = [replace(COLUMNS[name], title="IB \u00d7 100", digits=1) if name == "ib" else COLUMNS[name]
-               for name in PRINTED]  # fmt: skip
+               for name in PRINTED if any(getattr(row, name) for row in rows)]  # fmt: skip
     about = {name: title for name, title in _ABOUT_PUBLISHED.items() if any(getattr(row, name) for row in rows)}
     columns += [Column(name=name, title=title, about="") for name, title in about.items()]
     lines = []
@@ -197,6 +197,14 @@ def _beneath(entry: Entry, columns: Sequence[Column]) -> Line:
         missing = "here" if column.name == "source" else "-"
         cells.append(Cell(text=missing if value is None else _number(column, value)))
     return Line(title=entry.title, about=entry.about, cells=cells, competes=False, beneath=True)
+
+
+def category_table(system: str, by: str, parts: Mapping[str, Mapping[str, Any]]) -> ScoreTable:
+    """One system's scores on parts of the clips, a row each: `clips` and `scores` of all systems."""
+    entries = [
+        Entry(title=name, scores={**part["scores"][system], "clips": part["clips"]}) for name, part in parts.items()
+    ]
+    return score_table(f"{label_of(system)}, by {by}", entries, first=by, legend=False, ranked=False)
 
 
 def class_table(title: str, rows: Sequence[Mapping[str, object]]) -> ScoreTable:
