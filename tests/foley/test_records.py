@@ -81,7 +81,14 @@ def test_the_record_holds_every_setting_that_decides_a_sound(foley: Foley, recor
     for step in held["history"]:
         assert set(step["sampling"]) == set(Sampling.model_fields), step
     assert held["history"][0]["sampling"] == dict(
-        seed=3, steps=3, scale=1.5, mode="multi", start=0.3, gumbel_temperature=4.5, schedule="linear"
+        seed=3,
+        steps=3,
+        scale=1.5,
+        mode="multi",
+        start=0.3,
+        gumbel_temperature=4.5,
+        schedule="linear",
+        negative_scale=1.0,
     )
     assert held["history"][1]["sampling"]["mode"] == "no_text_video"
     assert held["settings"]["run"] == {"device": "cpu", "threads": torch.get_num_threads(), "precision": "auto"}
@@ -171,6 +178,154 @@ def test_the_record_has_what_is_said_of_the_last_text(foley: Foley, video: Path)
     assert second.record["knowledge"]["remark"] == foley.knowledge.remark("dog barking") != ""
 
 
+@pytest.fixture(scope="module")
+def sounds(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Two sounds to be like."""
+    folder = tmp_path_factory.mktemp("sounds")
+    for name, hertz in (("first", 300), ("second", 3000)):
+        wave = 0.3 * np.sin(2 * np.pi * hertz * np.arange(5 * 16000) / 16000)  # more than two windows
+        soundfile.write(folder / f"{name}.wav", wave * (np.arange(len(wave)) % 4000 < 2000), 16000)
+    return [folder / "first.wav", folder / "second.wav"]
+
+
+PARTS = [(0.0, 0.8, "door"), (1.5, 3.0, "playing drum")]
+
+
+def words_alone(foley: Foley, video: Path, sounds: list[Path]) -> Take:
+    return foley.generate(duration_s=4.3, text="door", negative="rain", negative_scale=0.5, seed=3)[0]
+
+
+def parts(foley: Foley, video: Path, sounds: list[Path]) -> Take:
+    return foley.generate(video, text=PARTS, negative="rain", seed=4)[0]
+
+
+def another_sound(foley: Foley, video: Path, sounds: list[Path]) -> Take:
+    return foley.generate(video, like=sounds[0], negative="rain")[0]
+
+
+def another_sound_alone(foley: Foley, video: Path, sounds: list[Path]) -> Take:
+    return foley.generate(duration_s=1.0, like=sounds[0])[0]
+
+
+def edits(foley: Foley, video: Path, sounds: list[Path]) -> Take:
+    made = foley.generate(video, like=sounds[0])[0]
+    made = foley.regenerate(made, only=(0.5, 2.5), text=PARTS, negative="dog", seed=2)[0]
+    return foley.extend_band(made, 3000.0, like=sounds[1], negative="rain", negative_scale=2.0)[0]
+
+
+def edits_without_video(foley: Foley, video: Path, sounds: list[Path]) -> Take:
+    made = foley.generate(duration_s=3.0, text=PARTS)[0]
+    made = foley.regenerate(made, only=[(0.5, 1.0), (2.0, 2.5)], like=sounds[0])[0]
+    return foley.extend_band(made, 3000.0, text="door")[0]
+
+
+def candidate(foley: Foley, video: Path, sounds: list[Path]) -> Take:
+    return foley.generate(video, text=PARTS, negative="rain", candidates=3)[-1]
+
+
+def candidate_without_video(foley: Foley, video: Path, sounds: list[Path]) -> Take:
+    takes = foley.generate(duration_s=2.0, text="door", candidates=3, seed=5)
+    assert [one.seed for one in takes] == [5, 6, 7]
+    return takes[-1]
+
+
+def own_sound(foley: Foley, video: Path, sounds: list[Path]) -> Take:
+    return foley.regenerate(foley.listen(video), only=(0.5, 2.5), text=PARTS, negative="rain")[0]
+
+
+WORDS = {
+    make.__name__: make
+    for make in (
+        words_alone, parts, another_sound, another_sound_alone, edits, edits_without_video, candidate,
+        candidate_without_video, own_sound,
+    )
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WORDS)
+def test_whatever_was_said_it_is_the_same_sound_to_the_bit(
+    foley: Foley, now: Path, video: Path, sounds: list[Path], tmp_path: Path, name: str
+):
+    made = WORDS[name](foley, video, sounds)
+    saved = made.save(tmp_path / "clip").record
+    loaded = Foley.load(now, record=saved)
+    assert loaded.record is not None
+    wanted = {step.like.name for step in loaded.record.history if getattr(step, "like", None)}
+    again = loaded.remake(made.video, like=[path for path in reversed(sounds) if path.name in wanted])
+    np.testing.assert_array_equal(again.waveform, made.waveform)
+    np.testing.assert_array_equal(again.tokens, made.tokens)
+    assert again.record["history"] == made.record["history"]
+    assert again.record["video"] == made.record["video"]
+
+
+def test_everything_that_is_said_changes_the_sound(foley: Foley, video: Path, sounds: list[Path]):
+    said: list[dict[str, Any]] = [
+        {},
+        {"text": "door"},
+        {"text": "rain"},
+        {"text": "door", "negative": "rain"},
+        {"text": "door", "negative": "dog"},
+        {"text": "door", "negative": "dog", "negative_scale": 3.0},
+        {"text": PARTS},
+        {"text": PARTS[1:]},
+        {"text": [(*PARTS[0][:2], "rain"), PARTS[1]]},
+        {"like": sounds[0]},
+        {"like": sounds[1]},
+        {"like": sounds[1], "negative": "rain"},
+    ]
+    made = [foley.generate(video, steps=8, **one)[0].tokens for one in said]
+    alone = [foley.generate(duration_s=3.0, steps=8, **one)[0].tokens for one in said[1:]]
+    for group in (made, alone):
+        assert len({tokens.tobytes() for tokens in group}) == len(group)
+    plain = foley.generate(video, steps=8, text="door", negative_scale=3.0)[0].tokens
+    np.testing.assert_array_equal(plain, made[1], "the weight of nothing changes nothing")
+
+
+def test_one_part_over_all_windows_is_its_text_to_the_bit(foley: Foley, video: Path):
+    for given in ({"video": video}, {"duration_s": 3.0}):
+        plain, parted = (foley.generate(**given, text=text)[0] for text in ("door", [(0, 9, "door")]))
+        np.testing.assert_array_equal(parted.waveform, plain.waveform)
+        np.testing.assert_array_equal(parted.tokens, plain.tokens)
+
+
+def test_another_sound_to_be_like_is_refused(
+    foley: Foley, model: Path, video: Path, sounds: list[Path], tmp_path: Path
+):
+    made = edits(foley, video, sounds)
+    again = Foley.load(model, record=made.save(tmp_path / "clip").record)
+    for given in (sounds[:1], [sounds[0], sounds[0]]):
+        with pytest.raises(ValueError, match=r"like second\.wav with SHA-256 .*; give it \(--like\)"):
+            again.remake(video, like=given)
+    for other in ([], sounds[1]):
+        with pytest.raises(ValueError, match=r"of a sound like first\.wav"):
+            again.remake(video, like=other)
+
+
+def test_a_record_without_video_takes_none(foley: Foley, model: Path, video: Path, tmp_path: Path):
+    saved = words_alone(foley, video, []).save(tmp_path / "clip")
+    assert saved.video is None
+    assert not saved.trouble
+    with pytest.raises(ValueError, match=r"clip\.mp4: the record is of a sound without video; leave it out"):
+        Foley.load(model, record=saved.record).remake(video)
+
+
+def test_a_record_of_a_video_needs_it(model: Path, record: Path):
+    with pytest.raises(ValueError, match=r"of a sound for a video; give that, clip\.mp4"):
+        Foley.load(model, record=record).remake()
+
+
+def test_a_record_from_before_there_was_more_to_say_is_read(model: Path, record: Path, video: Path, tmp_path: Path):
+    old = json.loads(record.read_text(encoding="utf-8"))
+    for step in old["history"]:
+        for name in ("negative", "like"):
+            del step[name]
+        del step["sampling"]["negative_scale"]
+    del old["history"][0]["duration_s"]
+    (tmp_path / "old.json").write_text(json.dumps(old), encoding="utf-8")
+    made = Foley.load(model, record=tmp_path / "old.json").remake(video).save(tmp_path / "again")
+    assert made.audio.read_bytes() == record.with_suffix(".flac").read_bytes()
+
+
 def test_other_weights_are_named(model: Path, record: Path, tmp_path: Path):
     folder = changed(model, tmp_path / "model", lambda raw: None)
     control = next(folder.glob("control*"))
@@ -239,7 +394,7 @@ def damage(name: str, held: dict[str, Any]) -> Any:
         ("operation", "history.0"),
         ("steps", r"sampling\.steps=0"),
         ("start", r"sampling\.start is missing"),
-        ("text", "text=3"),
+        ("text", r"text\.str=3"),
         ("first", "must begin with generate or listen"),
         ("empty", "must begin with generate or listen"),
         ("unknown value", "vocoder"),
