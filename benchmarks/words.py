@@ -25,13 +25,14 @@ from specmaskfoley.clips.world import LABELS, render_clip
 from specmaskfoley.foley import Foley, Take
 from specmaskfoley.foley.prompts import Prompt, embed
 from specmaskfoley.judges.mini_panel import MiniPanel
+from specmaskfoley.media.sound import read_audio
 from specmaskfoley.media.writing import write_video
 from specmaskfoley.metrics.onsets import HOP_S, detect_onsets, onset_f1, onset_strength
 from specmaskfoley.sampling.generator import clip_seed
 from specmaskfoley.storage.tables import read_arrays, ready_clips
 
 SCALES = (0.5, 1.0, 2.0)
-PAIRS, PAIRS_SEEN = 48, 24
+PAIRS, PAIRS_SEEN = 36, 24
 """Sounds of two parts, without a video and with one."""
 NEAR_S, APART_S = 0.025, 0.1
 
@@ -154,7 +155,9 @@ def head(*cells: str) -> None:
 
 def negative(bench: Bench) -> None:
     """With the video: what its label, or another, as what is not to be heard does."""
-    head("video and", "not to be heard", "weight", "p(what is seen)", "p(the other)", "onset F1", "change of onset F1")
+    head(
+        "text", "not to be heard", "weight", "p(what is seen)", "heard as it", "p(the other)", "onset F1", "its change"
+    )
     for mode, text, unwanted in (
         ("no_text_video", "", "label"),
         ("no_text_video", "", "other"),
@@ -168,10 +171,11 @@ def negative(bench: Bench) -> None:
             ]
             found = bench.measured(mode, prompts, scale)
             plain = plain or found
-            names = {"": "no text", "label": "its label", "other": "the other label"}
+            names = {"": "none", "label": "its label", "other": "the other label"}
             row(
-                names[text], names[unwanted], f"{scale:g}", *(shown(found[name]) for name in ("seen", "other")),
-                shown(found["onset F1"]), shown(found["onset F1"] - plain["onset F1"]) if scale else "",
+                names[text], names[unwanted], f"{scale:g}",
+                *(shown(found[name]) for name in ("seen", "is seen", "other", "onset F1")),
+                shown(found["onset F1"] - plain["onset F1"]) if scale else "",
             )  # fmt: skip
 
 
@@ -201,10 +205,18 @@ def like(bench: Bench) -> None:
 
 
 def alone(bench: Bench) -> None:
-    """Sound from words alone."""
+    """Sound from words alone, beside the true sounds."""
     prompts = [Prompt.of(clip.label) for clip in bench.clips]
     found = bench.measured("text", prompts, seen=False)
+    sound = bench.panel.sound
+    waves = [
+        read_audio(clip.path, sample_rate=sound.sample_rate, num_samples=sound.num_samples) for clip in bench.clips
+    ]
+    heard = bench.tag(waves)
+    true = bench.chance_of(heard, [clip.label for clip in bench.clips])
+    hits = [bench.labels[top] == clip.label for top, clip in zip(heard.argmax(1), bench.clips, strict=True)]
     head("words alone", "p(it)", "heard as it")
+    row("true sounds", shown(true), shown(np.array(hits)))
     row(f"all {len(bench.labels)} labels", shown(found["seen"]), shown(found["is seen"]))
     for label in bench.labels:
         own = np.array([clip.label == label for clip in bench.clips])

@@ -9,6 +9,7 @@ import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from specmaskfoley.foley import Foley, Stopped, Take
 from specmaskfoley.media.probe import probe
 from specmaskfoley.media.sound import read_track, resample
 from specmaskfoley.media.writing import mux, write_audio
+from specmaskfoley.sampling.generator import clip_seed
 
 
 def same(first: np.ndarray, second: np.ndarray) -> bool:
@@ -237,11 +239,61 @@ def test_all_files_of_a_take_appear_or_none(take: Take, tmp_path: Path):
         {"start": 1.5},
         {"schedule": "random"},
         {"cfg_scale": 1.0},
+        {"negative_scale": -1.0},
+        {"text": [(7.0, 8.0, "rain")]},
+        {"text": [(1.03, 1.06, "rain")]},
+        {"text": [(0.0, 2.0, "rain"), (1.0, 3.0, "door")]},
+        {"duration_s": 3.0},
     ],
 )
 def test_wrong_values_are_named(foley: Foley, video: Path, wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         foley.generate(video, **wrong)
+
+
+def test_tokens_take_the_words_of_the_moment_in_their_middle(
+    foley: Foley, video: Path, monkeypatch: pytest.MonkeyPatch
+):
+    given: list[dict[str, Any]] = []
+    draw = foley.generator.tokens
+    monkeypatch.setattr(foley.generator, "tokens", lambda **one: given.append(one) or draw(**one))
+    foley.generate(video, text=[(0.0, 2.1, "rain"), (2.1, 3.1, "door"), (4.0, 9.0, "rain")], negative="dog")
+    audio = foley.params.audio
+    column_s = audio.patch * audio.hop_length / audio.sample_rate
+    starts = {clip_seed(0, f"column {column}"): column for column in range(60)}
+    assert len(given) > 2
+    for one in given:
+        middles_s = (starts[one["seeds"][0]] + np.arange(audio.token_columns) + 0.5) * column_s
+        expected = [1 if 2.1 <= at < 3.1 else -1 if 3.1 <= at < 4.0 else 0 for at in middles_s]
+        assert one["at"].tolist() == [[expected] * audio.token_rows]
+        torch.testing.assert_close(one["prompt"], foley.features.text_prompt(["rain", "door"]).float()[None])
+        torch.testing.assert_close(one["negative"], foley.features.text_prompt(["dog"]).float())
+
+
+@pytest.mark.parametrize("seconds", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_sound_without_video_has_a_length(foley: Foley, seconds):
+    with pytest.raises(ValueError, match="duration_s"):
+        foley.generate(duration_s=seconds, text="rain")
+    with pytest.raises(ValueError, match="give a video, or duration_s"):
+        foley.generate(text="rain")
+
+
+@pytest.mark.parametrize("seconds", [0.01, 1.0, 5.3])
+def test_a_sound_without_video_is_as_long_as_was_said(foley: Foley, seconds):
+    made = foley.generate(duration_s=seconds, text="rain", mode="multi")[0]
+    assert made.video is None
+    assert made.duration_s == pytest.approx(seconds, abs=1 / made.sample_rate)
+    assert made.record["history"][0]["sampling"]["mode"] == "text"
+
+
+def test_without_video_something_must_be_said(foley: Foley):
+    for said in ({}, {"negative": "rain"}, {"text": " "}):
+        with pytest.raises(ValueError, match="a sound without video needs a text"):
+            foley.generate(duration_s=1.0, **said)
+    made = foley.generate(duration_s=3.0, text="rain")[0]
+    for edit in (lambda: foley.regenerate(made, only=(1.0, 2.0)), lambda: foley.extend_band(made, 3000.0)):
+        with pytest.raises(ValueError, match="a sound without video needs a text"):
+            edit()
 
 
 @pytest.mark.slow

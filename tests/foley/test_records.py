@@ -429,7 +429,7 @@ def test_the_command_makes_it_again(now: Path, record: Path, video: Path, tmp_pa
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--seed", "1"], "leave out --text, --seed"),
+        (["--seed", "1"], "leave out --text, --negative"),
         (["--only", "1-2"], "leave out --text"),
         (["other.mp4"], "found 2 videos"),
     ],
