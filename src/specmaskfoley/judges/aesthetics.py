@@ -47,6 +47,8 @@ class Aesthetics(OfficialNetwork):
     """
 
     sample_rate = 16000
+    mean: Tensor
+    deviation: Tensor
 
     def __init__(self, config: Mapping[str, Any], where: str) -> None:
         super().__init__()
@@ -68,7 +70,7 @@ class Aesthetics(OfficialNetwork):
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Stretches of 10 s, the last one as long as it is, count by their lengths."""
-        windows = waveform.split(_WINDOW, dim=1)
+        windows = torch.split(waveform, _WINDOW, dim=1)
         ratings = [self._rate(window) * (window.shape[1] / waveform.shape[1]) for window in windows]
         return torch.stack(ratings).sum(0)
 
