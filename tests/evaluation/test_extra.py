@@ -98,6 +98,7 @@ def test_clap_and_categories(place, tmp_path):
     assert "| CLAP ↑ |" in told
 
     parts = found.clips.subsets
+    assert found.clips.by == "ucs_category"
     assert {name: part.clips for name, part in parts.items()} == {"FOOTSTEPS": 3, "TOOLS": 2}
     cosine = cosines(place, "ours", ".flac")
     assert parts["FOOTSTEPS"].scores["ours"]["clap"] == pytest.approx(cosine[:3].mean(), rel=1e-3)

@@ -36,6 +36,8 @@ def test_a_table_of_foleybench(tmp_path):
 def test_other_tables(tmp_path):
     benchmark = written(tmp_path / "captions.csv", "\ufeffname, caption\n17,a hammer\n0,\n")
     assert words(read_labels(benchmark, CLIPS), benchmark) == {"17": "a hammer", "0": ""}
+    odd = written(tmp_path / "odd.csv", 'id,caption\n0,"two\nlines"\n17,one\u2028line\n')
+    assert words(read_labels(odd, CLIPS), odd) == {"0": "two\nlines", "17": "one\u2028line"}
     ours = written(tmp_path / "labels.tsv", "id\tlabel\tsplit\r\n17\tbell, large\ttest\r\n0\tbell, large\ttest\r\n")
     labels = read_labels(ours, CLIPS)
     assert words(labels, ours) == {"17": "bell, large", "0": "bell, large"}
@@ -50,6 +52,11 @@ def test_other_tables(tmp_path):
         ("header.csv", "youtube,caption\n0,x\n", "expected a header with .* found 'youtube, caption'"),
         ("commas.tsv", "id,label\n0,x\n", "expected a header"),
         ("twice.csv", "id,label\n0,x\n17,y\n0,z\n", r"twice\.csv:4: '0' already stands above"),
+        (
+            "long.csv",
+            "id,caption\n0,steps, slowly\n",
+            r"long\.csv:2: more cells than the header; quote text with commas",
+        ),
         ("other.csv", "id,label\nelsewhere,x\n", "its column id names none of the 3 clips"),
     ],
 )

@@ -21,7 +21,7 @@ from specmaskfoley.commands.main import app
 from specmaskfoley.report.cached import cache_folder, cached_files
 from specmaskfoley.report.experiments import Experiment, other_experiments, sweep, workspace
 from specmaskfoley.report.report import Company, write_all
-from specmaskfoley.report.results import Evaluation, ScoredClips, write_evaluation
+from specmaskfoley.report.results import Evaluation, ScoredClips, Subset, write_evaluation
 from specmaskfoley.settings import Params
 
 SETTINGS = {
@@ -400,9 +400,10 @@ def test_other_systems_join_the_table_on_the_same_terms_only(tmp_path: Path, mon
     monkeypatch.chdir(tmp_path)
     clips = ScoredClips(clips=5, hash="a", duration_s=5.0, profile="mini", judges="mini")
     evaluation = Evaluation(scores={"specmaskfoley": {"fad": 1.0, "desync": 0.4}}, clips=clips)
+    bells = Subset(clips=3, hash="b", scores={"SpecMaskFoley": {"fad": 2.5}, "ground_truth": {"fad": 0.0}})
     changes = {
         "same": {},
-        "longer": {"duration_s": 8.0},
+        "longer": {"duration_s": 8.0, "by": "kind", "subsets": {"bells": bells}},
         "official": {"profile": "vggsound", "judges": "paper"},
         "published": {"as_published": True},
     }
@@ -422,6 +423,9 @@ def test_other_systems_join_the_table_on_the_same_terms_only(tmp_path: Path, mon
     assert "| SpecMaskFoley | **1.00** |" in parts[0]
     assert "| SpecMaskFoley (same) | 2.00 |" in parts[0]
     assert "ground truth" not in parts[0]  # the same sounds as this experiment's, which states them itself or not
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "longer: SpecMaskFoley, by kind" in page
+    assert "longer: ground truth, by kind" in page
     for part, why in zip(
         parts[1:4], ("on other clips", "by the judges of profile vggsound", "as av-benchmark"), strict=True
     ):

@@ -95,7 +95,7 @@ def evaluate(
                 *_named("noted", clips["noted"]),
             ]
             if by is not None:
-                clips["subsets"], more = _by_category(comparison, parts, by)
+                clips["by"], (clips["subsets"], more) = by, _by_category(comparison, parts, by)
                 lines += more
             intervals = comparison.intervals(params.evaluate.resamples, params.seed)
     lines += [f"warning: {warning}" for warning in clips["warnings"]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -22,11 +23,12 @@ def read_labels(path: Path, clips: Sequence[str]) -> Labels:
     """A CSV, or TSV if its name ends so, with a header; rows of other clips than the given ones are left out.
 
     Raises:
-        ValueError: the file cannot be read, has no column that names clips, names one twice, or none of the given.
+        ValueError: the file cannot be read, has no column that names clips, a row that is too long, names a clip twice,
+            or none of the given.
     """
     delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
     text = read_text(path, f"--labels {path}: no such file, or it cannot be read").removeprefix("\ufeff")
-    reader = csv.DictReader(text.splitlines(keepends=True), delimiter=delimiter)
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
     columns = [name.strip() for name in reader.fieldnames or ()]
     clip_column = next((name for name in CLIP_COLUMNS if name in columns), None)
     if clip_column is None:
@@ -38,6 +40,10 @@ def read_labels(path: Path, clips: Sequence[str]) -> Labels:
     known, found = set(clips), dict[str, dict[str, str]]()
     try:
         for row in reader:
+            if None in row:
+                raise ValueError(
+                    f"--labels {path}:{reader.line_num}: more cells than the header; quote text with commas"
+                )
             cells = {name: (row[name] or "").strip() for name in columns}
             clip = cells[clip_column]
             if clip in found:

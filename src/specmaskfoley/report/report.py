@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from pathlib import Path
 
@@ -24,7 +24,15 @@ from specmaskfoley.report.published import (
     published_systems,
 )
 from specmaskfoley.report.results import SCORES_SCHEMA, Evaluation, Interval, ScoredClips, Scores
-from specmaskfoley.report.tables import Entry, ScoreTable, class_table, published_table, score_table, system_entries
+from specmaskfoley.report.tables import (
+    Entry,
+    ScoreTable,
+    category_table,
+    class_table,
+    published_table,
+    score_table,
+    system_entries,
+)
 from specmaskfoley.settings import Params
 from specmaskfoley.storage.curves import read_curves
 from specmaskfoley.storage.files import read_json
@@ -197,6 +205,11 @@ def _tables(params: Params, evaluation: Evaluation, company: Company) -> list[Sc
     if clip_scores.exists():
         rows = [row for row in read_table(clip_scores, SCORES_SCHEMA) if row["system"] == OURS]
         tables.append(class_table(f"{SYSTEMS[OURS].label}, class by class", rows))
+    for name, file in company.systems.items():
+        parts = {part: scores.model_dump() for part, scores in file.clips.subsets.items()}
+        for system in file.scores if parts else ():
+            found = category_table(system, file.clips.by, parts)
+            tables.append(replace(found, title=f"{name}: {found.title}", folded=True))
     return tables
 
 

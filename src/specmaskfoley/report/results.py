@@ -60,6 +60,7 @@ class ScoredClips(_Written):
         counts: system -> `clips`, `onset_clips`, `coverage`, or `<metric>_clips`.
         excluded: clip -> where and why it is not scored.
         noted: clip -> what is odd about it, although it is scored.
+        by: what `subsets` are values of, where they are categories.
         warnings: what a reader of the scores has to know first.
         remarks: what a reader should know.
         ranked: whether they tell which system is best.
@@ -74,6 +75,7 @@ class ScoredClips(_Written):
     noted: dict[str, str] = {}
     counts: dict[str, dict[str, float | int]] = {}
     subsets: dict[str, Subset] = {}
+    by: str = ""
     profile: str = ""
     judges: str = ""
     as_published: bool = False
