@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
+import soundfile
 from helpers.page_server import Server
 from helpers.untrained import write_noise
 from matplotlib.image import imread
@@ -271,6 +272,62 @@ def test_one_click_on_an_example_is_a_sound(page: Page) -> None:
     with tab.expect_download() as download:
         tab.click(".files a:nth-child(1)")
     assert download.value.suggested_filename == "hammering-nail-2-take-1.mp4"
+
+
+def test_words_alone_a_sound_to_be_like_and_what_is_not_to_be_heard(page: Page, tmp_path: Path) -> None:
+    tab = page.tab
+    text = tab.locator("#text textarea, #text input")
+    text.fill("0-1: rain falling")
+    text.press("Shift+Enter")
+    text.type("1-2: dog barking")
+    tab.wait_for_selector("#remark .remark")
+    assert tab.inner_text("#remark").startswith('"dog barking" is not among')
+    tab.click("#words button")
+    page.set("duration", 2.5)
+    tab.fill("#negative textarea, #negative input", "music")
+    page.shot("words")
+    text.press("Enter")
+    page.status("Done: 2 takes of 2.50 s")
+    assert tab.inner_text(".result h3") == (
+        "\N{LEFT DOUBLE QUOTATION MARK}0-1: rain falling; 1-2: dog barking\N{RIGHT DOUBLE QUOTATION MARK}, without "
+        "\N{LEFT DOUBLE QUOTATION MARK}music\N{RIGHT DOUBLE QUOTATION MARK}"
+    )
+    assert tab.locator(".take video").count() == 0
+    assert tab.locator(".take[data-take='1'] .files a").all_inner_texts() == ["Sound", "Recipe"]
+    heard = tab.evaluate(
+        """async () => {
+            const player = document.querySelector('.take audio');
+            await player.play();
+            const end = performance.now() + 20000;
+            while (player.currentTime < 0.3 && performance.now() < end) await new Promise(r => setTimeout(r, 50));
+            player.pause();
+            return [player.currentTime, player.duration];
+        }"""
+    )
+    assert heard[0] >= 0.3
+    assert heard[1] == pytest.approx(2.5, abs=0.01)
+    page.shot("alone")
+    page.drag(1, 0.2, 0.6)
+    tab.wait_for_function("document.querySelector('#end input').value === '1.5'")
+    tab.click("#remake")
+    tab.wait_for_selector(".history li:nth-child(2)")
+    assert "0.50 to 1.50 s anew" in tab.inner_text(".result h3")
+
+    for name, peak, said in (
+        ("silent", 0.0, "The sound to be like is silent"),
+        ("tone", 0.3, "The sound to be like is taken"),
+    ):
+        soundfile.write(tmp_path / f"{name}.wav", peak * np.sin(np.arange(16000) * 0.3), 16000)
+        tab.set_input_files("#like input[type=file]", str(tmp_path / f"{name}.wav"))
+        page.status(said)
+    tab.wait_for_selector("#like button[aria-label=Play]")
+    tab.click("#make")
+    page.status("Say what is heard, or give a sound to be like, not both")
+    text.fill("")
+    tab.click("#make")
+    tab.wait_for_selector(".history li:nth-child(3)")
+    page.shot("like")
+    assert "Like the given sound" in tab.inner_text(".result h3")
 
 
 def test_the_known_sounds_and_an_unknown_word(page: Page, clip: Path) -> None:

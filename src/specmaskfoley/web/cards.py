@@ -18,7 +18,7 @@ EMPTY = (
     '<div class="empty"><div class="wave" aria-hidden="true">' + "<i></i>" * 24 + "</div>"
     "<p><b>Your sounds appear here.</b></p>"
     "<p>Choose a video, say what is heard, and press <em>Make sound</em>. Takes stand side by side, the one that the "
-    "judges prefer first.</p></div>"
+    "judges prefer first. Without a video, the words alone are made into a sound.</p></div>"
 )
 NO_HISTORY = '<p class="quiet">Nothing yet. Every result of this session is listed here, and can be opened again.</p>'
 

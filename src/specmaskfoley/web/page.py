@@ -145,8 +145,8 @@ class _Page:
     def _words(self) -> None:
         longest = self.studio.limits.minutes * 60
         self.negative = gr.Textbox(
-            label="What is not to be heard", info="Takes longer.", placeholder="speech, music",
-            max_length=LONGEST_TEXT, elem_id="negative",
+            label="What is not to be heard", info="One more pass in every step: takes longer.",
+            placeholder="speech, music", max_length=LONGEST_TEXT, elem_id="negative",
         )  # fmt: skip
         self.like = gr.Audio(
             label="A sound to be like, in place of a text", sources=["upload"], type="filepath", editable=False,
@@ -154,7 +154,7 @@ class _Page:
         )  # fmt: skip
         self.duration = gr.Number(
             min(_ALONE_S, longest), label="Length without a video (s)", minimum=SHORTEST_S, maximum=longest,
-            info="Where no video is chosen, the sound is made from the text alone.", elem_id="duration",
+            info="Where no video is chosen, the text or that sound alone is made into one.", elem_id="duration",
         )  # fmt: skip
 
     def _settings(self) -> None:
