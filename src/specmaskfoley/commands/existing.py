@@ -68,9 +68,13 @@ def _digest(identity: FileIdentity | None) -> str | None:
 
 def _are_there(target: Path, files: dict[str, Any], options: Options) -> bool:
     """Whether the files of a result are those that these options ask for, as they were written."""
-    said = {"keep_original_audio": options.keep_original_audio, "picture": options.picture}
-    said |= {"audio": text_name(target.with_name(f"{target.name}.{options.format}"))}
-    if any(files[name] != value for name, value in said.items()) or files.get("audio_track") != options.audio_track:
+    said: dict[str, Any] = {
+        "audio": text_name(target.with_name(f"{target.name}.{options.format}")),
+        "keep_original_audio": options.keep_original_audio,
+        "picture": options.picture,
+        "audio_track": options.audio_track,
+    }
+    if {name: files.get(name) for name in said} != said:
         return False
     roles = [role for role in ("audio", "video") if role in files]
     return all(
