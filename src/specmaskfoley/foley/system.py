@@ -93,6 +93,8 @@ class Foley:
         """
         path = Path(source)
         path = path / "params.yaml" if path.is_dir() else path
+        if not path.exists():
+            raise ValueError(f"{path}: no such file; name a project, or a folder that `specmaskfoley export` wrote")
         params, made = Params.load(path), None
         if record is not None:
             made = Record.read(record)
