@@ -369,6 +369,8 @@ def test_where_nothing_is_left_to_do_torch_is_not_imported(model: Path, short: P
         capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == ["rain: made already, rain", "short.mp4: made already, short"]
+    assert done.stdout.splitlines() == [
+        "rain: made already -> out/rain.flac", "short.mp4: made already -> out/short.flac",
+    ]  # fmt: skip
     assert " torch" not in done.stderr
     assert state(home / "out") == before

@@ -393,7 +393,7 @@ def _not_made_yet(wanted: Sequence[Work], params: Params, home: Path) -> list[Wo
     existing, work = Existing(params, home), []
     for one in wanted:
         if existing.has(one):
-            _say(f"{_printable(one.name)}: made already, {_printable(one.targets[0].name)}")
+            _say(f"{_printable(one.name)}: made already -> {_printable(f'{one.targets[0]}.{one.options.format}')}")
         else:
             work.append(one)
     return work
