@@ -134,7 +134,6 @@ def _made(
     Args:
         source: the video, or the duration, as `Foley.generate` takes it.
     """
-    lines = [line for line in text.splitlines() if line.strip()]
     sampling: dict[str, Any] = {"seed": seed}
     if steps > 0:
         sampling["steps"] = steps
@@ -143,8 +142,7 @@ def _made(
     with _torch_as_before():
         start_device(model.params.run)
         made = model.generate(
-            **source, text=parse_texts(lines) if lines else "", negative=negative, candidates=takes,
-            progress=_progress(), **sampling,
+            **source, text=parse_texts([text]), negative=negative, candidates=takes, progress=_progress(), **sampling,
         )  # fmt: skip
     waveform = torch.from_numpy(np.array(made[0].waveform))  # no longer in the take's temporary file
     audio = {"waveform": waveform[None, None], "sample_rate": made[0].sample_rate}

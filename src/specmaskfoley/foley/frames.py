@@ -97,4 +97,4 @@ def _picture(frame: Any, number: int) -> np.ndarray:
     low, high = picture.min(), picture.max()
     if not (low >= 0 and high <= 1):  # also where one is not a number
         raise ValueError(f"frame {number} has values from {low:.4g} to {high:.4g}; frames are floats 0..1, or uint8")
-    return np.rint(picture.astype(np.float32) * 255).astype(np.uint8)
+    return np.asarray(np.rint(picture.astype(np.float32) * 255), np.uint8)
