@@ -158,14 +158,14 @@ def negative(bench: Bench) -> None:
     head(
         "text", "not to be heard", "weight", "p(what is seen)", "heard as it", "p(the other)", "onset F1", "its change"
     )
-    for mode, text, unwanted in (
-        ("no_text_video", "", "label"),
-        ("no_text_video", "", "other"),
-        ("multi", "label", "other"),
-        ("multi", "other", "label"),
+    for mode, text, unwanted, scales in (
+        ("no_text_video", "", "label", SCALES),
+        ("no_text_video", "", "other", [1.0]),
+        ("multi", "label", "other", [1.0]),
+        ("multi", "other", "label", SCALES),
     ):
         plain: dict[str, np.ndarray] = {}
-        for scale in (0.0, *SCALES):
+        for scale in (0.0, *scales):
             prompts = [
                 Prompt.of(getattr(clip, text) if text else "", negative=getattr(clip, unwanted)) for clip in bench.clips
             ]
