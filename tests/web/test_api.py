@@ -246,6 +246,7 @@ def test_a_file_that_is_no_video_fails_in_a_sentence(api: Api, clip: bytes) -> N
         ({"video": clip, "from_audio": b"no sound"}, "The sound to be edited cannot be decoded"),
         ({"video": clip, "like": wav(noise(31.0))}, "The sound to be like is longer than 30 s"),
         ({"video": clip, "from_audio": wav(noise(31.0))}, "The sound to be edited is longer than 30 s"),
+        ({"video": clip, "from_audio": wav(noise(3.0))}, "The sound has no silent hole and is as long as the video"),
         ({"video": clip, "only": "5-6"}, "Only=5-6: the video ends at 3.00 s"),
     ):
         job = api.ended(api.post(**fields))

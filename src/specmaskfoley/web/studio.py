@@ -24,7 +24,7 @@ import torch
 from specmaskfoley.clips.looking import check_media, check_sound
 from specmaskfoley.foley import Foley, Saved, Take
 from specmaskfoley.foley.choosing import doubt, heard_by
-from specmaskfoley.foley.editing import Span
+from specmaskfoley.foley.editing import Span, find_holes
 from specmaskfoley.foley.prompts import SILENT, Prompt, parse_texts
 from specmaskfoley.media.mel import build_mel, decibels
 from specmaskfoley.media.probe import MediaInfo
@@ -356,12 +356,20 @@ class Studio:
                 f"This file has {size / 1e6:.0f} MB; at most {self.limits.megabytes:g} MB are accepted here."
             )
 
-    def _check_edited(self, path: Path) -> None:
+    def _given(self, upload: Upload, choices: Choices) -> Take:
+        """The sound that is to be edited."""
         try:
             with self._checking:
-                check_sound(path, self.foley.params.prepare, self.limits.minutes * 60)
+                prepare, longest_s = self.foley.params.prepare, self.limits.minutes * 60
+                check_sound(choices.from_audio or upload.path, prepare, longest_s)
         except ValueError as error:
             raise ValueError(f"The sound to be edited {_reason(error)}.") from None
+        take = self.foley.listen(upload.path, choices.from_audio)
+        if not choices.only and not find_holes(take.waveform, take.sample_rate, upload.info.duration_s):
+            raise ValueError(
+                "The sound has no silent hole and is as long as the video; say which seconds to make anew."
+            )
+        return take
 
     def _accepted(self, session: Session, choices: Choices) -> Choices:
         """With the sound to be like under a name of ours."""
@@ -389,9 +397,7 @@ class Studio:
             if upload is None:
                 takes = self.foley.generate(duration_s=chosen.duration_s, **how)
             elif chosen.only or chosen.from_audio is not None:
-                self._check_edited(chosen.from_audio or upload.path)
-                heard = self.foley.listen(upload.path, chosen.from_audio)
-                takes = self.foley.regenerate(heard, only=chosen.only or None, **how)
+                takes = self.foley.regenerate(self._given(upload, chosen), only=chosen.only or None, **how)
             else:
                 takes = self.foley.generate(upload.path, **how)
             return self._keep(session, job, upload, takes, chosen)
