@@ -73,8 +73,11 @@ def test_a_table_of_no_use_is_named(tmp_path, name, text, message):
 def test_what_is_asked_for_has_to_be_there(tmp_path):
     table = written(tmp_path / "t.csv", "id,kind\n0,x\n")
     labels = read_labels(table, CLIPS)
-    with pytest.raises(ValueError, match=r"needs a column caption or label"):
+    with pytest.raises(ValueError, match="needs words in a column caption or label"):
         words(labels, table)
+    silent = written(tmp_path / "silent.csv", "id,caption\n0,\n")
+    with pytest.raises(ValueError, match=r"silent\.csv: --extra clap needs words"):
+        words(read_labels(silent, CLIPS), silent)
     with pytest.raises(ValueError, match=r"--by colour: .*t\.csv has the columns id, kind"):
         categories(labels, "colour", table)
     with pytest.raises(ValueError, match="give a table of them by --labels"):

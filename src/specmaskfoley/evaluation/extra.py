@@ -45,7 +45,8 @@ def with_extra(
 
     def scored(take: JudgedTake, sounds: Sequence[Path]) -> JudgedTake:
         found = judge.scores(np.stack([heard[path] for path in sounds]), texts)
-        return replace(take, per_clip={**take.per_clip, **found})
+        known = {name: values for name, values in found.items() if not np.isnan(values).all()}
+        return replace(take, per_clip={**take.per_clip, **known})
 
     takes = {
         system: [scored(take, sounds) for take, sounds in zip(comparison.takes[system], paths[system], strict=True)]

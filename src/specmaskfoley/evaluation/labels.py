@@ -69,8 +69,8 @@ def words(labels: Labels, path: Path | None) -> dict[str, str]:
         raise ValueError("--extra clap: needs words; give a table of them by --labels")
     columns = next(iter(labels.values()))
     column = next((name for name in WORD_COLUMNS if name in columns), None)
-    if column is None:
-        raise ValueError(f"--labels {path}: --extra clap needs a column {' or '.join(WORD_COLUMNS)}")
+    if column is None or not any(cells[column] for cells in labels.values()):
+        raise ValueError(f"--labels {path}: --extra clap needs words in a column {' or '.join(WORD_COLUMNS)}")
     return {clip: cells[column] for clip, cells in labels.items()}
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from specmaskfoley.encoders.trained import PROMPT, Prompt, encoder_file, load_encoder
 from specmaskfoley.judges.extra import Extra
 from specmaskfoley.media.sound import Sound
-from specmaskfoley.metrics.clap import clap_per_clip
+from specmaskfoley.metrics.ib import ib_per_clip
 from specmaskfoley.settings import Clap, Params
 
 
@@ -45,11 +45,9 @@ class ClapJudge(Extra):
 
     @torch.inference_mode()
     def scores(self, heard: np.ndarray, words: Sequence[str]) -> Mapping[str, np.ndarray]:
-        places = {text: number for number, text in enumerate(dict.fromkeys(text for text in words if text))}
-        rows = np.full(heard.shape, np.nan, dtype=np.float32)
-        if places:
-            embedded = torch.cat([self.encoder.embed_text([text]) for text in places]).float().cpu().numpy()
-            for row, text in enumerate(words):
-                if text:
-                    rows[row] = embedded[places[text]]
-        return {"clap": clap_per_clip(rows, heard)}
+        embedded = {text: self.encoder.embed_text([text])[0].float().cpu().numpy() for text in set(words) if text}
+        given = [row for row, text in enumerate(words) if text]
+        found = np.full(len(words), np.nan)
+        if given:  # the formula is IB's: a cosine
+            found[given] = ib_per_clip(np.stack([embedded[words[row]] for row in given]), heard[given])
+        return {"clap": found}
