@@ -51,10 +51,11 @@ class Prompt:
         Raises:
             ValueError: naming the argument that is wrong.
         """
+        words, parts = "", list[Part]()
         if isinstance(text, str):
-            words, parts = text.strip(), ()
+            words = text.strip()
         else:
-            words, parts = "", tuple(sorted((float(begin), float(end), words.strip()) for begin, end, words in text))
+            parts = sorted((float(begin), float(end), said.strip()) for begin, end, said in text)
         if like is not None and text:
             raise ValueError(f"text={text!r} and like={like}: a prompt is words or a sound; give one of them")
         for begin, end, said in parts:
@@ -65,7 +66,7 @@ class Prompt:
         for (begin, end, _), (later, _, _) in itertools.pairwise(parts):
             if later < end:
                 raise ValueError(f"text {begin:g}-{end:g}: the next part begins before its end, at {later:g} s")
-        return cls(text=words, parts=parts, negative=negative.strip(), like=None if like is None else Path(like))
+        return cls(text=words, parts=tuple(parts), negative=negative.strip(), like=None if like is None else Path(like))
 
     @property
     def given(self) -> bool:
