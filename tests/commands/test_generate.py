@@ -190,9 +190,54 @@ def test_edits(model: Path, video: Path, tmp_path: Path):
     assert result.exit_code == 0, result.output
 
 
+def test_parts_what_is_not_heard_and_a_sound_without_a_video(model: Path, video: Path, tmp_path: Path):
+    words = ["--text", "0-2: rain; 2-4.5: door", "--text", "5-6: church bell", "--negative", "music"]
+    result = generate(model, video, "--out", tmp_path, *words, "--negative-scale", "2", "--steps", "2")
+    assert result.exit_code == 0, result.output
+    (step,) = json.loads((tmp_path / "clip.json").read_text(encoding="utf-8"))["history"]
+    assert (step["text"], step["negative"]) == ([[0, 2, "rain"], [2, 4.5, "door"], [5, 6, "church bell"]], "music")
+    assert step["sampling"]["negative_scale"] == 2
+    alone = ["--duration", "1.5", "--steps", "2", "--candidates", "2", "--format", "wav"]
+    result = generate(model, "--out", tmp_path, "--text", "Türen, 3 mal!", *alone)
+    assert result.exit_code == 0, result.output
+    assert [path.name for path in sorted(tmp_path.glob("T*"))] == [
+        "Türen-3-mal.2.json", "Türen-3-mal.2.wav", "Türen-3-mal.json", "Türen-3-mal.wav",
+    ]  # fmt: skip
+    assert soundfile.info(tmp_path / "Türen-3-mal.wav").duration == pytest.approx(1.5, abs=1e-3)
+    assert "clip.json is there" in generate(model, "--out", tmp_path, "--like", tmp_path / "clip.flac", *alone).stderr
+    result = generate(model, "--out", tmp_path / "more", "--like", tmp_path / "clip.flac", *alone)
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "more" / "clip.2.wav").exists()
+
+
+def test_a_sound_that_nothing_can_be_like(model: Path, video: Path, tmp_path: Path):
+    wave = np.zeros(16000)
+    soundfile.write(tmp_path / "silent.wav", wave, 16000)
+    soundfile.write(tmp_path / "odd.wav", np.where(np.arange(16000) == 99, np.nan, 0.3), 16000, "FLOAT")
+    for name, said in (("silent", "is silent"), ("odd", "holds samples that are no numbers")):
+        result = generate(model, video, "--like", tmp_path / f"{name}.wav", "--out", tmp_path / "out")
+        assert result.exit_code == 1
+        (line,) = result.stderr.splitlines()
+        assert line.startswith("error: clip.mp4: ")
+        assert line.endswith(f"{name}.wav: {said}, and so nothing can be made like it")
+        assert list((tmp_path / "out").iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ([], "name a video; or, for a sound without one, give --duration SECONDS and --text or --like"),
+        (["--duration", "3"], "name a video; or, for a sound without one"),
+        (["--text", "rain"], "name a video; or, for a sound without one"),
+        (["--text", "rain", "--duration", "0"], "--duration 0: expected seconds up to 14400"),
+        (["--text", "rain", "--duration", "3", "--only", "0-1"], "need a video"),
+        (["--text", "3-4: rain", "--duration", "2"], "text 3-4: the sound ends at 2.00 s"),
+        (["clip.mp4", "--duration", "3"], "--duration 3 is for sounds without video"),
+        (["clip.mp4", "--text", "rain", "--like", "clip.mp4"], "a prompt is words or a sound"),
+        (["clip.mp4", "--text", "0-1: rain", "--text", "door"], "--text 'door': one of several is for a part"),
+        (["clip.mp4", "--text", "0-2: rain; 1-3: door"], "text 0-2: the next part begins before its end"),
+        (["clip.mp4", "--like", "text.txt"], "--like text.txt: cannot be decoded"),
+        (["clip.mp4", "--negative-scale", "inf"], "--negative-scale inf is not finite"),
         (["gone.mp4"], "gone.mp4: no such file or folder"),
         (["."], "no video in this folder"),
         (["clip.mp4", "--only", "5-2"], "--only 5-2: the end must come after the beginning"),

@@ -155,9 +155,10 @@ def _heard(path: Path, encoder: Prompts) -> Tensor:
 
     sound = encoder.prompt_sound
     track = examine_track(path, sound.duration_s)
-    windows = [one.number for one in track.windows if one.peak > SILENT]
+    windows = [one.number for one in track.windows if one.peak > SILENT and one.finite]
     if not windows:
-        raise ValueError(f"{path}: is silent, and so nothing can be made like it")
+        why = "is silent" if all(one.finite for one in track.windows) else "holds samples that are no numbers"
+        raise ValueError(f"{path}: {why}, and so nothing can be made like it")
     # The rest at the end of a long sound would be mostly silence.
     windows = [number for number in windows if (number + 0.5) * sound.duration_s <= track.end_s] or windows
     chosen = np.unique(np.linspace(0, len(windows) - 1, _MOST_WINDOWS).round().astype(int))
