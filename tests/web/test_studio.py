@@ -334,6 +334,26 @@ def test_unused_sessions_are_forgotten_and_their_number_is_bounded(studio: Studi
     assert len(list(studio.folder.iterdir())) == 64
 
 
+def test_who_works_is_neither_unused_nor_makes_room_and_is_unused_from_its_end_on(studio: Studio) -> None:
+    session, begun = studio.session("works"), time.monotonic()
+    session.job = studio._submit(session, until_stopped)
+    session.used_s -= 5000
+    for number in range(100):
+        studio.session(str(number))
+    studio.sweep()
+    assert studio.find("0") is None
+    assert session.folder.exists()
+    session.job.cancel()
+    wait([session.job.future], WAIT_S)
+    studio.sweep()
+    assert studio.find("works") is session
+    assert session.used_s >= begun
+    session.used_s -= 1001
+    studio.sweep()
+    assert studio.find("works") is None
+    assert not session.folder.exists()
+
+
 def test_the_oldest_results_make_room(
     studio: Studio, video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -427,11 +427,16 @@ class Studio:
         return self._submit(session, work)
 
     def _submit(self, session: Session, work: Callable[[Job], Result]) -> Job:
+        def used(job: Job) -> Result:
+            try:
+                return work(job)
+            finally:
+                session.use()  # what took long is kept as long as all else
+
         with self._lock:
             if session.busy:
                 raise ValueError("Your last job is still running; cancel it, or wait for its end.")
-            session.job = self.jobs.submit(work)
-        session.job.future.add_done_callback(lambda _: session.use())  # what took long is kept as long as all else
+            session.job = self.jobs.submit(used)
         return session.job
 
     def _keep(
