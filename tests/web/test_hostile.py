@@ -564,6 +564,35 @@ def test_requests_of_any_size(site: Page | Interface, watched: Path) -> None:
     assert raw(url, "BREW / HTTP/1.1")[0] in (400, 405)
 
 
+@interface
+def test_uploads_that_never_end_are_only_so_many_and_make_room_when_they_are_gone(
+    site: Interface, watched: Path
+) -> None:
+    where, api = urlsplit(site.server.url), Api(site.server.url)
+    head = f"POST /jobs HTTP/1.1\r\nHost: {where.netloc}\r\nContent-Type: multipart/form-data; boundary=x\r\n"
+    begun = f"{head}Content-Length: 1000000\r\n\r\n--x\r\n".encode()
+    small = [("duration_s", "1"), ("text", "rain"), ("steps", "1")]
+    lines = []
+    try:
+        deadline = time.monotonic() + 60
+        while (refused := api.send(small)).status_code == 202:
+            assert api.ended(refused.json())["state"] == "done"
+            assert api.delete(refused.json()["url"]).status_code == 204
+            if len(lines) < 16:
+                lines.append(socket.create_connection((where.hostname, where.port), timeout=30))
+                lines[-1].sendall(begun)
+            assert time.monotonic() < deadline
+        assert refused.status_code == 429
+        assert len(lines) == 16
+    finally:
+        for line in lines:
+            line.close()
+    while (again := api.send(small)).status_code == 429:
+        assert time.monotonic() < deadline
+    assert api.ended(again.json())["state"] == "done"
+    assert api.delete(again.json()["url"]).status_code == 204
+
+
 def test_requests_of_other_sites(site: Page | Interface, watched: Path, good: bytes) -> None:
     url = site.server.url
     assert requests.get(url, headers={"Host": "evil.example.org"}, timeout=30).status_code == 400
