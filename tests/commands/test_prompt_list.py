@@ -290,6 +290,9 @@ def test_it_is_used_where_nothing_else_says_what_is_heard(model: Path, short: Pa
     table = write(home / "p.csv", ["video", "text"], ["in/a.mp4", ""])
     assert generate(model, "--prompts", table, "--out", "out").exit_code == 0, "the text beside it says what"
     made = record(home / "out" / "a.json")
+    result = generate(model, "--prompts", table, "--out", "alone", "--text", "")
+    assert result.exit_code == 0, "the video alone decides"
+    assert record(home / "alone" / "a.json")["history"][0]["text"] == ""
     assert made["history"][0]["text"] == "playing drum"
     again = ["in/a.mp4", "--record", "out/a.json", "--out", "again", "--model", str(model)]
     assert CliRunner().invoke(app, ["generate", *again]).exit_code == 0
@@ -348,7 +351,10 @@ def test_what_is_there_is_what_another_run_would_make(model: Path, short: Path, 
         for content in (b"", b"{}", b"[]", b"another"):
             assert unlike(f"out/{name}", content), name
     whole = record(Path("out/a.json"))
-    for changed in ({"files": {}}, {"model": whole["model"] | {"codec.safetensors": "0"}}, {"video": None}):
+    (first,) = whole["history"]
+    said = {name: value for name, value in first.items() if name != "duration_s"}
+    edited = {"history": [first, said | {"operation": "regenerate", "only": [[0.0, 0.2]]}]}
+    for changed in (edited, {"files": {}}, {"model": whole["model"] | {"codec.safetensors": "0"}}, {"video": None}):
         assert unlike("out/a.json", json.dumps(whole | changed).encode()), changed
     machine = whole["settings"]["run"] | {"device": "cuda", "threads": 64}
     elsewhere = whole | {"settings": whole["settings"] | {"run": machine}}
