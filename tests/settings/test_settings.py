@@ -357,7 +357,7 @@ def test_peak_learning_rate_is_the_papers():
 def test_the_top_level_overrides_guidance_and_decoding_of_the_profile(changes, scale, steps):
     params = Params.from_mapping(changed(changes))
     assert (params.cfg.scale, params.sample.steps) == (scale, steps)
-    assert (params.cfg.mode, params.sample.gumbel_temperature) == ("multi", 9.0)
+    assert (params.cfg.mode, params.sample.gumbel_temperature) == ("multi", MINI["sample"]["gumbel_temperature"])
 
 
 def test_settings_in_force():
