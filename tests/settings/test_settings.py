@@ -344,20 +344,20 @@ def test_peak_learning_rate_is_the_papers():
 
 
 @pytest.mark.parametrize(
-    ("changes", "scale", "steps"),
+    ("changes", "scale", "steps", "temperature"),
     [
-        ({}, 1.5, 12),
-        ({"cfg.scale": 3}, 3.0, 12),
-        ({"profile": "vggsound"}, 3.0, 12),
-        ({"profile": "vggsound", "cfg.scale": 2, "sample.steps": 16}, 2.0, 16),
-        ({"cfg.scale": MISSING, "sample": MISSING}, 1.5, 12),
-        ({"cfg.scale": 0.0}, 0.0, 12),
+        ({}, 1.5, 12, 4.5),
+        ({"cfg.scale": 3}, 3.0, 12, 4.5),
+        ({"profile": "vggsound"}, 3.0, 12, 9.0),
+        ({"profile": "vggsound", "cfg.scale": 2, "sample.steps": 16}, 2.0, 16, 9.0),
+        ({"cfg.scale": MISSING, "sample": MISSING}, 1.5, 12, 4.5),
+        ({"cfg.scale": 0.0}, 0.0, 12, 4.5),
     ],
 )
-def test_the_top_level_overrides_guidance_and_decoding_of_the_profile(changes, scale, steps):
+def test_the_top_level_overrides_guidance_and_decoding_of_the_profile(changes, scale, steps, temperature):
     params = Params.from_mapping(changed(changes))
     assert (params.cfg.scale, params.sample.steps) == (scale, steps)
-    assert (params.cfg.mode, params.sample.gumbel_temperature) == ("multi", MINI["sample"]["gumbel_temperature"])
+    assert (params.cfg.mode, params.sample.gumbel_temperature) == ("multi", temperature)
 
 
 def test_settings_in_force():
