@@ -158,12 +158,12 @@ def test_a_run_is_named_by_what_differs_from_the_commit(store: Path, monkeypatch
     commit(store)
     head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
     changed = load().to_dict()
-    many = {"steps": 6, "gumbel_temperature": 4.5, "batch_size": 7, "videos": 3}
+    many = {"steps": 6, "gumbel_temperature": 3.5, "batch_size": 7, "videos": 3}
     for params, name in (
         (load(), f"workspace-{head[:7]}"),
         (load(cfg={"scale": 3.0}), "cfg.scale=3"),
         (load(cfg={"scale": 3.0}, run={**changed["run"], "threads": 1}, seed=4), "seed=4, cfg.scale=3"),
-        (load(sample=many), "sample.steps=6, sample.gumbel_temperature=4.5, sample.batch_size=7 and 1 more"),
+        (load(sample=many), "sample.steps=6, sample.gumbel_temperature=3.5, sample.batch_size=7 and 1 more"),
         (load(profile="vggsound", cfg={"mode": "text"}), "profile=vggsound, cfg.mode=text"),
     ):
         stage("sample", params)

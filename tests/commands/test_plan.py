@@ -78,14 +78,14 @@ def check_times(computed: str, flops: float) -> None:
 
 
 def test_mini_is_estimated_for_a_cpu(tmp_path: Path) -> None:
-    """8 minutes of trainings: docs/results.md has 11 minutes measured for all stages."""
+    """9.5 minutes of trainings in float32; docs/results.md has what is measured."""
     told = planned(tmp_path)
     computed = told[
         told.index("computed on a CPU (an estimate: operations counted") : told.index("computed and stored")
     ]
     assert "at an assumed 0.06 TFLOP/s in float32" in computed
     check_times(computed, 0.06e12)
-    assert 7 < float(re.search(r"together .*, ([\d.]+) min", computed)[1]) < 9
+    assert 8.5 < float(re.search(r"together .*, ([\d.]+) min", computed)[1]) < 10.5
     assert "encoders" not in computed  # trained here, which is not counted
 
 

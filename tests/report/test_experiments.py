@@ -391,7 +391,8 @@ def test_the_stage_shows_this_experiment_alone(tmp_path: Path, monkeypatch: pyte
     assert pages[0] == pages[1]
     text = (tmp_path / "metrics" / "table.md").read_text()
     assert "apart" not in text
-    assert text.count("| *measured here (profile mini)*<br><sub>workspace, cfg.scale=1.5, mini judges</sub> |") == 2
+    named = "workspace, cfg.scale=1.5, cfg.start=0.34, sample.gumbel_temperature=4.5, mini judges"
+    assert text.count(f"| *measured here (profile mini)*<br><sub>{named}</sub> |") == 2
     assert "Scores by mini judges do not compare with published ones" in text
 
 
