@@ -148,7 +148,7 @@ class Forks:
         self._server = subprocess.Popen(
             [sys.executable, __file__, str(self._folder)],
             env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,  # its end tells that this process is gone, even if it was killed
             stdout=subprocess.PIPE,
             text=True,
             start_new_session=True,
@@ -182,12 +182,13 @@ def serve(folder: Path) -> None:
         waiting.bind(str(folder / "socket"))
         waiting.listen(64)
         print("ready", flush=True)
-        while True:
+        while sys.stdin not in select.select([waiting, sys.stdin], [], [])[0]:
             client, _ = waiting.accept()
             if not os.fork():
                 waiting.close()
                 _supervise(client, folder)
             client.close()
+    os.killpg(0, signal.SIGKILL)
 
 
 def _supervise(client: socket.socket, folder: Path) -> None:
