@@ -47,9 +47,13 @@ class Page:
 
     def status(self, begins: str) -> str:
         """Wait until the status line says so."""
-        self.tab.wait_for_function(
-            "begins => document.querySelector('#status .says')?.textContent.startsWith(begins)", arg=begins
-        )
+        try:
+            self.tab.wait_for_function(
+                "begins => document.querySelector('#status .says')?.textContent.startsWith(begins)", arg=begins
+            )
+        except Exception as error:
+            error.add_note(f"the status line says: {self.tab.inner_text('#status')}")
+            raise
         return str(self.tab.inner_text("#status"))
 
     def set(self, name: str, value: float) -> None:
@@ -276,16 +280,18 @@ def test_one_click_on_an_example_is_a_sound(page: Page) -> None:
 
 def test_words_alone_a_sound_to_be_like_and_what_is_not_to_be_heard(page: Page, tmp_path: Path) -> None:
     tab = page.tab
+    tab.click("#words button")
     text = tab.locator("#text textarea, #text input")
     text.fill("0-1: rain falling")
     text.press("Shift+Enter")
     text.type("1-2: dog barking")
     tab.wait_for_selector("#remark .remark")
     assert tab.inner_text("#remark").startswith('"dog barking" is not among')
-    tab.click("#words button")
     page.set("duration", 2.5)
     tab.fill("#negative textarea, #negative input", "music")
     page.shot("words")
+    assert tab.input_value("#duration input[type=number]") == "2.5"
+    assert text.input_value() == "0-1: rain falling\n1-2: dog barking"
     text.press("Enter")
     page.status("Done: 2 takes of 2.50 s")
     assert tab.inner_text(".result h3") == (
