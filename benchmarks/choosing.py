@@ -16,6 +16,7 @@ import argparse
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,10 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from specmaskfoley.backbone.layers import take as rows_of
+from specmaskfoley.backbone.role import Inputs
 from specmaskfoley.backbone.trained import build_backbone
 from specmaskfoley.clips.world import render_clip
-from specmaskfoley.codec.network import Codec
+from specmaskfoley.codec.trained import build_codec
 from specmaskfoley.control.trained import build_control
 from specmaskfoley.encoders.synchformer import Synchformer
 from specmaskfoley.foley import Foley, Take
@@ -56,7 +58,7 @@ class Watched(Sampler):
     seen: list[dict[tuple[str, int], Tensor]]
     _step = 0
 
-    def _decode(self, given: Any, steps: Any, fresh: bool, uniform: bool, before_step: Any = None) -> Tensor:
+    def _decode(self, given: Any, decoding: Any, passes: Any, fresh: bool, before_step: Any = None) -> Tensor:
         def note(index: int) -> None:
             self._step = index + 1 if fresh else 0
             before_step(index)
@@ -64,13 +66,13 @@ class Watched(Sampler):
         self.calls += 1
         if fresh:
             self.seen.append({})
-        return super()._decode(given, steps, fresh, uniform, note)
+        return super()._decode(given, decoding, passes, fresh, note)
 
-    def _logits(self, given: Any, tokens: Tensor, at: Tensor, passes: Any, weights: Tensor) -> Tensor:
-        logits = super()._logits(given, tokens, at, passes, weights)
+    def _logits(self, given: Any, tokens: Tensor, at: Tensor, step: Any, passes: Any, weights: Tensor) -> Tensor:
+        logits = super()._logits(given, tokens, at, step, passes, weights)
         if self._step in self.after:
-            noise = rows_of(given.draw[self._step - 1], at)
-            last = super()._logits(given, tokens, at, passes, given.weights[-1])
+            noise = rows_of(given.deciding[0][self._step - 1], at)
+            last = super()._logits(given, tokens, at, step, passes, given.weights[-1])
             for kind, found in zip(KINDS, (logits.log_softmax(-1) + noise, logits, last), strict=True):
                 self.seen[-1][kind, self._step] = tokens.scatter(1, at, found.argmax(-1))[0]
         return logits
@@ -112,7 +114,7 @@ def measure(foley: Foley, arguments: argparse.Namespace) -> Iterator[dict[str, n
     params, sampler = foley.params, foley.generator.sampler
     sampler.__class__ = Watched
     assert isinstance(sampler, Watched)
-    sampler.after, steps = tuple(arguments.after), params.sampling.steps
+    sampler.after, (steps,) = tuple(arguments.after), params.sampling.steps_of(1)
     overall: list[list[float]] = []
     onsets, early = [], []
     with tempfile.TemporaryDirectory() as folder:
@@ -125,9 +127,12 @@ def measure(foley: Foley, arguments: argparse.Namespace) -> Iterator[dict[str, n
             sampler.seen, sampler.calls = [], 0
             takes = foley.generate(video, text=clip.label, candidates=arguments.drafts)
             takes = sorted(takes, key=lambda take: take.seed)
-            overall.append([take.scores["overall"] - SILENT * take.level.nearly_silent for take in takes])
+            scores = [take.scores or {} for take in takes]
+            overall.append(
+                [one["overall"] - SILENT * take.level.nearly_silent for one, take in zip(scores, takes, strict=True)]
+            )
             onsets.append([onsets_of(foley, take, clip.events) for take in takes])
-            columns = params.audio.token_columns
+            columns = params.grid.columns
             for seen, take in zip(sampler.seen, takes, strict=True):
                 if arguments.windows > 1:
                     whole = torch.from_numpy(take.tokens[:, :columns].copy())
@@ -159,14 +164,14 @@ def render(foley: Foley, video: Path, windows: int, seed: int, index: int) -> An
 
 
 def onsets_of(foley: Foley, take: Take, events: tuple[float, ...]) -> float:
-    found = detect_onsets(take.waveform, take.sample_rate)
+    found = detect_onsets(take.waveform, take.sample_rate).tolist()
     return onset_f1(events, found, foley.params.evaluate.onset_tolerance_s)
 
 
 def score(foley: Foley, video: Path, tokens: Tensor) -> list[float]:
     """overall of drafts of the first window, (D, F * T) or (D, F, T)."""
-    audio = foley.params.audio
-    waves = foley.generator.decode(tokens.view(-1, audio.token_rows, audio.token_columns)).numpy()
+    audio, grid = foley.params.audio, foley.params.grid
+    waves = foley.generator.decode(tokens.view(-1, grid.rows, grid.columns)).numpy()
     scores = judge(foley.judges, video, audio.token_duration_s, [(wave, audio.sample_rate) for wave in waves])
     silent = [level_of(wave, audio.sample_rate).nearly_silent for wave in waves]
     return [one["overall"] - SILENT * quiet for one, quiet in zip(scores, silent, strict=True)]
@@ -241,7 +246,7 @@ def correlation(early: np.ndarray, late: np.ndarray) -> str:
 
 def measure_times(foley: Foley, drafts: int) -> None:
     """Print milliseconds of processor time, one thread, medians of `drafts` runs."""
-    audio, steps = foley.params.audio, foley.params.sampling.steps
+    audio, (steps,) = foley.params.audio, foley.params.sampling.steps_of(1)
     with tempfile.TemporaryDirectory() as folder:
         video = Path(folder) / "clip.mp4"
         clip = render(foley, video, 1, 0, 0)
@@ -255,7 +260,7 @@ def measure_times(foley: Foley, drafts: int) -> None:
         print(f"a guided step: {1e3 * np.median(np.diff(marks)):.1f} ms, of {steps - 1} in a window")
         print(f"draft to sound: {timed(lambda: foley.generator.decode(tokens), drafts):.1f} ms")
         one, two = (
-            timed(lambda count=count: judge(foley.judges, video, audio.token_duration_s, [sound] * count), drafts)
+            timed(partial(judge, foley.judges, video, audio.token_duration_s, [sound] * count), drafts)
             for count in (1, 2)
         )
         print(f"judging a sound: {two - one:.1f} ms; looking at the video, once: {2 * one - two:.1f} ms")
@@ -274,17 +279,20 @@ def timed(run: Callable[[], object], runs: int) -> float:
 def count_operations(path: str) -> None:
     """Print TFLOP at the paper's size, counted on networks that take no memory."""
     params = Params.load(path, profile="vggsound")
-    audio = params.audio
+    audio, grid = params.audio, params.grid
     with torch.device("meta"), torch.no_grad():
-        backbone, codec = build_backbone(params), Codec(params.codec)
+        backbone, codec = build_backbone(params), build_codec(params)
         control = build_control(backbone, params)
-        tokens = torch.zeros(1, audio.token_rows, audio.token_columns, dtype=torch.int64)
-        x = torch.zeros(1, tokens.numel(), params.backbone.width)
-        operations("a guided step", lambda: (backbone(x), *(backbone(x, control(x, x)) for _ in range(2))))
+        tokens = torch.zeros(1, grid.rows, grid.columns, dtype=torch.int64)
+        x = torch.zeros(1, grid.size, params.backbone.width)
+        inputs = Inputs(x, [None] * params.backbone.depth, 0)
+        operations(
+            "a guided step", lambda: (backbone(inputs), *(backbone(inputs, control(inputs, x)) for _ in range(2)))
+        )
         operations("codec, tokens to mel", lambda: codec.decode(tokens))
     with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
-        hifigan = build_vocoder(audio, NeuralVocoder(kind="hifigan", weights="hifigan"))
-        mel = torch.zeros(1, audio.num_mels, audio.token_columns * audio.patch)
+        hifigan = build_vocoder(NeuralVocoder(kind="hifigan", weights="hifigan"), params)
+        mel = torch.zeros(1, audio.num_mels, audio.num_frames)
         operations("HiFi-GAN, mel to sound", lambda: hifigan(mel))
         imagebind, wave = ImageBind(), torch.zeros(1, int(16000 * audio.duration_s))
         operations("ImageBind, of a sound", lambda: imagebind.encode_audio(wave))

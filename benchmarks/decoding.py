@@ -75,7 +75,7 @@ def plain_pyav(path: str) -> Arrays:
         stream.codec_context.thread_count = 1
         decoded = (frame for number, frame in enumerate(container.decode(stream)) if number in kept)
         frames = shape((torch.from_numpy(frame.to_ndarray(format="rgb24"))[None] for frame in decoded), places)
-    return *frames, pyav_sound(path)
+    return frames[0], frames[1], pyav_sound(path)
 
 
 def pyav_sound(path: str) -> np.ndarray:
@@ -96,7 +96,7 @@ def plain_decord(path: str) -> Arrays:
     places, wanted = choose(starts - starts[0])
     chunks = (wanted[first : first + CHUNK] for first in range(0, len(wanted), CHUNK))
     frames = shape((torch.from_numpy(reader.get_batch(chunk).asnumpy()) for chunk in chunks), places)
-    return *frames, pyav_sound(path)
+    return frames[0], frames[1], pyav_sound(path)
 
 
 def plain_torchcodec(path: str) -> Arrays:
@@ -111,7 +111,7 @@ def plain_torchcodec(path: str) -> Arrays:
     # All at once, up to a gigabyte: every further call seeks again, which took 25 to 40 % longer.
     frames = shape([reader.get_frames_played_at(together.tolist()).data], places)
     sound = AudioDecoder(path, sample_rate=SOUND.sample_rate).get_all_samples().data
-    return *frames, trim(sound.mean(dim=0).numpy())
+    return frames[0], frames[1], trim(sound.mean(dim=0).numpy())
 
 
 CONTENDERS: dict[str, Callable[[str], Arrays]] = {

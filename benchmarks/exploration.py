@@ -22,6 +22,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from specmaskfoley.backbone.specmaskgit import decoding
+from specmaskfoley.backbone.specmaskgit.schedule import mask_counts
 from specmaskfoley.device import start
 from specmaskfoley.evaluation.agreement import Found
 from specmaskfoley.evaluation.comparison import ComparedFiles, compare_systems
@@ -31,7 +33,6 @@ from specmaskfoley.media.writing import write_audio
 from specmaskfoley.sampling import fast
 from specmaskfoley.sampling.generator import Generator, clip_seed
 from specmaskfoley.sampling.guidance import TEXT_VIDEO, Condition, Pass, guidance_plan
-from specmaskfoley.sampling.schedule import mask_counts
 from specmaskfoley.settings import Params
 from specmaskfoley.storage.files import write_json
 from specmaskfoley.storage.tables import read_arrays, ready_clips
@@ -75,9 +76,10 @@ class HaltonSampler(fast.Sampler):
 
     rank: Tensor
 
-    def _decode(self, given: fast._Given, *loop: Any, **uniform: bool) -> Tensor:
-        order = (-1e6 * self.rank.float()).expand_as(given.order)
-        return super()._decode(given._replace(order=order), *loop, **uniform)
+    def _decode(self, given: fast._Given, *loop: Any) -> Tensor:
+        draw, order, keep = given.deciding
+        order = (-1e6 * self.rank.float()).expand_as(order)
+        return super()._decode(given._replace(deciding=(draw, order, keep)), *loop)
 
 
 def unguided(plan: Plan, where: Callable[[float], bool]) -> Plan:
@@ -97,8 +99,8 @@ class Variant:
 
 
 def variants(scale: float) -> dict[str, Variant]:
-    multi = {steps: guidance_plan("multi", steps, scale) for steps in (4, 6, 8, 12)}
-    single = {steps: guidance_plan("no_video", steps, 2 * scale) for steps in (6, 7, 8, 12)}
+    multi = {steps: guidance_plan("multi", [steps], scale) for steps in (4, 6, 8, 12)}
+    single = {steps: guidance_plan("no_video", [steps], 2 * scale) for steps in (6, 7, 8, 12)}
     found = {f"{steps} steps": Variant(plan) for steps, plan in multi.items()}
     found |= {
         "12 steps, linear": Variant(multi[12], {"schedule": "linear"}),
@@ -109,13 +111,13 @@ def variants(scale: float) -> dict[str, Variant]:
         "12 steps, temperature 4.5": Variant(multi[12], {"gumbel_temperature": 4.5}),
         "12 steps, temperature 18": Variant(multi[12], {"gumbel_temperature": 18.0}),
         "8 steps, temperature 18": Variant(multi[8], {"gumbel_temperature": 18.0}),
-        "12 steps, unguided first third": Variant(guidance_plan("multi", 12, scale, 0.34)),
+        "12 steps, unguided first third": Variant(guidance_plan("multi", [12], scale, 0.34)),
         "12 steps, unguided last third": Variant(unguided(multi[12], lambda p: p > 2 / 3)),
         "12 steps, guided middle third": Variant(unguided(multi[12], lambda p: p < 1 / 3 or p > 2 / 3)),
         "12 steps, unguided first third, temperature 4.5": Variant(
-            guidance_plan("multi", 12, scale, 0.34), {"gumbel_temperature": 4.5}
+            guidance_plan("multi", [12], scale, 0.34), {"gumbel_temperature": 4.5}
         ),
-        "8 steps, unguided first third": Variant(guidance_plan("multi", 8, scale, 0.34)),
+        "8 steps, unguided first third": Variant(guidance_plan("multi", [8], scale, 0.34)),
         "8 steps, unguided last third": Variant(unguided(multi[8], lambda p: p > 2 / 3)),
         **{f"{steps} steps, no_video, twice the scale": Variant(plan) for steps, plan in single.items()},
         "12 steps, bfloat16": Variant(multi[12], precision="bfloat16"),
@@ -133,16 +135,17 @@ def variants(scale: float) -> dict[str, Variant]:
 
 def make(variant: Variant, params: Params, split: str, device: torch.device, folder: Path) -> tuple[list[Found], float]:
     """Sounds of all takes, and seconds of sampling a clip."""
-    chosen = params.sample.model_copy(update={"int8": variant.int8, **variant.settings})
+    chosen = params.sample.model_copy(update={"steps": len(variant.plan), "int8": variant.int8, **variant.settings})
     changed = params.model_copy(
         update={"sample": chosen, "run": params.run.model_copy(update={"precision": variant.precision})}
     )
     generator = Generator(changed, device)
     sampler = generator.sampler
-    fast.mask_counts = variant.counts or mask_counts
+    vars(decoding)["mask_counts"] = variant.counts or mask_counts
     if variant.order == "halton":
         sampler.__class__ = HaltonSampler
-        sampler.rank = halton_order(params.audio.token_rows, params.audio.token_columns)
+        assert isinstance(sampler, HaltonSampler)
+        sampler.rank = halton_order(params.grid.rows, params.grid.columns)
     ids, features = read_arrays(params.paths.features, split)
     inputs = {name: torch.from_numpy(array).float() for name, array in features.items()}
     takes, spent = [], 0.0
@@ -155,7 +158,7 @@ def make(variant: Variant, params: Params, split: str, device: torch.device, fol
             begin = time.perf_counter()
             tokens = sampler.sample(condition, plan=variant.plan, settings=chosen, seeds=seeds)
             spent += time.perf_counter() - begin
-            waves = generator.decode(tokens.view(len(seeds), params.audio.token_rows, -1)).numpy()
+            waves = generator.decode(tokens.view(len(seeds), params.grid.rows, -1)).numpy()
             for clip_id, wave in zip(ids[rows], waves, strict=True):
                 files[clip_id] = folder / f"{take}" / f"{clip_id}.flac"
                 write_audio(files[clip_id], wave, params.audio.sample_rate)

@@ -14,7 +14,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ from specmaskfoley.device import worker_count
 from specmaskfoley.extraction.decoding import ClipReader
 from specmaskfoley.extraction.worker import ClipRow, Unit, Worker
 from specmaskfoley.media.clips import MediaBatch, read_clip, semantic_view, sync_view
+from specmaskfoley.media.frames import View
 from specmaskfoley.media.sound import Sound
 from specmaskfoley.processes.isolation import IsolatedPool
 from specmaskfoley.settings import Params
@@ -36,10 +37,13 @@ SOUND = Sound(48_000, 480_000)  # CLAP's
 class FrameMeans:
     """Stands where the encoders stand."""
 
-    stage, reads_label = "means", False
+    stage: ClassVar[str] = "means"
+    reads_label: ClassVar[bool] = False
+    precision = "float32"
 
     def __init__(self, params: Params, device: Any) -> None:
-        self.views, self.sounds = (sync_view(params), semantic_view(params)), (SOUND,)
+        self.views: tuple[View, ...] = (sync_view(params), semantic_view(params))
+        self.sounds: tuple[Sound, ...] = (SOUND,)
 
     def encode(self, batch: MediaBatch, labels: Sequence[str]) -> dict[str, np.ndarray]:
         sync, semantic = (batch.frames[view][:, :, ::16, ::16].mean((2, 3)) for view in self.views)
@@ -48,6 +52,14 @@ class FrameMeans:
     @staticmethod
     def batch_size(params: Params) -> int:
         return params.encoders.batch_size
+
+    @staticmethod
+    def settings(params: Params) -> list[Any]:
+        return []
+
+    @staticmethod
+    def inputs(params: Params) -> list[str]:
+        return []
 
 
 class DecodeOnly(ClipReader):

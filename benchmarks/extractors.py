@@ -14,13 +14,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from specmaskfoley.codec.network import Codec
+from specmaskfoley.codec.trained import build_codec
 from specmaskfoley.encoders.clap import ClapEncoder
 from specmaskfoley.encoders.clip import ClipEncoder
 from specmaskfoley.encoders.synchformer import Synchformer, SynchformerEncoder
@@ -41,7 +42,7 @@ class Job:
     """A network, what it is asked to do with a batch of clips, and the share of a clip that this is."""
 
     build: Callable[[], nn.Module]
-    run: Callable[[nn.Module, int, torch.device, bool], object]
+    run: Callable[[Any, int, torch.device, bool], object]
     quick_share: float = 1.0
 
 
@@ -77,9 +78,9 @@ JOBS: dict[str, Job] = {
     ),
     "clip": Job(ClipEncoder, lambda net, n, d, quick: net(frames(n, 8 if quick else 80, 384, d)), 8 / 80),
     "clap_audio": Job(clap, lambda net, n, d, quick: net.embed_audio(wave(n, 48000, d))),
-    "codec_encode": Job(lambda: Codec(PARAMS.codec), lambda net, n, d, quick: net.encode(mel(n, d)[:, None])),
+    "codec_encode": Job(lambda: build_codec(PARAMS), lambda net, n, d, quick: net.tokens(mel(n, d)[:, None])),
     "codec_decode": Job(
-        lambda: Codec(PARAMS.codec),
+        lambda: build_codec(PARAMS),
         lambda net, n, d, quick: net.decode(torch.zeros(n, 5, 53, dtype=torch.int64, device=d)),
     ),
     "hifigan": Job(HiFiGAN, lambda net, n, d, quick: net(mel(n, d))),

@@ -29,13 +29,15 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from specmaskfoley.backbone.role import Backbone
 from specmaskfoley.backbone.trained import build_backbone
-from specmaskfoley.commands.estimate import num_sync_features
+from specmaskfoley.control.network import ControlBranch
 from specmaskfoley.control.trained import build_control
 from specmaskfoley.device import device_name, start
 from specmaskfoley.sampling.fast import Sampler
@@ -61,8 +63,8 @@ class Here:
 class Eager(Sampler):
     """The fast sampler without a CUDA graph."""
 
-    def _graph(self, given, steps, fresh):  # type: ignore[no-untyped-def]
-        return lambda given: self._decode(given, steps, fresh, uniform=True)
+    def _graph(self, given, *loop):  # type: ignore[no-untyped-def]
+        return lambda given: self._decode(given, *loop)
 
 
 # ---------------------------------------------------------------------- parts
@@ -74,8 +76,7 @@ def tokens(here: Here) -> Iterator[Row]:
     backbone, control = networks(here)
     condition, plan, seeds = conditions(here, batch), plan_of(params), list(range(batch))
     with_reference = sample_tokens(
-        backbone, control, condition, mode=params.cfg.mode, scale=params.cfg.scale, start=params.cfg.start,
-        settings=params.sample, seeds=seeds, precision="float32",
+        backbone, control, condition, plan=plan, settings=params.sample, seeds=seeds, precision="float32"
     )  # fmt: skip
     for name, kind in (("capture" if here.device.type == "cuda" else "as on CPUs", Sampler), ("eager", Eager)):
         sampler = kind(*copy.deepcopy((backbone, control)), precision="float32")
@@ -99,7 +100,7 @@ def sampler(here: Here) -> Iterator[Row]:
             return fast.sample(condition, plan=plan, settings=params.sample, seeds=list(range(batch)))
 
         median = statistics.median(timed({"": run}, 1 if here.tiny else 5, here.device)[""].wall)
-        share = flops(params, plan, batch) / median / 1e12 / top
+        share = batch * flops(params, plan) / median / 1e12 / top
         yield (
             f"{params.cfg.mode}, {params.sample.steps} steps, {name_of(fast.dtype)}, batch {batch}",
             f"{1000 * median:.1f} ms, {1000 * median / batch:.1f} ms a clip, {share:.0%} of the ceiling",
@@ -136,9 +137,7 @@ def extractors(here: Here) -> Iterator[Row]:
         try:
             net = JOBS[name].build().to(here.device).eval()
             with torch.inference_mode(), torch.autocast(here.device.type, torch.bfloat16, enabled=half):
-                seconds = timed(
-                    lambda net=net, name=name: JOBS[name].run(net, batch, here.device, False), here.device, 2
-                )
+                seconds = timed(partial(JOBS[name].run, net, batch, here.device, False), here.device, 2)
             result = f"{batch / seconds:.3g} clips/s"
         except RuntimeError as error:  # too little memory for one of them says nothing about the next
             result = failed(error)
@@ -221,7 +220,7 @@ PARTS: dict[str, tuple[Callable[[Here], Iterator[Row]], float]] = {
 # ---------------------------------------------------------------------- what parts need
 
 
-def networks(here: Here) -> tuple[nn.Module, nn.Module]:
+def networks(here: Here) -> tuple[Backbone, ControlBranch]:
     """Backbone and control branch of the profile's sizes; the branch acts as a trained one does."""
     torch.manual_seed(0)
     backbone = build_backbone(here.params).to(here.device).eval()
@@ -234,15 +233,16 @@ def networks(here: Here) -> tuple[nn.Module, nn.Module]:
 def conditions(here: Here, batch: int) -> Condition:
     encoders = here.params.encoders
     shapes = (
-        (encoders.prompt.width,),
-        (num_sync_features(here.params), encoders.sync.width),
+        encoders.prompt.shape,
+        (len(here.params.sync_features_s), encoders.sync.width),
         (encoders.semantic.width,),
     )
     return Condition(*(torch.randn(batch, *shape, device=here.device) for shape in shapes))
 
 
 def plan_of(params: Params) -> list[dict]:
-    return guidance_plan(params.cfg.mode, params.sample.steps, params.cfg.scale, params.cfg.start)
+    steps = params.sample.steps_of(params.backbone.levels)
+    return guidance_plan(params.cfg.mode, steps, params.cfg.scale, params.cfg.start, ramp=params.cfg.ramp)
 
 
 def name_of(dtype: torch.dtype) -> str:

@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -62,14 +63,14 @@ def measure(rounds: int) -> Result:
         frechet_distance(x[:2], y[:2])  # neither pays for what a first call loads
         linalg.sqrtm(np.eye(2))
         for _ in range(rounds):
-            (theirs, covariances), seconds = timed(lambda x=x, y=y: official(x, y))
+            (theirs, covariances), seconds = timed(partial(official, x, y))
             times["sqrtm form"].append(seconds)
             times["of it covariances"].append(covariances)
-            distance, seconds = timed(lambda x=x, y=y: frechet_distance(x, y))
+            distance, seconds = timed(partial(frechet_distance, x, y))
             times["ours"].append(seconds)
             ones = np.ones(n)
-            times["of it moments"].append(sum(timed(lambda z=z, ones=ones: _moments(z, ones))[1] for z in (x, y)))
-            _, seconds = timed(lambda x=x, y=y, counts=counts: frechet_distance(x, y, counts))
+            times["of it moments"].append(sum(timed(partial(_moments, z, ones))[1] for z in (x, y)))
+            _, seconds = timed(partial(frechet_distance, x, y, counts))
             times["a resample by weights"].append(seconds)
         found["cases"][name] = {"seconds": times, "sqrtm": theirs, "ours": distance}
     return found
@@ -85,7 +86,8 @@ def measure_with(threads: int, rounds: int) -> Result:
     environment = os.environ | dict.fromkeys(names, str(threads))
     command = [sys.executable, __file__, "--measure", "--rounds", str(rounds)]
     done = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
-    return json.loads(done.stdout)
+    found: Result = json.loads(done.stdout)
+    return found
 
 
 def report(results: dict[int, Result]) -> None:
@@ -111,7 +113,7 @@ def report(results: dict[int, Result]) -> None:
 
 
 def difference(case: Result) -> float:
-    return abs(case["ours"] - case["sqrtm"]) / case["sqrtm"]
+    return float(abs(case["ours"] - case["sqrtm"]) / case["sqrtm"])
 
 
 def main() -> None:

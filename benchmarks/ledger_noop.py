@@ -115,7 +115,7 @@ def make_up(root: Path, params: dict[str, Any], clips: int) -> dict[str, int]:
         paths["usable"]: ready.select(USABLE_SCHEMA.names),
     }
     shards = -(-clips // params["profiles"][PROFILE]["prepare"]["shard_rows"])
-    made = {}
+    made: dict[str, int] = {}
     for stage in stages.values():
         for raw in [item for kind in ("outs", "metrics", "plots") for item in outputs(stage.get(kind))]:
             name = raw

@@ -119,7 +119,7 @@ def shuffle(rows: ShardRows) -> None:
 
 def means(values: np.ndarray) -> np.ndarray:
     whole = len(values) // BATCH * BATCH
-    return values[:whole].reshape(-1, BATCH).mean(1)
+    return np.asarray(values[:whole].reshape(-1, BATCH).mean(1))
 
 
 if __name__ == "__main__":

@@ -108,7 +108,7 @@ def generated(
 
 
 def onsets_of(foley: Foley, take: Take, events: tuple[float, ...]) -> float:
-    found = detect_onsets(take.waveform, take.sample_rate)
+    found = detect_onsets(take.waveform, take.sample_rate).tolist()
     return onset_f1(events, found, foley.params.evaluate.onset_tolerance_s)
 
 

@@ -12,6 +12,7 @@ import argparse
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import torch
@@ -34,17 +35,21 @@ def count(params: Params, batch: int, few_rows: int) -> list[Counter[str]]:
         backbone = build_backbone(params)
         control = build_control(backbone, params)
     encoders, found = params.encoders, []
-    shapes = (batch, encoders.prompt.width), (batch, 240, encoders.sync.width), (batch, encoders.semantic.width)
+    shapes = [
+        (batch, *encoders.prompt.shape),
+        (batch, len(params.sync_features_s), encoders.sync.width),
+        (batch, encoders.semantic.width),
+    ]
 
     class Loop:
         """Instead of a CUDA graph."""
 
-        def __init__(self, *loop: object) -> None:
-            self.sampler, _, self.steps, self.fresh = loop
+        def __init__(self, sampler: fast.Sampler, _: fast._Given, *loop: Any) -> None:
+            self.sampler, self.loop = sampler, loop
 
         def __call__(self, given: fast._Given) -> torch.Tensor:
             with Watch() as watch:
-                tokens = self.sampler._decode(given, self.steps, self.fresh, uniform=True)
+                tokens = self.sampler._decode(given, *self.loop)
             found.append(watch.kernels)
             return tokens
 
@@ -52,8 +57,9 @@ def count(params: Params, batch: int, few_rows: int) -> list[Counter[str]]:
         sampler = fast.Sampler(on_gpu(backbone), on_gpu(control))
         condition = Condition(*(torch.empty(shape, device=CUDA) for shape in shapes))
         for steps in (2, 3, params.sample.steps):
-            plan = guidance_plan(params.cfg.mode, steps, params.cfg.scale)
-            sampler.sample(condition, plan=plan, settings=params.sample, seeds=list(range(batch)))
+            settings = params.sample.model_copy(update={"steps": steps})
+            plan = guidance_plan(params.cfg.mode, settings.steps_of(sampler.backbone.levels), params.cfg.scale)
+            sampler.sample(condition, plan=plan, settings=settings, seeds=list(range(batch)))
     return found
 
 

@@ -24,15 +24,16 @@ from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from specmaskfoley.backbone.trained import build_backbone
-from specmaskfoley.codec.tokenizer import Tokenizer
+from specmaskfoley.codec.trained import load_tokenizer
 from specmaskfoley.control.trained import build_control
 from specmaskfoley.device import fast_bfloat16, pick_device
 from specmaskfoley.media.mel import build_mel, decibels
 from specmaskfoley.sampling import fast as sampler_module
 from specmaskfoley.sampling.fast import Sampler
-from specmaskfoley.sampling.guidance import Condition, guidance_plan
+from specmaskfoley.sampling.guidance import Condition, Pass, guidance_plan
 from specmaskfoley.sampling.int8 import supports_int8
 from specmaskfoley.sampling.packed import supports_packing
 from specmaskfoley.sampling.reference import sample_tokens
@@ -74,26 +75,33 @@ def ceiling(device: torch.device, dtype: torch.dtype) -> float:
     return 2 * 8192 * 768 * 3072 / statistics.median(seconds) / 1e12
 
 
-def flops(params: Params, plan: list[dict], batch: int) -> float:
-    """Multiplications and additions of the plan's passes, each counted in full as a plain sampler makes them."""
-    backbone, tokens = params.backbone, params.audio.token_rows * params.audio.token_columns
-    width, mlp = backbone.width, backbone.mlp_width
-    block = tokens * 2 * (4 * width**2 + 2 * width * mlp) + 4 * tokens**2 * width
-    whole = backbone.depth * block + 2 * tokens * width * params.codec.codebook_size
-    branch = params.control.depth * (block + 2 * tokens * width**2)
-    return batch * sum(len(weights) * whole + sum(row.video for row in weights) * branch for weights in plan)
+def flops(params: Params, plan: Sequence[Mapping[Pass, float]]) -> float:
+    """Multiplications and additions for a clip of the plan's passes, each in full as a plain sampler makes them."""
+    with torch.device("meta"), torch.inference_mode():
+        backbone = build_backbone(params)
+        control = build_control(backbone, params)
+        tokens = torch.empty(1, params.grid.size, dtype=torch.int64)
+        inputs = backbone.embed(
+            tokens, tokens.bool(), torch.empty(1, *params.encoders.prompt.shape), tokens[:, 0].bool()
+        )
+        with FlopCounterMode(display=False) as whole:
+            backbone(inputs)
+        with FlopCounterMode(display=False) as branch:
+            control(inputs, torch.empty_like(inputs.x))
+    video = sum(one.video for weights in plan for one in weights)
+    return float(sum(map(len, plan)) * whole.get_total_flops() + video * branch.get_total_flops())
 
 
 def vocoders(params: Params, batch: int, runs: int, device: torch.device, only: Sequence[str] | None) -> None:
     """Print the times of tokens to mel and of mel to sound in float32 and as the product runs them, and how far what
     is made lies from float32's."""
-    audio, sound_s = params.audio, params.audio.token_duration_s * batch
-    tokens = torch.randint(params.codec.codebook_size, (batch, audio.token_rows, audio.token_columns))
+    grid, sound_s = params.grid, params.audio.token_duration_s * batch
+    tokens = torch.randint(params.codec.codebook_size, (batch, grid.rows, grid.columns))
     kinds: dict[str, Vocoder] = {
         "griffin_lim": GriffinLim(kind="griffin_lim", iterations=12, momentum=0.99),
         **{kind: NeuralVocoder(kind=kind, weights=kind) for kind in ("hifigan", "bigvgan")},
     }
-    recipe = build_mel(audio).to(device)
+    recipe = build_mel(params.audio).to(device)
     parts: dict[str, Callable[[], Tensor]] = {}
     for name, vocoder in kinds.items():
         if only and name not in only:
@@ -101,11 +109,11 @@ def vocoders(params: Params, batch: int, runs: int, device: torch.device, only: 
         for precision in ("float32", "auto"):
             changes = {"run": params.run.model_copy(update={"precision": precision}), "vocoder": vocoder}
             torch.manual_seed(0)  # the same weights
-            tokenizer = Tokenizer(params.model_copy(update=changes), device, trained=False)
+            tokenizer = load_tokenizer(params.model_copy(update=changes), device, trained=False)
             if precision == "float32":
-                mel = tokenizer.decode_mel(tokens)
-            parts.setdefault(f"codec {precision}", partial(tokenizer.decode_mel, tokens))
-            parts[f"{name} {precision}"] = partial(tokenizer.vocoder, mel)
+                mel = tokenizer.frames(tokens)
+            parts.setdefault(f"codec {precision}", partial(tokenizer.frames, tokens))
+            parts[f"{name} {precision}"] = partial(tokenizer.sound, mel)
     done = timed(parts, runs, device)
     for name, found in done.items():
         kind, precision = name.split()
@@ -126,7 +134,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--steps", type=int)
+    parser.add_argument("--steps", type=int, nargs="+", help="one number, or those of each level")
     parser.add_argument("--mode")
     parser.add_argument("--start", type=float)
     parser.add_argument("--only", nargs="*", help="kinds to run; default: all that the device has")
@@ -146,20 +154,22 @@ def main() -> None:
     for linear in [control.zero_in, *control.zero_out]:
         nn.init.normal_(linear.weight, std=0.02)  # a trained branch: zero weights would hide the video
     condition = Condition(
-        torch.randn(given.batch, params.encoders.prompt.width, device=device),
-        torch.randn(given.batch, 240, params.encoders.sync.width, device=device),
+        torch.randn(given.batch, *params.encoders.prompt.shape, device=device),
+        torch.randn(given.batch, len(params.sync_features_s), params.encoders.sync.width, device=device),
         torch.randn(given.batch, params.encoders.semantic.width, device=device),
     )
-    settings = params.sample.model_copy(update={"steps": given.steps or params.sample.steps})
+    settings = params.sample
+    if given.steps:
+        steps = tuple(given.steps) if len(given.steps) > 1 else given.steps[0]
+        settings = settings.model_copy(update={"steps": steps})
     mode = given.mode or params.cfg.mode
     start = params.cfg.start if given.start is None else given.start
-    plan = guidance_plan(mode, settings.steps, params.cfg.scale, start)
+    plan = guidance_plan(mode, settings.steps_of(backbone.levels), params.cfg.scale, start, ramp=params.cfg.ramp)
     seeds = list(range(given.batch))
 
     def plain(precision: str) -> Callable[[], Tensor]:
         return lambda: sample_tokens(
-            backbone, control, condition, mode=mode, scale=params.cfg.scale, start=start, settings=settings,
-            seeds=seeds, precision=precision,
+            backbone, control, condition, plan=plan, settings=settings, seeds=seeds, precision=precision
         )  # fmt: skip
 
     def fast(precision: str, int8: bool = False, packs: bool = True) -> Callable[[], Tensor]:
@@ -185,7 +195,7 @@ def main() -> None:
     print(f"{mode}, {settings.steps} steps, {len(plan[-1])} passes in the last")
     rates = {str(dtype): ceiling(device, dtype) for dtype in (torch.float32, torch.bfloat16)}
     print("ceiling:", ", ".join(f"{name} {rate:.3f} TFLOP/s" for name, rate in rates.items()))
-    work = flops(params, plan, given.batch)
+    work = given.batch * flops(params, plan)
     done = timed({kind: kinds[kind]() for kind in given.only or kinds}, given.runs, device)
     table = {}
     for kind, found in done.items():

@@ -15,15 +15,15 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 from torch.utils.flop_counter import FlopCounterMode
 
-from specmaskfoley.backbone.objective import TokenClips, random_mask
+from specmaskfoley.backbone.objective import TokenClips
 from specmaskfoley.backbone.trained import build_backbone
-from specmaskfoley.commands.estimate import num_sync_features
 from specmaskfoley.control.objective import ControlObjective
 from specmaskfoley.control.trained import build_control
 from specmaskfoley.settings import Params, Run
@@ -72,14 +72,13 @@ def main() -> None:
 def made_up(params: Params, count: int) -> TokenClips:
     """Clips of the profile's shapes."""
     generator = torch.Generator().manual_seed(0)
-    audio, encoders = params.audio, params.encoders
-    shape = (count, audio.token_rows * audio.token_columns)
+    encoders, shape = params.encoders, (count, params.grid.size)
     tokens = torch.randint(params.codec.codebook_size, shape, generator=generator, dtype=torch.int16)
     return TokenClips(
         [f"clip{n}" for n in range(count)],
         tokens,
-        torch.randn(count, encoders.prompt.width, generator=generator).half(),
-        torch.randn(count, num_sync_features(params), encoders.sync.width, generator=generator).half(),
+        torch.randn(count, *encoders.prompt.shape, generator=generator).half(),
+        torch.randn(count, len(params.sync_features_s), encoders.sync.width, generator=generator).half(),
         torch.randn(count, encoders.semantic.width, generator=generator),
     )
 
@@ -97,10 +96,12 @@ class Ours:
             prompt_dropout=0.9, device=device, precision=precision,
         )  # fmt: skip
         settings = params.train_control.optim.model_copy(update={"batch_size": batch})
-        run = Run(device=device.type, threads=0, workers=1, precision=precision, compile=compiles)
+        how: dict[str, Any] = {"precision": precision, "compile": compiles}
+        run = Run(device=device.type, threads=0, workers=1, **how)
         self.folder = TemporaryDirectory()
         self.fitting = loop.Fitting(
-            objective=objective, rows=clips.rows(), settings=settings, run=run,
+            objective=objective,  # type: ignore[arg-type]  # its criterion is a str, never None
+            rows=clips.rows(), settings=settings, run=run,
             accelerator=Accelerator(cpu=device.type == "cpu"), seed=0, name="control",
             scratch=Path(self.folder.name), log=Silent(),
         )  # fmt: skip
@@ -118,7 +119,7 @@ class Ours:
 
 
 class Silent:
-    def metrics(self, values: dict[str, float], step: int) -> None:
+    def metrics(self, network: str, values: dict[str, float], step: int) -> None:
         pass
 
 
@@ -137,23 +138,26 @@ class Plain:
     def step(self) -> None:
         rows = torch.randperm(len(self.clips), generator=self.generator)[: self.batch]
         clips, device = self.clips, self.device
+        assert clips.sync is not None
+        assert clips.semantic is not None
         tokens = clips.tokens[rows].long().to(device)
-        masked = random_mask(self.batch, tokens.shape[1], self.generator).to(device)
+        masked = self.backbone.random_mask(self.batch, 0, self.generator).to(device)
         use = (torch.rand(self.batch, generator=self.generator) > 0.9).to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=self.half):
-            x = self.backbone.embed(tokens, masked, clips.prompt[rows].float().to(device), use)
+            inputs = self.backbone.embed(tokens, masked, clips.prompt[rows].float().to(device), use)
             aligned = self.control.align(clips.sync[rows].float().to(device), clips.semantic[rows].to(device))
-            logits = self.backbone(x, self.control(x, aligned))
+            logits = self.backbone(inputs, self.control(inputs, aligned))
+        masked, tokens = (self.backbone.of_level(one, 0) for one in (masked, tokens))
         loss = F.cross_entropy(logits[masked].float(), tokens[masked])
         self.optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         norm = torch.nn.utils.clip_grad_norm_(self.control.parameters(), 1.0)
         assert torch.isfinite(loss).item()
         assert torch.isfinite(norm).item()
         self.optimizer.step()
 
 
-def timed(step: Callable[[], None], device: torch.device) -> float:
+def timed(step: Callable[[], object], device: torch.device) -> float:
     begin = time.perf_counter()
     step()
     if device.type == "cuda":

@@ -33,8 +33,8 @@ def main() -> None:
         shifted = [np.roll(wave, round(seconds * rate)) for seconds in (0.0, 0.04, -0.04, 0.5)]
         other = others[rng.integers(len(others))]
         sounds = [(one, rate) for one in shifted] + [(np.asarray(other.waveform[:, 0]), other.sample_rate)]
-        scores = judge(foley.judges, Path(row.path), probe(row.path).duration_s, sounds)
-        found.append([list(one.values()) for one in scores])
+        judged = judge(foley.judges, Path(row.path), probe(row.path).duration_s, sounds)
+        found.append([list(one.values()) for one in judged])
     scores = np.array(found)  # (clips, sounds, sync_s and semantic and overall)
     print(f"of {len(rows)} clips 5, 25, 50, 75, 95 % are below")
     print("| sound | sync_s | semantic |\n| --- | --- | --- |")

@@ -62,7 +62,7 @@ class Bench:
         until, self.rng = params.audio.token_duration_s, np.random.default_rng(0)
         self.clips = [
             Clip(
-                one, str(rows[one].path), rows[one].label, *self.others(rows[one].label, 1),
+                one, str(rows[one].path), rows[one].label, self.others(rows[one].label, 1)[0],
                 tuple(event for event in rows[one].events or () if event < until),
             )
             for one in ids

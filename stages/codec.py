@@ -1,11 +1,11 @@
-"""Stage codec: training clips' mels in, SpecVQGAN-style tokenizer out; or an official one, taken as it is."""
+"""Stage codec: training clips' mels in, tokenizer (SpecVQGAN or EnCodec) out; or an official one, taken as it is."""
 
 import own_code
 
 from specmaskfoley.codec.data import load_mels, mel_rows
-from specmaskfoley.codec.network import Codec
 from specmaskfoley.codec.objective import CodecObjective
-from specmaskfoley.codec.trained import codec_description
+from specmaskfoley.codec.role import CodecNetwork
+from specmaskfoley.codec.trained import build_codec, codec_description
 from specmaskfoley.settings import Params, TrainCodec
 from specmaskfoley.storage.checkpoint import save_model
 from specmaskfoley.storage.curves import write_curves
@@ -19,7 +19,7 @@ def main(params_file: str = "params.yaml", dry_run: bool = False) -> None:
     if params.train_codec is not None:
         train_codec(params.train_codec, params, dry_run)
     if params.codec.weights is not None:
-        codec = Codec(params.codec)
+        codec = build_codec(params)
         codec.load_official(*load_weights(params.codec.weights, params))
         save(codec, {}, params)
 
@@ -29,11 +29,11 @@ def train_codec(settings: TrainCodec, params: Params, dry_run: bool) -> None:
         with here.accelerator.main_process_first():  # which reads the mels
             rows = mel_rows(params, "train", here.folder)
         objective = CodecObjective(
-            Codec(params.codec).to(here.device),
+            build_codec(params).to(here.device),
             settings,
             rows,
             load_mels(params, "val"),
-            patch=params.audio.patch,
+            column=params.grid.step // params.audio.hop_length,
             device=here.device,
             precision=params.run.precision,
         )
@@ -42,7 +42,7 @@ def train_codec(settings: TrainCodec, params: Params, dry_run: bool) -> None:
             save(objective.codec, history.curves, params)
 
 
-def save(codec: Codec, curves: Curves, params: Params) -> None:
+def save(codec: CodecNetwork, curves: Curves, params: Params) -> None:
     save_model(params.paths.codec, codec, **codec_description(params))
     write_curves(params.paths.metrics, "codec", curves)
 

@@ -19,7 +19,7 @@ from specmaskfoley.report.results import SCORES_SCHEMA, write_evaluation
 from specmaskfoley.settings import Params
 from specmaskfoley.storage.files import write_json
 from specmaskfoley.storage.tables import ready_clips, write_table
-from specmaskfoley.systems import GENERATED, OURS, TRUE, label_of, take_folder
+from specmaskfoley.systems import OURS, SYSTEMS, TRUE, generated, label_of, take_folder
 
 
 def main(params_file: str = "params.yaml") -> None:
@@ -38,6 +38,8 @@ def main(params_file: str = "params.yaml") -> None:
         of = {"profile": params.profile, "judges": params.judges.kind}
         clips = comparison.summary() | of | {"subsets": {name: part for name, part in found.items() if part}}
         write_evaluation(metrics, scores, intervals, clips)
+        for name in SYSTEMS.keys() - scores.keys():  # that this profile cannot have; DVC wants the files all the same
+            write_json(metrics / "systems" / f"{name}.json", {})
         write_json(metrics / "scores.json", scores[OURS])
         labels = {row.clip_id: row.label for row in rows}
         write_table(Path(params.paths.evaluation) / "clips.parquet", comparison.per_clip(labels), SCORES_SCHEMA)
@@ -48,15 +50,15 @@ def main(params_file: str = "params.yaml") -> None:
 
 def draw(params: Params, clips: tuple[str, ...]) -> None:
     """Spectrograms of the first scored clips by every system."""
-    sound, mel = model_sound(params), MelSpectrogram(params.audio)
+    sound, mel, systems = model_sound(params), MelSpectrogram(params.audio), generated(params)
     scored = [row for row in ready_clips(params.paths.usable, "test") if row.clip_id in set(clips)]
     for row in scored[: params.evaluate.pictures]:
-        files = [row.path, *(take_folder(params, name, 0) / f"{row.clip_id}.flac" for name in GENERATED)]
+        files = [row.path, *(take_folder(params, name, 0) / f"{row.clip_id}.flac" for name in systems)]
         waves = read_media(files, sounds=(sound,)).waves[sound]
         levels = decibels(mel, mel(torch.from_numpy(waves))).numpy()
         pictures.spectrograms(
             Path(params.paths.metrics) / "pictures" / f"{row.clip_id}.png",
-            dict(zip(map(label_of, (TRUE, *GENERATED)), levels, strict=True)),
+            dict(zip(map(label_of, (TRUE, *systems)), levels, strict=True)),
             row.events or (),
             params.audio.token_duration_s,
             f"{row.label} ({row.clip_id})",

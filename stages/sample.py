@@ -14,7 +14,7 @@ from specmaskfoley.sampling.synthesis import Overlap, Sounds, synthesise
 from specmaskfoley.settings import Params
 from specmaskfoley.storage.files import write_json
 from specmaskfoley.storage.tables import ShardWriter, ready_clips
-from specmaskfoley.systems import GENERATED, MADE_ON, OURS, take_folder, takes_of
+from specmaskfoley.systems import MADE_ON, OURS, generated, take_folder, takes_of
 
 
 def main(params_file: str = "params.yaml") -> None:
@@ -24,8 +24,8 @@ def main(params_file: str = "params.yaml") -> None:
     rows = ready_clips(params.paths.usable, "test")
     shown = {row.clip_id: row.path for row in rows[: params.sample.videos]}
     folder, audio = Path(params.paths.samples), params.audio
-    fields = {"tokens": ("int16", (audio.token_rows, audio.token_columns))}
-    for system in GENERATED:
+    fields = {"tokens": ("int16", (params.grid.rows, params.grid.columns))}
+    for system in generated(params):
         for take in takes_of(system, params):
             out = take_folder(params, system, take)
             videos = shown if system == OURS and take == 0 else {}

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import helpers.environment  # noqa: F401
 import hypothesis
 import pytest
 from helpers.golden_rule import ERRORS, Golden
 from helpers.shared import made_once
-from helpers.tiny import STAGES, Project, shrink_for_one_process
-from helpers.untrained import write_noise, write_untrained
+from helpers.tiny import STAGES, Project, shrink, shrink_for_one_process
+from helpers.untrained import shrink_waveform, write_noise, write_untrained
 
 pytest_plugins = ["helpers.time_limit"]
 
@@ -109,15 +111,24 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     return Project(made_once(tmp_path_factory, "finished", make) / "project")
 
 
-@pytest.fixture(scope="session")
-def reproduced(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A tiny project on which `dvc repro` has run once, and what that printed; for looking, not for changing."""
-
+def _reproduce(factory: pytest.TempPathFactory, name: str, change: Callable[[dict[str, Any]], None]) -> Project:
     def make(folder: Path) -> None:
-        output = Project.create(folder / "some where else").dvc("repro")
+        output = Project.create(folder / "some where else", change).dvc("repro")
         (folder / "output").write_text(output, encoding="utf-8")
 
-    folder = made_once(tmp_path_factory, "reproduced", make)
+    folder = made_once(factory, name, make)
     found = Project(folder / "some where else")
     found.first_output = (folder / "output").read_text(encoding="utf-8")
     return found
+
+
+@pytest.fixture(scope="session")
+def reproduced(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A tiny project on which `dvc repro` has run once, and what that printed; for looking, not for changing."""
+    return _reproduce(tmp_path_factory, "reproduced", shrink)
+
+
+@pytest.fixture(scope="session")
+def reproduced_1d(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The same of profile mini_1d; for looking, not for changing."""
+    return _reproduce(tmp_path_factory, "reproduced-1d", shrink_waveform)

@@ -15,6 +15,7 @@ import pytest
 import typer
 import yaml
 from helpers import ROOT
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from specmaskfoley.commands.main import app
 from specmaskfoley.report.published import PAPER_SAMPLING, published_settings
@@ -63,7 +64,7 @@ def settings_of(words: list[str]) -> Iterator[Params]:
             for key in sections:
                 section = section[key]
             assert last in section, name
-            section[last] = yaml.safe_load(value)
+            section[last] = OverridesParser.create().parse_override(f"{name}={value}").value()
         yield Params.from_mapping(raw)
 
 

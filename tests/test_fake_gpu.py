@@ -8,16 +8,12 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 from helpers import ROOT
-from helpers.fake_gpu import CUDA, Watch, fake_gpu, on_gpu
+from helpers.fake_gpu import on_cuda, run
+from helpers.fake_training import take_step
 from helpers.roberta import write_tokenizer
-from torch import Tensor, nn
+from torch import nn
 
-from specmaskfoley.backbone.objective import BackboneObjective
-from specmaskfoley.backbone.trained import build_backbone
-from specmaskfoley.codec.network import Codec
-from specmaskfoley.control.objective import ControlObjective
-from specmaskfoley.control.trained import build_control
-from specmaskfoley.device import autocast
+from specmaskfoley.codec.specvqgan.network import SpecVQGAN
 from specmaskfoley.encoders.clap import ClapEncoder
 from specmaskfoley.encoders.clip import ClipEncoder
 from specmaskfoley.encoders.synchformer import Synchformer, SynchformerEncoder
@@ -25,17 +21,12 @@ from specmaskfoley.judges.imagebind import ImageBind
 from specmaskfoley.judges.passt import PaSST
 from specmaskfoley.judges.vggish import VGGish
 from specmaskfoley.settings import Params
-from specmaskfoley.training.loop import _adamw
 from specmaskfoley.vocoders.bigvgan import BigVGAN
 from specmaskfoley.vocoders.hifigan import HiFiGAN
 from specmaskfoley.vocoders.melgan import MelGAN
 
 PARAMS = Params.load(ROOT / "params.yaml", "vggsound")
-CLIPS, TOKENS = 2, PARAMS.audio.token_rows * PARAMS.audio.token_columns
-
-
-def on_cuda(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
-    return torch.empty(shape, dtype=dtype, device=CUDA)
+CLIPS = 2
 
 
 class Case(NamedTuple):
@@ -45,7 +36,7 @@ class Case(NamedTuple):
     package: str = "torch"
 
 
-MEL = (CLIPS, PARAMS.audio.num_mels, 16 * PARAMS.audio.token_columns)
+MEL = (CLIPS, PARAMS.audio.num_mels, 16 * PARAMS.grid.columns)
 SOUND = (CLIPS, 256 * MEL[2])
 CASES = {
     "synchformer": Case(
@@ -69,10 +60,10 @@ CASES = {
     "bigvgan": Case(BigVGAN, lambda net: net(on_cuda(*MEL)), SOUND),
     "melgan": Case(MelGAN, lambda net: net(on_cuda(*MEL)), SOUND),
     "codec, decoder": Case(
-        lambda: Codec(PARAMS.codec), lambda net: net.decode(on_cuda(CLIPS, 5, 53, dtype=torch.int64))[:, 0], MEL
+        lambda: SpecVQGAN(PARAMS.codec), lambda net: net.decode(on_cuda(CLIPS, 5, 53, dtype=torch.int64))[:, 0], MEL
     ),
     "codec, encoder": Case(
-        lambda: Codec(PARAMS.codec), lambda net: net.encode(on_cuda(CLIPS, 1, *MEL[1:]))[0], (CLIPS, 5, 53)
+        lambda: SpecVQGAN(PARAMS.codec), lambda net: net.tokens(on_cuda(CLIPS, 1, *MEL[1:])), (CLIPS, 5, 53)
     ),
 }
 
@@ -86,14 +77,6 @@ def test_a_network_at_full_size(name):
     assert run(network, case.run).shape == case.shape
 
 
-def run(network: nn.Module, call: Callable[[Any], Any]) -> Tensor:
-    """In the precision that a GPU takes by itself."""
-    with fake_gpu(), torch.inference_mode(), Watch(strict=False), autocast("auto", CUDA):
-        found = call(on_gpu(network))
-    assert found.device == CUDA
-    return found
-
-
 @pytest.fixture(scope="module")
 def clap(tmp_path_factory: pytest.TempPathFactory) -> ClapEncoder:
     pytest.importorskip("laion_clap")
@@ -105,44 +88,8 @@ def test_clap(clap):
     assert run(clap, lambda net: net.embed_text(["a dog", "rain"])).shape == (2, 512)
 
 
-def batch(clips: int) -> dict[str, Tensor]:
-    """What a training step reads, on the host."""
-    masked = torch.ones(clips, TOKENS, dtype=torch.bool)
-    return {
-        "tokens": torch.zeros(clips, 5, 53, dtype=torch.int16),
-        "audio_prompt": torch.zeros(clips, 512),
-        "sync": torch.zeros(clips, 240, 768, dtype=torch.float16),
-        "semantic_mean": torch.zeros(clips, 1024),
-        "masked": masked,
-        "use_prompt": masked[:, 0],
-        "weight": torch.zeros(clips),
-    }
-
-
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 @pytest.mark.parametrize("kind", ["backbone", "control"])
 @pytest.mark.parametrize("device", ["cuda", "cpu"])
 def test_a_training_step(kind, precision, device):
-    """The backward pass on the host alone: torch 2.11 asks the driver about a GPU there."""
-    with torch.device("meta"):
-        backbone = build_backbone(PARAMS)
-        control = build_control(backbone, PARAMS)
-    settings: dict[str, Any] = {"prompt_dropout": 0.1, "device": torch.device(device), "precision": precision}
-    with fake_gpu(), Watch(strict=False):
-        on_gpu(backbone).to(device), on_gpu(control).to(device)
-        if kind == "backbone":
-            objective = BackboneObjective(backbone, None, **settings)  # type: ignore[arg-type]
-        else:
-            objective = ControlObjective(backbone, control, None, **settings)  # type: ignore[arg-type]
-        parameters = objective.groups()["model"]
-        optimizer = _adamw(parameters, PARAMS.train_backbone.optim)
-        loss, seen = objective.loss("model", batch(2), 0, torch.Generator())
-        assert {loss.device.type, *(value.device.type for value in seen.values())} == {device}
-        if device == "cpu":
-            loss.backward()
-        else:
-            for parameter in parameters:
-                parameter.grad = torch.empty_like(parameter)
-        assert all(p.grad is not None and p.grad.dtype == p.dtype == torch.float32 for p in parameters)
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
+    take_step(PARAMS, kind, precision, device)

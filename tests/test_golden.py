@@ -21,7 +21,7 @@ from helpers.golden_rule import Golden, assert_golden, assert_summary, golden_in
 from helpers.official_files import SPECVQGAN
 from torch import Tensor
 
-from specmaskfoley.codec.network import Codec
+from specmaskfoley.codec.specvqgan.network import SpecVQGAN
 from specmaskfoley.encoders.clip import ClipEncoder, normalize
 from specmaskfoley.encoders.offsets import offset_grid
 from specmaskfoley.encoders.synchformer import Synchformer, SynchformerEncoder
@@ -327,9 +327,9 @@ def test_specvqgan_mel_of_the_official_examples(golden: Golden, clips: Path) -> 
 
 
 @pytest.fixture(scope="module")
-def specvqgan(golden: Golden) -> Codec:
+def specvqgan(golden: Golden) -> SpecVQGAN:
     with torch.device("meta"):
-        codec = Codec(SPECVQGAN).eval()
+        codec = SpecVQGAN(SPECVQGAN).eval()
     manifest = golden.manifest("specvqgan_vggsound_codebook")
     assert {name: list(value.shape) for name, value in codec.state_dict().items()} == manifest
     codec = codec.to_empty(device="cpu")
@@ -340,7 +340,7 @@ def specvqgan(golden: Golden) -> Codec:
 
 @pytest.mark.official
 @torch.inference_mode()
-def test_specvqgan_codec(golden: Golden, specvqgan: Codec) -> None:
+def test_specvqgan_codec(golden: Golden, specvqgan: SpecVQGAN) -> None:
     inputs = golden.inputs("specvqgan")
     assert_summary(specvqgan.encoder(inputs["mel"]), golden.spec("specvqgan")["encoder_output_summary"])
     assert_coded(specvqgan, inputs["mel"], "", golden)
@@ -349,7 +349,7 @@ def test_specvqgan_codec(golden: Golden, specvqgan: Codec) -> None:
 
 @pytest.mark.official
 @torch.inference_mode()
-def test_specvqgan_codec_of_a_real_mel(golden: Golden, clips: Path, specvqgan: Codec) -> None:
+def test_specvqgan_codec_of_a_real_mel(golden: Golden, clips: Path, specvqgan: SpecVQGAN) -> None:
     spec = golden.spec("specvqgan")
     file = clips / spec["inputs"]["real_mel"]["file"]
     if not file.is_file():
@@ -359,16 +359,16 @@ def test_specvqgan_codec_of_a_real_mel(golden: Golden, clips: Path, specvqgan: C
     assert_coded(specvqgan, mel[None, None], "real_", golden)
 
 
-def assert_coded(codec: Codec, mel: Tensor, prefix: str, golden: Golden) -> None:
+def assert_coded(codec: SpecVQGAN, mel: Tensor, prefix: str, golden: Golden) -> None:
     """Latents, tokens, and what the golden tokens decode to."""
-    coded, tokens = codec.encode(mel), golden.arrays("specvqgan")[f"{prefix}tokens"]
-    whole(coded.latents, "specvqgan", f"{prefix}prequant", golden)
+    latents, tokens = codec.encode_latents(mel), golden.arrays("specvqgan")[f"{prefix}tokens"]
+    whole(latents, "specvqgan", f"{prefix}prequant", golden)
     # Where the second nearest code is as near as the last bits, either is right.
-    latents, codebook = coded.latents.permute(0, 2, 3, 1).double(), codec.quantize.embedding.weight.double()
-    nearest, second = torch.cdist(latents, codebook).square().topk(2, largest=False).values.unbind(-1)
+    vectors, codebook = latents.permute(0, 2, 3, 1).double(), codec.quantize.embedding.weight.double()
+    nearest, second = torch.cdist(vectors, codebook).square().topk(2, largest=False).values.unbind(-1)
     clear = (second - nearest > 1e-4).numpy()
     assert clear.mean() >= golden.spec("specvqgan")["tolerance"]["token_agreement"]
-    np.testing.assert_array_equal(coded.tokens.numpy()[clear], tokens[clear])
+    np.testing.assert_array_equal(codec.assign(latents)[0].numpy()[clear], tokens[clear])
     whole(codec.decode(torch.from_numpy(tokens)), "specvqgan", f"{prefix}decoded", golden)
 
 
@@ -529,14 +529,10 @@ class TestSynchformer:
         assert [float(pixels.mean()), float(pixels.std())] == pytest.approx(spec["frames_mean_std"], abs=rel_l2)
         encoder = SynchformerEncoder()
         encoder.vfeat_extractor = synchformer.vfeat_extractor
-        video = encoder(frames)
-        assert video.shape[1] == encoder.num_features(count)
-        assert_summary(video, outputs["video_features"]["summary"], rel_l2=rel_l2)
-        assert_golden(video, arrays["video_features"], rel_l2=rel_l2)
-
-        own = compared(video)
-        for index, name in enumerate(windows):
-            assert_golden(own[:, index], arrays[name], rel_l2=rel_l2)
+        assert encoder.num_features(count) == arrays["video_features"].shape[1]
+        for segment in (0, 13, segments - 14, segments - 1):  # all would take minutes
+            video = encoder(frames[:, 8 * segment : 8 * segment + 16])
+            assert_golden(video, arrays["video_features"][:, 8 * segment : 8 * segment + 8], rel_l2=rel_l2)
 
 
 def as_synchformer_hears(path: Path, *, samples: int) -> Tensor:

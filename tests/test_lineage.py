@@ -167,9 +167,9 @@ def other(x):
 
 
 def test_a_new_setting_runs_nothing_again(copy):
-    section = "class Sample(Settings):"
+    section = "class Decoding(Settings):"
     text = (copy.root / "src/specmaskfoley/settings/sampling.py").read_text(encoding="utf-8")
-    first = re.search(r"    steps: Positive\n", text)
+    first = re.search(r"    steps: Steps\n", text)
     assert first
     assert section in text
     assert copy.edit("src/specmaskfoley/settings/sampling.py", first[0], f"{first[0]}    brand_new: int = 3\n") == set()
@@ -231,8 +231,9 @@ def test_an_unfinished_training_goes_on_with_other_machines_and_other_looks(stag
 
 
 NOT_BY_MINI = {
-    "lineage": ("data", "run", "encoders", "vocoder", "judges"),  # read by the lineage, which is not watched
+    "lineage": ("data", "run", "encoders", "codec", "backbone", "vocoder", "judges"),  # unwatched
     "clips": ("data", "fetch", "prepare"),  # by the other sources
+    "control": ("video",),  # by control.alignment time
     "audio": ("codec", "run.device", "run.threads"),  # where data.audio names folders
 }
 """Listed settings that the tiny world has no use for, by stage."""
@@ -240,22 +241,34 @@ NOT_BY_MINI = {
 
 def test_a_stage_reads_the_settings_that_dvc_lists(project: Project):
     """Both ways: nothing read that is not listed, nothing listed that is not read."""
+    wrong = {}
+    for stage, (listed, touched, unlisted) in settings_by_stage(project).items():
+        unread = {entry for entry in listed if not any(within(name, entry) or within(entry, name) for name in touched)}
+        unread -= {entry for entry in unread if any(within(entry, name) for name in NOT_BY_MINI.get(stage, ()))}
+        if unlisted or unread:
+            wrong[stage] = {"read, not listed": sorted(unlisted), "listed, not read": sorted(unread)}
+    assert wrong == {}
+
+
+@pytest.mark.pipeline
+def test_a_stage_reads_no_other_settings_in_one_dimension(reproduced_1d: Project):
+    assert {stage: unlisted for stage, (_, _, unlisted) in settings_by_stage(reproduced_1d).items() if unlisted} == {}
+
+
+def settings_by_stage(project: Project) -> dict[str, tuple[set[str], set[str], set[str]]]:
+    """Of each stage the settings that dvc.yaml lists, those that it read, and what of these is not listed."""
     read: dict[str, set[str]] = {}
     for line in project.touched.read_text(encoding="utf-8").splitlines():
         stage, setting = line.split(" ", 1)
         read.setdefault(stage, set()).add(setting)
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
     assert read.keys() <= stages.keys()
-    wrong = {}
+    made = {}
     for stage, found in stages.items():
         listed = {name.removeprefix("profiles.${profile}.") for name in found.get("params", ())}
         touched = {name for name in read.get(stage, ()) if not name.startswith("paths.")} - lineage.HARMLESS
-        unlisted = {name for name in touched if not any(within(name, entry) for entry in listed)}
-        unread = {entry for entry in listed if not any(within(name, entry) or within(entry, name) for name in touched)}
-        unread -= {entry for entry in unread if any(within(entry, name) for name in NOT_BY_MINI.get(stage, ()))}
-        if unlisted or unread:
-            wrong[stage] = {"read, not listed": sorted(unlisted), "listed, not read": sorted(unread)}
-    assert wrong == {}
+        made[stage] = listed, touched, {name for name in touched if not any(within(name, one) for one in listed)}
+    return made
 
 
 def within(name: str, section: str) -> bool:

@@ -13,7 +13,7 @@ import yaml
 from helpers import ROOT
 
 from specmaskfoley.backbone.trained import backbone_description, build_backbone, load_backbone
-from specmaskfoley.codec.network import Codec
+from specmaskfoley.codec.specvqgan.network import SpecVQGAN
 from specmaskfoley.codec.trained import codec_description, load_codec
 from specmaskfoley.control.trained import build_control, control_description, load_control
 from specmaskfoley.encoders.trained import ROLES, build_encoder, encoder_description, encoder_file, load_encoder
@@ -62,7 +62,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = params()
     paths = made.paths
     new = build_backbone(made)
-    save_model(folder / paths.codec, Codec(made.codec), **codec_description(made))
+    save_model(folder / paths.codec, SpecVQGAN(made.codec), **codec_description(made))
     save_model(folder / paths.backbone, new, **backbone_description(made))
     save_model(folder / paths.control, build_control(new, made), **control_description(made))
     for role in ROLES:

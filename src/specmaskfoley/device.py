@@ -11,8 +11,9 @@ import sys
 import sysconfig
 import warnings
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from specmaskfoley.errors import one_line_errors
 
@@ -125,13 +126,15 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-def autocast(precision: str, device: torch.device) -> torch.autocast:
+def autocast(precision: str, device: torch.device) -> AbstractContextManager[Any]:
     """Context in which networks run: in half precision if `run.precision` says so.
 
     `auto` means bfloat16 where the device multiplies it (`fast_bfloat16`), float32 elsewhere.
     """
     import torch
 
+    if device.type == "meta":  # networks whose operations are counted
+        return nullcontext()
     half = half_dtype(precision, device)
     return torch.autocast(device.type, dtype=half or torch.bfloat16, enabled=half is not None)
 

@@ -62,8 +62,14 @@ SYSTEMS = {
 MADE_ON = "made_on.json"
 """Beside the sounds: device and precision that they were sampled with."""
 
-GENERATED = tuple(name for name, system in SYSTEMS.items() if system.source != "there")
-"""The systems that stage sample makes sounds by."""
+
+def generated(params: Params) -> tuple[str, ...]:
+    """The systems that stage sample makes sounds by: those prompted with a sound need an encoder that hears."""
+    return tuple(
+        name
+        for name, system in SYSTEMS.items()
+        if system.source != "there" and (system.mode != "audio" or params.encoders.prompt.hears)
+    )
 
 
 def label_of(name: str) -> str:

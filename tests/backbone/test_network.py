@@ -12,20 +12,21 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from specmaskfoley.backbone.layers import Block
-from specmaskfoley.backbone.network import Backbone
-from specmaskfoley.settings import Backbone as BackboneSettings
+from specmaskfoley.backbone.specmaskgit.network import SpecMaskGIT
+from specmaskfoley.settings import SpecMaskGIT as BackboneSettings
+from specmaskfoley.settings import TokenGrid
 
 CODES, TOKENS, PROMPT = 11, 12, 6
 YES, NO = torch.tensor([True, True]), torch.tensor([False, False])
 
-PAPER = BackboneSettings(depth=24, width=768, heads=12, mlp_width=3072)
+PAPER = BackboneSettings(kind="specmaskgit", depth=24, width=768, heads=12, mlp_width=3072)
 
 
 @pytest.fixture(scope="module")
-def backbone() -> Backbone:
+def backbone() -> SpecMaskGIT:
     torch.manual_seed(0)
-    settings = BackboneSettings(depth=3, width=16, heads=2, mlp_width=32)
-    made = Backbone(settings, codebook_size=CODES, num_tokens=TOKENS, prompt_width=PROMPT).eval()
+    settings = BackboneSettings(kind="specmaskgit", depth=3, width=16, heads=2, mlp_width=32)
+    made = SpecMaskGIT(settings, grid=TokenGrid(2, TOKENS // 2, 1), codes=CODES, prompt_width=PROMPT).eval()
     for parameter in made.parameters():  # as if trained: at their small start, many effects vanish in rounding
         torch.nn.init.normal_(parameter, std=0.3)
     return made
@@ -54,7 +55,7 @@ def test_tokens_under_the_mask_do_not_leak(backbone, seed, use_prompt):
 def test_masked_positions_may_hold_what_is_no_code(backbone):
     tokens, masked, prompt = batch()
     none = torch.where(masked, -1, tokens)
-    assert torch.equal(backbone.embed(none, masked, prompt, YES), backbone.embed(tokens, masked, prompt, YES))
+    assert torch.equal(backbone.embed(none, masked, prompt, YES).x, backbone.embed(tokens, masked, prompt, YES).x)
 
 
 @torch.inference_mode()
@@ -72,7 +73,7 @@ def test_every_visible_token_counts(backbone):
 @torch.inference_mode()
 def test_the_prompt_is_the_mask_embedding(backbone):
     tokens, masked, prompt = batch()
-    x = backbone.embed(tokens, masked, prompt, YES)
+    x = backbone.embed(tokens, masked, prompt, YES).x
     expected = backbone.prompt(prompt)[:, None] + backbone.positions
     assert torch.equal(x[masked], expected[masked])
     assert torch.equal(x[~masked], (backbone.tokens(tokens) + backbone.positions)[~masked])
@@ -82,8 +83,9 @@ def test_the_prompt_is_the_mask_embedding(backbone):
 def test_with_nothing_masked_the_prompt_changes_nothing(backbone):
     tokens, masked, prompt = batch()
     nothing = torch.zeros_like(masked)
-    assert torch.equal(backbone.embed(tokens, nothing, prompt, YES), backbone.embed(tokens, nothing, -prompt, YES))
-    assert torch.equal(backbone.embed(tokens, nothing, prompt, YES), backbone.embed(tokens, nothing, prompt, NO))
+    x = backbone.embed(tokens, nothing, prompt, YES).x
+    assert torch.equal(x, backbone.embed(tokens, nothing, -prompt, YES).x)
+    assert torch.equal(x, backbone.embed(tokens, nothing, prompt, NO).x)
 
 
 @torch.inference_mode()
@@ -102,7 +104,7 @@ def test_unconditional_rows_ignore_the_prompt(backbone):
     second = backbone(backbone.embed(tokens, masked, -prompt, mixed))
     assert torch.equal(first[0], second[0])
     assert not torch.equal(first[1], second[1])
-    x = backbone.embed(tokens, masked, prompt, NO)
+    x = backbone.embed(tokens, masked, prompt, NO).x
     assert torch.equal(x[masked], (backbone.unconditional_mask + backbone.positions).expand(2, -1, -1)[masked])
 
 
@@ -115,31 +117,32 @@ def test_masked_positions_differ_by_their_place(backbone):
 
 
 @torch.inference_mode()
-def test_residuals_reach_only_the_last_rows(backbone):
+def test_residuals_reach_only_their_clip(backbone):
     tokens, masked, prompt = batch()
-    x = backbone.embed(tokens, masked, prompt, YES)
+    inputs = backbone.embed(tokens, masked, prompt, YES)
     residuals = [torch.randn(1, TOKENS, 16), torch.randn(1, TOKENS, 16)]
-    plain, steered = backbone(x), backbone(x, residuals)
+    of_both = [torch.cat([torch.zeros_like(one), one]) for one in residuals]
+    plain, steered = backbone(inputs), backbone(inputs, of_both)
     assert torch.equal(plain[0], steered[0])
     assert not torch.allclose(plain[1], steered[1], atol=1e-3)
-    torch.testing.assert_close(backbone(x[1:], residuals)[0], steered[1])
+    torch.testing.assert_close(backbone(inputs._replace(x=inputs.x[1:]), residuals)[0], steered[1])
 
 
 @torch.inference_mode()
 def test_residual_i_is_added_after_block_i(backbone):
     tokens, masked, prompt = batch()
-    x = backbone.embed(tokens, masked, prompt, YES)
+    inputs = backbone.embed(tokens, masked, prompt, YES)
     residuals = [torch.randn(2, TOKENS, 16), torch.randn(2, TOKENS, 16)]
-    h = backbone.blocks[0](x) + residuals[0]
+    h = backbone.blocks[0](inputs.x) + residuals[0]
     h = backbone.blocks[1](h) + residuals[1]
     h = backbone.blocks[2](h)
-    torch.testing.assert_close(backbone(x, residuals), backbone.head(backbone.norm(h)))
+    torch.testing.assert_close(backbone(inputs, residuals), backbone.to_codes(backbone.norm(h)))
 
 
 def test_parameter_counts_of_the_paper():
     with torch.device("meta"):
         block = Block(768, 12, 3072)
-        backbone = Backbone(PAPER, codebook_size=1024, num_tokens=265, prompt_width=512)
+        backbone = SpecMaskGIT(PAPER, grid=TokenGrid(5, 53, 4096), codes=1024, prompt_width=512)
     assert sum(p.numel() for p in block.parameters()) == 7_087_872
     assert sum(p.numel() for p in backbone.blocks.parameters()) == 170_108_928
     # Blocks, 1024 codes and one mask, 265 positions, CLAP 512 -> 768, final norm, untied head.

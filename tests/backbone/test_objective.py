@@ -20,33 +20,34 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from specmaskfoley import device
-from specmaskfoley.backbone.network import Backbone
-from specmaskfoley.backbone.objective import BackboneObjective, TokenClips, random_mask
+from specmaskfoley.backbone.objective import BackboneObjective, TokenClips
+from specmaskfoley.backbone.role import Inputs
+from specmaskfoley.backbone.specmaskgit.network import SpecMaskGIT
 from specmaskfoley.control.network import ControlBranch
 from specmaskfoley.control.objective import ControlObjective
-from specmaskfoley.settings import Backbone as BackboneSettings
 from specmaskfoley.settings import Control as ControlSettings
-from specmaskfoley.settings import Training
+from specmaskfoley.settings import SpecMaskGIT as BackboneSettings
+from specmaskfoley.settings import TokenGrid, Training
 
 ROWS, COLUMNS, CODES, CLIPS = 2, 5, 9, 14
 N = ROWS * COLUMNS
 
 
-class Diary(Backbone):
+class Diary(SpecMaskGIT):
     """A backbone that writes down the masks and prompts it was given."""
 
     masked: Tensor
     use_prompt: Tensor
 
-    def embed(self, tokens: Tensor, masked: Tensor, prompt: Tensor, use_prompt: Tensor) -> Tensor:
+    def embed(self, tokens: Tensor, masked: Tensor, prompt: Tensor, use_prompt: Tensor, **others: Any) -> Inputs:
         self.masked, self.use_prompt = masked, use_prompt
-        return super().embed(tokens, masked, prompt, use_prompt)
+        return super().embed(tokens, masked, prompt, use_prompt, **others)
 
 
 def backbone(std: float = 0.3) -> Diary:
     torch.manual_seed(0)
-    settings = BackboneSettings(depth=2, width=16, heads=2, mlp_width=32)
-    made = Diary(settings, codebook_size=CODES, num_tokens=N, prompt_width=4)
+    settings = BackboneSettings(kind="specmaskgit", depth=2, width=16, heads=2, mlp_width=32)
+    made = Diary(settings, grid=TokenGrid(ROWS, COLUMNS, 1), codes=CODES, prompt_width=4)
     for parameter in made.parameters():
         torch.nn.init.normal_(parameter, std=std)
     return made
@@ -77,8 +78,6 @@ def control_objective(data: TokenClips, frozen: Diary | None = None, **changes: 
         ControlSettings(depth=1, aligner_mlp_width=8),
         sync_width=3,
         semantic_width=5,
-        token_rows=ROWS,
-        token_columns=COLUMNS,
     )
     return ControlObjective(frozen, branch, data, prompt_dropout=0.9, device=torch.device("cpu"), **changes)
 
@@ -89,16 +88,22 @@ def loss(made: BackboneObjective, seed: int = 0) -> float:
     return made.loss("model", batch, 0, generator)[0].item()
 
 
+def random_mask(size: int, num_tokens: int, seed: int) -> Tensor:
+    settings = BackboneSettings(kind="specmaskgit", depth=1, width=2, heads=1, mlp_width=2)
+    made = SpecMaskGIT(settings, grid=TokenGrid(1, num_tokens, 1), codes=2, prompt_width=1)
+    return made.random_mask(size, 0, torch.Generator().manual_seed(seed))
+
+
 @given(st.integers(1, 8), st.integers(1, 300), st.integers(0, 2**31))
 def test_at_least_one_token_is_masked(batch, num_tokens, seed):
-    masked = random_mask(batch, num_tokens, torch.Generator().manual_seed(seed))
+    masked = random_mask(batch, num_tokens, seed)
     assert masked.shape == (batch, num_tokens)
     assert masked.dtype == torch.bool
     assert masked.sum(1).min() >= 1
 
 
 def test_masked_share_is_the_cosine_of_a_uniform_number():
-    masked = random_mask(20_000, 200, torch.Generator().manual_seed(0))
+    masked = random_mask(20_000, 200, 0)
     share = masked.float().mean(1)
     assert share.mean().item() == pytest.approx(2 / math.pi, abs=0.01)
     for bound in (0.2, 0.5, 0.8, 0.95):
@@ -108,7 +113,7 @@ def test_masked_share_is_the_cosine_of_a_uniform_number():
 
 
 def test_no_position_is_masked_more_often_than_another():
-    often = random_mask(20_000, 50, torch.Generator().manual_seed(0)).float().mean(0)
+    often = random_mask(20_000, 50, 0).float().mean(0)
     assert (often - often.mean()).abs().max() < 0.02
 
 
@@ -148,7 +153,7 @@ def test_label_smoothing_spreads_targets_over_all_codes_in_training_only(control
     plain, smoothed = loss(made), loss(smooth)
     with torch.no_grad():
         batch = made._on_device({**data.columns(), **made.draw(CLIPS, 0, torch.Generator().manual_seed(0))})
-        logits = made.network(batch).log_softmax(-1)
+        logits = made.network(batch, 0).log_softmax(-1)
     targets = 0.9 * F.one_hot(batch["tokens"], CODES) + 0.1 / CODES
     each = -(targets * logits).sum(-1)
     assert smoothed == pytest.approx(float(each[batch["masked"]].mean()), rel=1e-5)

@@ -9,10 +9,13 @@ from helpers.official_files import SPECVQGAN
 from hypothesis import given
 from hypothesis import strategies as st
 
-from specmaskfoley.codec.network import Codec, Discriminator, Quantizer, codebook_usage, nearest_code
-from specmaskfoley.settings import Codec as CodecSettings
+from specmaskfoley.codec.codebooks import codebook_usage, nearest_code
+from specmaskfoley.codec.discriminator import Discriminator
+from specmaskfoley.codec.specvqgan.network import Quantizer, SpecVQGAN
+from specmaskfoley.settings import SpecVQGAN as CodecSettings
 
 SMALL = CodecSettings(
+    kind="specvqgan",
     codebook_size=32,
     code_width=8,
     stem=4,
@@ -25,14 +28,14 @@ SMALL = CodecSettings(
 
 
 @pytest.fixture
-def small() -> Codec:
+def small() -> SpecVQGAN:
     torch.manual_seed(0)
-    return Codec(SMALL).eval()
+    return SpecVQGAN(SMALL).eval()
 
 
 def test_size_is_the_official_one():
     with torch.device("meta"):
-        codec = Codec(SPECVQGAN)
+        codec = SpecVQGAN(SPECVQGAN)
     assert len(codec.state_dict()) == 343
     assert sum(p.numel() for p in codec.encoder.parameters()) == 29_295_872
     assert sum(p.numel() for p in codec.decoder.parameters()) == 42_447_489
@@ -66,20 +69,24 @@ def test_other_weights_are_refused_whole(small, drop, add, named):
 @pytest.mark.parametrize(("mels", "frames"), [(80, 64), (32, 16), (16, 208)])
 @torch.inference_mode()
 def test_sixteen_by_sixteen_mel_pixels_are_a_token(small, mels, frames):
-    coded = small.encode(torch.randn(2, 1, mels, frames))
-    assert coded.tokens.shape == (2, mels // 16, frames // 16)
-    assert coded.tokens.dtype == torch.int64
-    assert coded.latents.shape == coded.codes.shape == (2, 8, mels // 16, frames // 16)
-    assert small.decode(coded.tokens).shape == (2, 1, mels, frames)
+    mel = torch.randn(2, 1, mels, frames)
+    latents, tokens = small.encode_latents(mel), small.tokens(mel)
+    assert tokens.shape == (2, mels // 16, frames // 16)
+    assert tokens.dtype == torch.int64
+    assert latents.shape == small.lookup(tokens).shape == (2, 8, mels // 16, frames // 16)
+    assert small.decode(tokens).shape == mel.shape
+    assert small.example(2, mels // 16, frames // 16).shape == mel.shape
 
 
 @torch.inference_mode()
 def test_tokens_stand_for_their_codes(small):
-    coded = small.encode(torch.randn(2, 1, 32, 48))
-    assert torch.equal(coded.codes, small.quantize.lookup(coded.tokens))
-    assert torch.equal(small.decode(coded.tokens), small.decode_latents(coded.codes))
-    first = coded.tokens[1, 1, 2]
-    assert torch.equal(coded.codes[1, :, 1, 2], small.quantize.embedding.weight[first])
+    latents = small.encode_latents(torch.randn(2, 1, 32, 48))
+    tokens, (before, after) = small.assign(latents)
+    codes = small.lookup(tokens)
+    assert torch.equal(small.decode(tokens), small.decode_latents(codes))
+    assert torch.equal(codes[1, :, 1, 2], small.quantize.embedding.weight[tokens[1, 1, 2]])
+    assert torch.equal(before, latents)
+    assert torch.equal(after, latents - codes)
 
 
 @torch.inference_mode()

@@ -96,11 +96,11 @@ SLOW = {"torch", "yaml", "numpy", "requests", "rich", "mlflow", "av", "pandas", 
 
 @pytest.mark.parametrize("words", ["", *(f"{words} --help".strip() for words in COMMANDS)])
 def test_help_waits_for_nothing(words: str) -> None:
-    """0.12 s of processor time on the machine that it was measured on, nearly all of it typer's."""
+    """0.1 to 0.35 s of processor time, by the machine and what else it does, nearly all of it typer's."""
     modules, used, told = run(*words.split())
     assert "Usage:" in told
     assert not SLOW & modules
-    assert used < 0.3
+    assert used < 0.6
 
 
 @pytest.mark.parametrize(

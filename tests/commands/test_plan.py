@@ -48,6 +48,21 @@ def test_vggsound_says_bytes_licences_and_shapes(tmp_path: Path) -> None:
     assert "140000 steps of batch 64" in told
 
 
+def test_magnet_says_what_is_official_and_what_the_branch_takes(tmp_path: Path) -> None:
+    told = planned(tmp_path, profile="magnet")
+    assert re.search(r"magnet_small +841.4 MB  missing  CC-BY-NC-4.0; NOT for commercial use", told)
+    assert "prompts 1 x 32 x 1024" in told
+    assert "tokens 4 x 498" in told
+    assert "1000 test clips in 3 takes by 3 systems" in told
+    for network, size in (("codec", "56.8"), ("backbone", "420.6")):
+        assert re.search(rf"{network} +{size} M parameters, \S+ .B: official, not trained", told)
+    computed = told[told.index("computed on one GPU") : told.index("computed and stored")]
+    check_times(computed, 60e12)
+    # Frozen backbone: forward, and backward to its inputs; branch: both, and to its weights; 0.4 and 0.2 TFLOP each.
+    assert "control   30000 steps x 64 clips x 1.44 TFLOP" in computed
+    assert "(control): weights, gradients and Adam 5.0 GB, activations of 64 clips" in computed
+
+
 def test_hours_memory_and_disk_are_estimated_with_their_arithmetic(tmp_path: Path) -> None:
     limit = {"train": 20000, "val": 500, "test": 1500}
     told = planned(tmp_path, profile="vggsound_small", data=data("youtube", limit=limit))

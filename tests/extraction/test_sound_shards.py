@@ -18,7 +18,7 @@ import torch
 from helpers.tiny import Project, shrink
 
 from specmaskfoley.clips.sounds import inspect_sounds
-from specmaskfoley.codec.network import Codec
+from specmaskfoley.codec.specvqgan.network import SpecVQGAN
 from specmaskfoley.codec.trained import codec_description
 from specmaskfoley.encoders.trained import ROLES, build_encoder, encoder_description, encoder_file
 from specmaskfoley.media.writing import write_audio, write_video
@@ -51,7 +51,7 @@ def untrained(tmp_path_factory: pytest.TempPathFactory) -> Project:
     made = Project.create(tmp_path_factory.mktemp("sounds") / "project", small)
     params = Params.load(made.path("params.yaml"))
     torch.manual_seed(0)
-    save_model(made.path(params.paths.codec), Codec(params.codec), **codec_description(params))
+    save_model(made.path(params.paths.codec), SpecVQGAN(params.codec), **codec_description(params))
     for role in ROLES:
         file = made.path(str(encoder_file(params, role)))
         save_model(file, build_encoder(ROLES[role], params), **encoder_description(params, role))

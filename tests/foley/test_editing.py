@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from specmaskfoley.foley.editing import check_spans, columns_of, extended, find_holes, replaced, rows_above
 from specmaskfoley.settings import Params
 
-AUDIO = Params.load("params.yaml").audio
+PARAMS = Params.load("params.yaml")
+AUDIO = PARAMS.audio
 RATE = 8000
 
 
@@ -65,15 +66,15 @@ def test_holes_and_the_missing_end_are_found():
 
 def test_columns_are_those_that_a_span_touches():
     width_s = AUDIO.patch * AUDIO.hop_length / AUDIO.sample_rate
-    inside = columns_of([(width_s * 2.5, width_s * 4)], AUDIO, 10)
+    inside = columns_of([(width_s * 2.5, width_s * 4)], width_s, 10)
     assert np.flatnonzero(inside).tolist() == [2, 3]
 
 
 def test_rows_above_a_frequency():
-    assert rows_above(3000, AUDIO).tolist() == [False, False, False, True, True]
+    assert rows_above(3000, PARAMS).tolist() == [False, False, False, True, True]
     for hz in (10.0, 8000.0, 20000.0):
         with pytest.raises(ValueError, match=f"--extend-band {hz:g}"):
-            rows_above(hz, AUDIO)
+            rows_above(hz, PARAMS)
 
 
 def test_extension_adds_only_what_is_above():

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from helpers import ROOT
 from helpers.untrained import write_noise, write_untrained
 from typer.testing import CliRunner
 
@@ -16,7 +17,7 @@ from specmaskfoley.commands.main import app
 from specmaskfoley.commands.project import enter
 from specmaskfoley.foley import Foley
 from specmaskfoley.foley.export import export_model, model_card
-from specmaskfoley.report.results import write_evaluation
+from specmaskfoley.report.results import read_folder, write_evaluation
 from specmaskfoley.settings import Params
 from specmaskfoley.weights.lock import read_lock
 
@@ -91,9 +92,20 @@ def test_the_card_tells_data_metrics_and_licences(project: Path, tmp_path: Path)
     assert front["license"] == "mit"
     for told in ("procedural audio-visual world", "| SpecMaskFoley |", "12.50", "0.930", "MIT"):
         assert told in text
-    assert "steered by a\ncontrol branch that reads the video." in text, "one sentence"
+    assert "steered by a control\nbranch that reads the video." in text, "one sentence"
     for sound in LABELS:
         assert sound in text
+
+
+@pytest.mark.parametrize("ranked", [True, False])
+def test_scores_of_few_clips_mark_no_system_as_best_in_the_card(tmp_path: Path, ranked: bool):
+    scores = {"specmaskfoley": {"fad": 1.0}, "backbone_text": {"fad": 2.0}}
+    counts = {name: {"clips": 2} for name in scores}
+    clips = {"counts": counts, "ranked": ranked, "warnings": [] if ranked else ["2 clips are few."]}
+    write_evaluation(tmp_path, scores, {}, clips)
+    card = model_card(Params.load(ROOT / "params.yaml"), {}, read_folder(tmp_path), [])
+    assert ("**1.00**" in card) == ranked
+    assert ("\n2 clips are few.\n" in card) != ranked
 
 
 def test_an_exported_model_knows_its_sounds(project: Path, tmp_path: Path):
@@ -107,7 +119,7 @@ def test_an_exported_model_knows_its_sounds(project: Path, tmp_path: Path):
 def test_the_card_names_licences_of_official_weights():
     params = Params.load("params.yaml", "vggsound")
     lock = read_lock()
-    card = model_card(params, {name: lock[name] for name in params.needed_weights()}, {}, [])
+    card = model_card(params, {name: lock[name] for name in params.needed_weights()}, None, [])
     assert yaml.safe_load(card.split("---")[1])["license"] == "other"
     assert "NOT for commercial use" in card
     for name in params.needed_weights():

@@ -258,14 +258,14 @@ def test_tokens_take_the_words_of_the_moment_in_their_middle(
     draw = foley.generator.tokens
     monkeypatch.setattr(foley.generator, "tokens", lambda **one: given.append(one) or draw(**one))
     foley.generate(video, text=[(0.0, 2.1, "rain"), (2.1, 3.1, "door"), (4.0, 9.0, "rain")], negative="dog")
-    audio = foley.params.audio
+    audio, grid = foley.params.audio, foley.params.grid
     column_s = audio.patch * audio.hop_length / audio.sample_rate
     starts = {clip_seed(0, f"column {column}"): column for column in range(60)}
     assert len(given) > 2
     for one in given:
-        middles_s = (starts[one["seeds"][0]] + np.arange(audio.token_columns) + 0.5) * column_s
+        middles_s = (starts[one["seeds"][0]] + np.arange(grid.columns) + 0.5) * column_s
         expected = [1 if 2.1 <= at < 3.1 else -1 if 3.1 <= at < 4.0 else 0 for at in middles_s]
-        assert one["at"].tolist() == [[expected] * audio.token_rows]
+        assert one["at"].tolist() == [[expected] * grid.rows]
         torch.testing.assert_close(one["prompt"], foley.features.text_prompt(["rain", "door"]).float()[None])
         torch.testing.assert_close(one["negative"], foley.features.text_prompt(["dog"]).float())
 

@@ -89,6 +89,9 @@ def test_the_record_holds_every_setting_that_decides_a_sound(foley: Foley, recor
         gumbel_temperature=4.5,
         schedule="linear",
         negative_scale=1.0,
+        ramp="rising",
+        temperature=None,
+        top_p=None,
     )
     assert held["history"][1]["sampling"]["mode"] == "no_text_video"
     assert held["settings"]["run"] == {"device": "cpu", "threads": torch.get_num_threads(), "precision": "auto"}

@@ -9,9 +9,9 @@ from specmaskfoley.foley.rendering import PEAK, Renderer, crossfade, turn_down
 
 
 def test_one_window_is_what_the_generator_decodes(foley):
-    audio = foley.params.audio
-    tokens = torch.randint(foley.params.codec.codebook_size, (1, audio.token_rows, audio.token_columns))
-    sound = np.zeros(audio.num_samples, np.float32)
+    grid = foley.params.grid
+    tokens = torch.randint(foley.params.codec.codebook_size, (1, grid.rows, grid.columns))
+    sound = np.zeros(foley.params.audio.num_samples, np.float32)
     renderer = Renderer(foley.generator, sound)
     renderer.add(0, tokens[0])
     renderer.finish()

@@ -19,6 +19,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes, _get_current_dispatch_mode_stack
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+from specmaskfoley.device import autocast
 from specmaskfoley.judges import vggish
 
 CUDA = torch.device("cuda", 0)
@@ -50,6 +51,7 @@ def fake_gpu() -> Iterator[None]:
         patch("torchaudio.compliance.kaldi.get_mel_banks", by_host(torchaudio.compliance.kaldi.get_mel_banks)),
         patch("torchaudio.compliance.kaldi._get_epsilon", _epsilon),
         patch("specmaskfoley.judges.vggish._mel_filters", by_host(vggish._mel_filters)),
+        patch("torch.backends.cudnn.is_acceptable", lambda tensor: False),  # asks the driver
         patch("torch.cuda.is_available", lambda: True),
         patch("torch.cuda.is_current_stream_capturing", lambda: False),
         patch("torch.cuda.is_bf16_supported", lambda: True),
@@ -61,6 +63,18 @@ def fake_gpu() -> Iterator[None]:
 def on_gpu(network: _Network, device: torch.device = CUDA) -> _Network:
     """Every parameter and buffer of a network, which may be on `meta`, replaced by a fake one on the GPU."""
     return _apply(network, lambda tensor: torch.empty(tensor.shape, dtype=tensor.dtype, device=device))
+
+
+def on_cuda(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    return torch.empty(shape, dtype=dtype, device=CUDA)
+
+
+def run(network: nn.Module, call: Callable[[Any], Any], precision: str = "auto") -> Tensor:
+    """In the precision that a GPU takes by itself, or another."""
+    with fake_gpu(), torch.inference_mode(), Watch(strict=False), autocast(precision, CUDA):
+        found: Tensor = call(on_gpu(network))
+    assert found.device == CUDA
+    return found
 
 
 def by_host(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import io
 import json
+import string
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import yaml
+from safetensors.torch import save_file
 from torch import Tensor
 
 from helpers import ROOT
 from helpers.golden_rule import Golden, golden_tensor
+from specmaskfoley.encoders.t5 import T5_LARGE
 from specmaskfoley.settings import Params
 
 SPECVQGAN = Params.load(ROOT / "params.yaml", "vggsound").codec
@@ -64,6 +67,51 @@ def bigvgan(target: Path, golden: Golden) -> None:
     from specmaskfoley.vocoders.bigvgan import BigVGAN
 
     torch.save({"generator": by_names(BigVGAN)}, target)
+
+
+def exported(manifest: str, dtype: torch.dtype) -> Callable[[Path, Golden], None]:
+    """A checkpoint as AudioCraft exports it."""
+
+    def write(target: Path, golden: Golden) -> None:
+        weights = {key: value.to(dtype) for key, value in golden.weights(manifest).items()}
+        settings = "transformer_lm:\n  n_q: 4\n"
+        torch.save({"best_state": weights, "xp.cfg": settings, "version": "1.3.0a1", "exported": True}, target)
+
+    return write
+
+
+def t5(target: Path, golden: Golden | None = None, sizes: Mapping[str, int] = T5_LARGE) -> None:
+    """The encoder and, as a part that is left out, the decoder's last norm."""
+    import transformers
+
+    def encoder() -> torch.nn.Module:
+        return transformers.T5EncoderModel(transformers.T5Config(**sizes))
+
+    weights = by_names(encoder) | {"decoder.final_layer_norm.weight": torch.ones(sizes["d_model"])}
+    del weights["encoder.embed_tokens.weight"]  # the same as shared.weight, and not in the official file
+    save_file(weights, target, metadata={"format": "pt"})
+
+
+T5_WORDS = ("a", "dog", "barks", "rain")
+"""Those that a tokenizer made here knows whole."""
+
+
+def t5_tokenizer(target: Path, golden: Golden | None = None) -> None:
+    """A tokenizer.json built as T5's: pieces of a text by their likelihood, behind them `</s>`.
+
+    The ids of `<pad>`, `</s>` and `<unk>` are 0, 1, 2, those of T5_WORDS 8 and following.
+    """
+    import tokenizers
+    from tokenizers import models, pre_tokenizers, processors
+
+    others = sorted(set(string.ascii_lowercase) - set("snio"))
+    pieces = ["▁", *"snio", *(f"▁{word}" for word in T5_WORDS), *others]
+    vocabulary = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), *((piece, -2.0) for piece in pieces)]
+    made = tokenizers.Tokenizer(models.Unigram(vocabulary, unk_id=2, byte_fallback=False))
+    space = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always")
+    made.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), space])
+    made.post_processor = processors.TemplateProcessing(single=["$A", "</s>"], special_tokens=[("</s>", 1)])
+    made.save(str(target))
 
 
 def clip(target: Path, golden: Golden) -> None:
@@ -129,6 +177,10 @@ WRITERS: dict[str, Callable[[Path, Golden], None]] = {
     "roberta_base_vocab": roberta_file("vocab.json"),
     "roberta_base_merges": roberta_file("merges.txt"),
     "roberta_base_config": roberta_file("config.json"),
+    "magnet_small": exported("magnet_lm_small", torch.float16),
+    "encodec_16khz": exported("encodec16", torch.float32),
+    "t5_large": t5,
+    "t5_large_tokenizer": t5_tokenizer,
     "synchformer": bare("synchformer"),
     "dfn5b_clip": clip,
     "clap": clap,

@@ -1,4 +1,4 @@
-"""A codec that is trained in a second, and settings for it."""
+"""Codecs of both kinds that are trained in a second, and settings for that."""
 
 from __future__ import annotations
 
@@ -6,11 +6,15 @@ from typing import Any
 
 from torch import Tensor
 
-from specmaskfoley.settings import Codec as CodecSettings
-from specmaskfoley.settings import TrainCodec, Training
+from specmaskfoley.codec.encodec.network import EncodecNetwork
+from specmaskfoley.codec.role import CodecNetwork
+from specmaskfoley.codec.specvqgan.network import SpecVQGAN
+from specmaskfoley.settings import Encodec, TrainCodec, Training
+from specmaskfoley.settings import SpecVQGAN as CodecSettings
 from specmaskfoley.training.batches import InMemory
 
 CODEC = CodecSettings(
+    kind="specvqgan",
     codebook_size=12,
     code_width=6,
     stem=8,
@@ -20,8 +24,24 @@ CODEC = CodecSettings(
     decoder_blocks=1,
     attention=False,
 )
-WHOLE = 4
-"""Columns of tokens of a whole clip."""
+MELS, FRAMES = 32, 64
+ENCODEC = Encodec(
+    kind="encodec",
+    inputs=MELS,
+    codebooks=3,
+    codebook_size=12,
+    code_width=6,
+    channels=8,
+    strides=(2, 2),
+    lstm_layers=0,
+)
+KINDS = ("specvqgan", "encodec")
+COLUMN = {"specvqgan": 16, "encodec": 4}
+"""Mel frames of a column of tokens."""
+
+
+def small_codec(kind: str) -> CodecNetwork:
+    return EncodecNetwork(ENCODEC) if kind == "encodec" else SpecVQGAN(CODEC)
 
 
 def train_codec(steps: int = 8, **changes: Any) -> TrainCodec:
@@ -36,7 +56,7 @@ def train_codec(steps: int = 8, **changes: Any) -> TrainCodec:
         validate_every=4,
     )
     settings = {
-        "crop_columns": WHOLE,
+        "crop_columns": FRAMES,  # of whole clips
         "quantize_after": 0,
         "commitment_weight": 0.25,
         "squared_weight": 1.0,

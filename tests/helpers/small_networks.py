@@ -7,18 +7,18 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from specmaskfoley.backbone.network import Backbone
+from specmaskfoley.backbone.role import Backbone
+from specmaskfoley.backbone.specmaskgit.network import SpecMaskGIT
 from specmaskfoley.control.network import ControlBranch
-from specmaskfoley.sampling.guidance import Condition
+from specmaskfoley.sampling.guidance import Condition, guidance_plan
 from specmaskfoley.sampling.reference import sample_tokens
-from specmaskfoley.settings import Backbone as BackboneSettings
 from specmaskfoley.settings import Control as ControlSettings
-from specmaskfoley.settings import Sample
+from specmaskfoley.settings import GuidanceMode, Ramp, Sample, TokenGrid
+from specmaskfoley.settings import SpecMaskGIT as BackboneSettings
 
 ROWS, COLUMNS, CODES = 2, 6, 13
 N = ROWS * COLUMNS
@@ -26,34 +26,55 @@ STEPS = Sample(steps=6, gumbel_temperature=9.0, batch_size=4, videos=0)
 
 
 class Networks:
-    """A backbone and a control branch with large random weights, and the batches that went through them."""
+    """A backbone and a control branch with large random weights, and the batches that went through them.
 
-    def __init__(self, depth: int = 2, control_depth: int = 1) -> None:
+    Args:
+        backbone: None: a SpecMaskGIT of so many blocks.
+    """
+
+    backbone: Backbone
+
+    def __init__(self, depth: int = 2, control_depth: int = 1, backbone: Backbone | None = None) -> None:
         torch.manual_seed(0)
-        self.backbone = Backbone(
-            BackboneSettings(depth=depth, width=16, heads=2, mlp_width=32),
-            codebook_size=CODES,
-            num_tokens=N,
-            prompt_width=5,
+        self.backbone = (
+            backbone
+            or SpecMaskGIT(
+                BackboneSettings(kind="specmaskgit", depth=depth, width=16, heads=2, mlp_width=32),
+                grid=TokenGrid(ROWS, COLUMNS, 1),
+                codes=CODES,
+                prompt_width=5,
+            )
         ).eval()
         self.control = ControlBranch(
             self.backbone,
             ControlSettings(depth=control_depth, aligner_mlp_width=16),
             sync_width=7,
             semantic_width=9,
-            token_rows=ROWS,
-            token_columns=COLUMNS,
         ).eval()
         for parameter in itertools.chain(self.backbone.parameters(), self.control.parameters()):
             torch.nn.init.normal_(parameter, std=0.3)
         self.backbone_rows: list[int] = []
         self.control_rows: list[int] = []
-        self.backbone.register_forward_pre_hook(lambda _, args: self.backbone_rows.append(args[0].shape[0]))
-        self.control.register_forward_pre_hook(lambda _, args: self.control_rows.append(args[0].shape[0]))
+        self.backbone.register_forward_pre_hook(lambda _, args: self.backbone_rows.append(args[0].x.shape[0]))
+        self.control.register_forward_pre_hook(lambda _, args: self.control_rows.append(args[0].x.shape[0]))
 
-    def sample(self, condition: Condition, seeds: list[int], **changes: Any) -> Tensor:
-        given = {"mode": "multi", "scale": 3.0, "settings": STEPS, "precision": "float32"} | changes
-        return sample_tokens(self.backbone, self.control, condition, seeds=seeds, **given)
+    def sample(
+        self,
+        condition: Condition,
+        seeds: list[int],
+        *,
+        mode: GuidanceMode = "multi",
+        scale: float = 3.0,
+        start: float = 0.0,
+        negative: float = 0.0,
+        ramp: Ramp = "rising",
+        settings: Sample = STEPS,
+        known: tuple[Tensor, Tensor] | None = None,
+    ) -> Tensor:
+        plan = guidance_plan(mode, settings.steps_of(self.backbone.levels), scale, start, negative, ramp)
+        return sample_tokens(
+            self.backbone, self.control, condition, plan=plan, settings=settings, seeds=seeds, known=known
+        )
 
 
 def conditions(count: int = 3, *, prompts: int = 0, negative: bool = False) -> Condition:

@@ -39,16 +39,21 @@ def shrink(params: dict[str, Any]) -> None:
         mini["encoders"][role] |= {"width": 16, "channels": [4, 8]}
     mini["encoders"]["prompt"] |= {"width": 16, "blocks": 1}
     mini["codec"] |= {"codebook_size": 32, "code_width": 16, "channels": 8}
-    mini["train_codec"]["quantize_after"] = 2
     mini["backbone"] |= {"depth": 2, "width": 32, "heads": 2, "mlp_width": 64}
     mini["control"] |= {"depth": 2, "aligner_mlp_width": 32}
     mini["vocoder"]["iterations"] = 2
     mini["judges"] |= {"width": 4, "sync_window_s": 1.0, "sync_max_offset_s": 0.8, "sync_classes": 5}
-    for training in _trainings(mini):
+    shorten(mini)
+
+
+def shorten(profile: dict[str, Any]) -> None:
+    """Few steps of every training of a profile, in place."""
+    for training in trainings(profile):
         training |= {"steps": 6, "batch_size": 8, "warmup_steps": 1, "checkpoint_every": 2, "validate_every": 2}
     # Long enough to be caught in the middle.
-    mini["train_control"]["optim"]["steps"] = 60
-    mini["train_backbone"]["listen_every"], mini["train_control"]["listen_every"] = 4, 30
+    profile["train_control"]["optim"]["steps"] = 60
+    profile["train_codec"]["quantize_after"] = 2
+    profile["train_backbone"]["listen_every"], profile["train_control"]["listen_every"] = 4, 30
 
 
 def shrink_for_one_process(params: dict[str, Any]) -> None:
@@ -57,10 +62,10 @@ def shrink_for_one_process(params: dict[str, Any]) -> None:
     params["run"]["workers"] = 1
 
 
-def _trainings(section: dict[str, Any]) -> list[dict[str, Any]]:
+def trainings(section: dict[str, Any]) -> list[dict[str, Any]]:
     """All optimisation settings, however deep."""
     found = [section] if "base_learning_rate" in section else []
-    return found + [item for value in section.values() if isinstance(value, dict) for item in _trainings(value)]
+    return found + [item for value in section.values() if isinstance(value, dict) for item in trainings(value)]
 
 
 class Project:

@@ -104,7 +104,7 @@ def one_thread() -> Iterator[None]:
 def test_true_and_vocoded_world_clips_are_heard_right() -> None:
     """What the metric's ceiling rests on: the mini data, and the same through an 80-band mel and Griffin-Lim."""
     params = Params.load(ROOT / "params.yaml")
-    mel, vocoder = MelSpectrogram(params.audio), build_vocoder(params.audio, params.vocoder)
+    mel, vocoder = MelSpectrogram(params.audio), build_vocoder(params.vocoder, params)
     clips = [
         render_clip(seed=11, split="val", index=index, duration_s=5.0, fps=25, sample_rate=RATE) for index in range(28)
     ]

@@ -24,11 +24,13 @@ from specmaskfoley.commands.report import report
 from specmaskfoley.media.writing import write_audio, write_video
 from specmaskfoley.report import pictures
 from specmaskfoley.report.results import SCORES_SCHEMA, write_evaluation
+from specmaskfoley.settings import Params
 from specmaskfoley.storage.tables import USABLE_SCHEMA, write_table
-from specmaskfoley.systems import GENERATED
+from specmaskfoley.systems import generated
 
 pytestmark = pytest.mark.browser
 
+GENERATED = generated(Params.load(ROOT / "params.yaml"))
 METRICS = ("fd", "fad", "kl", "isc", "ib", "desync", "onset_f1")
 BEST = dict(zip(METRICS, (60.0, 1.4, 0.6, 6.0, 0.5, 0.46, 0.87), strict=True))
 CLIPS, LIST = 40, "0123456789abcdef"

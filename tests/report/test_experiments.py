@@ -310,6 +310,8 @@ def test_a_sweep_holds_what_differs_in_one_setting() -> None:
     alone = sweep([at(12, "audio"), at(16), at(4), at(8, "text")], "sample.steps")
     assert [one.settings["sample.steps"] for one in alone] == [4, 16]
     assert sweep([], "sample.steps") == []
+    lists = experiment({"sample.steps": [20, 10, 10, 10], "cfg.mode": "multi"})
+    assert [one.settings["sample.steps"] for one in sweep([lists, at(16), at(4)], "sample.steps")] == [4, 16]
 
 
 # ------------------------------------------------------------------ the report of them
@@ -323,6 +325,19 @@ def project(root: Path) -> Path:
     clips = {"clips": 5, "counts": {name: {"clips": 5} for name in scores}}
     write_evaluation(root / "metrics", scores, {}, clips)
     return root / "params.yaml"
+
+
+def test_settings_that_a_profile_has_no_use_for_are_not_shown(tmp_path: Path) -> None:
+    for profile, shown, hidden in (("mini", "sample.gumbel_temperature", "sample.top_p"),
+                                   ("mini_1d", "sample.top_p", "sample.gumbel_temperature")):  # fmt: skip
+        file = project(tmp_path / profile)
+        file.write_text(file.read_text().replace("profile: mini ", f"profile: {profile} "))
+        result = CliRunner().invoke(app, ["report", "--params", str(file), "--out", str(tmp_path / "out")])
+        assert result.exit_code == 0, result.output
+        page = (tmp_path / "out" / "report.html").read_text()
+        facts = page[: page.index("<table")]
+        assert shown in facts
+        assert hidden not in facts
 
 
 def test_the_command_writes_page_table_and_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,54 +5,33 @@ Shape letters: N tokens a clip.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 import torch
 from helpers import ROOT
 from helpers.fake_gpu import CUDA, Watch, fake_gpu, on_gpu
 from helpers.small_networks import STEPS, N, Networks, conditions
+from helpers.watched_graph import WatchedGraph, on_cuda
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
 
+from specmaskfoley.backbone.specmaskgit import grouped
 from specmaskfoley.backbone.trained import build_backbone
 from specmaskfoley.control.trained import build_control
-from specmaskfoley.sampling import fast, grouped
+from specmaskfoley.sampling import fast
 from specmaskfoley.sampling.fast import Sampler
 from specmaskfoley.sampling.guidance import Condition, guidance_plan
 from specmaskfoley.sampling.reference import sample_tokens
 from specmaskfoley.settings import GUIDANCE_MODES, Params
 
 PARAMS = Params.load(ROOT / "params.yaml", "vggsound")
+TWO = STEPS.model_copy(update={"steps": 2})
 CEILING = 260
 """Operations of a guided step with one clip."""
-
-
-class WatchedGraph:
-    """Instead of a CUDA graph: its loop, watched."""
-
-    kernels: ClassVar[Counter[str]] = Counter()
-    uniform: ClassVar[bool] = True
-
-    def __init__(self, *loop: Any) -> None:
-        self.loop = loop
-
-    def __call__(self, given: fast._Given) -> Tensor:
-        sampler, made_for, steps, fresh = self.loop
-        assert [part.shape for part in given] == [part.shape for part in made_for]  # a CUDA graph cannot tell
-        with Watch() as watch:
-            tokens = sampler._decode(given, steps, fresh, uniform=self.uniform)
-        WatchedGraph.kernels = watch.kernels
-        return tokens  # type: ignore[no-any-return]
-
-
-def on_cuda(condition: Condition, device: torch.device = CUDA) -> Condition:
-    given = {name: part for name, part in vars(condition).items() if part is not None}
-    return Condition(**{name: torch.empty_like(part, device=device) for name, part in given.items()})
 
 
 def sample(
@@ -74,8 +53,8 @@ def sample(
         sampler = Sampler(on_gpu(networks.backbone), on_gpu(networks.control), **changes)
         return sampler.sample(
             on_cuda(conditions(clips, prompts=prompts, negative=negative > 0)),
-            plan=guidance_plan(mode, steps, 3.0, negative=negative),
-            settings=STEPS,
+            plan=guidance_plan(mode, [steps], 3.0, negative=negative),
+            settings=STEPS.model_copy(update={"steps": steps}),
             seeds=list(range(clips)),
         )
 
@@ -104,7 +83,7 @@ def test_a_graph_is_of_the_shapes_that_it_was_made_for():
         for clips, prompts, negative in [(2, 0, 0.0), (2, 1, 0.0), (2, 2, 0.0), (2, 2, 1.0), (2, 2, 2.0), (2, 3, 1.0)]:
             sampler.sample(
                 on_cuda(conditions(clips, prompts=prompts, negative=negative > 0)),
-                plan=guidance_plan("multi", 2, 3.0, negative=negative), settings=STEPS, seeds=list(range(clips)),
+                plan=guidance_plan("multi", [2], 3.0, negative=negative), settings=TWO, seeds=list(range(clips)),
             )  # fmt: skip
             made.append(next(reversed(sampler._graphs.values())))
     assert made[3] is made[4], "weights are read by the graph"
@@ -122,8 +101,8 @@ def test_the_reference(mode, precision):
     networks = Networks()
     with fake_gpu(), Watch(strict=False):
         tokens = sample_tokens(
-            on_gpu(networks.backbone), on_gpu(networks.control), on_cuda(conditions(2)), mode=mode, scale=3.0,
-            settings=STEPS, seeds=[0, 1], precision=precision,
+            on_gpu(networks.backbone), on_gpu(networks.control), on_cuda(conditions(2)),
+            plan=guidance_plan(mode, STEPS.steps_of(1), 3.0), settings=STEPS, seeds=[0, 1], precision=precision,
         )  # fmt: skip
     assert (tokens.shape, tokens.device) == ((2, N), CUDA)
 
@@ -139,7 +118,8 @@ def test_a_guided_step_at_full_size_takes_few_operations():
         shapes = (1, encoders.prompt.width), (1, 240, encoders.sync.width), (1, encoders.semantic.width)
         condition = Condition(*(torch.empty(shape, device=CUDA) for shape in shapes))
         for steps in (2, 3):
-            sampler.sample(condition, plan=guidance_plan("multi", steps, 3.0), settings=PARAMS.sample, seeds=[0])
+            settings = PARAMS.sample.model_copy(update={"steps": steps})
+            sampler.sample(condition, plan=guidance_plan("multi", [steps], 3.0), settings=settings, seeds=[0])
             taken.append(sum(WatchedGraph.kernels.values()))
     assert 0 < taken[1] - taken[0] <= CEILING
 
@@ -171,7 +151,7 @@ def test_a_graph_is_of_the_networks_device(monkeypatch):
     networks, second = Networks(), torch.device("cuda", 1)
     with fake_gpu():
         sampler = Sampler(on_gpu(networks.backbone, second), on_gpu(networks.control, second))
-        sampler.sample(on_cuda(conditions(1), second), plan=guidance_plan("multi", 2, 3.0), settings=STEPS, seeds=[0])
+        sampler.sample(on_cuda(conditions(1), second), plan=guidance_plan("multi", [2], 3.0), settings=TWO, seeds=[0])
     assert log == [("capture", "cuda:1"), ("capture", "cuda:1"), ("replay", "cuda:1")]
 
 
@@ -198,7 +178,7 @@ def half_keys(patch: pytest.MonkeyPatch, networks: Networks) -> None:
 
 
 def half_head(patch: pytest.MonkeyPatch, networks: Networks) -> None:
-    networks.backbone.head.to(torch.bfloat16)
+    networks.backbone.to_codes.to(torch.bfloat16)
 
 
 def half_convolution(patch: pytest.MonkeyPatch, networks: Networks) -> None:
@@ -241,7 +221,7 @@ def test_where_host_and_device_meet(monkeypatch, name):
     in_logits(MEETING[name])(monkeypatch, networks)
     # Nothing is wrong with it on a CPU, so no other test would find it.
     sampler = Sampler(networks.backbone, networks.control, precision="float32")
-    sampler.sample(conditions(1), plan=guidance_plan("multi", 2, 3.0), settings=STEPS, seeds=[0])
+    sampler.sample(conditions(1), plan=guidance_plan("multi", [2], 3.0), settings=TWO, seeds=[0])
     with pytest.raises((AssertionError, DataDependentOutputException, DynamicOutputShapeException)):
         sample(networks, precision="float32")
 

@@ -19,12 +19,13 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from specmaskfoley import device
+from specmaskfoley.backbone.specmaskgit.noise import draw_noise
+from specmaskfoley.backbone.specmaskgit.schedule import mask_counts
 from specmaskfoley.device import fast_bfloat16
 from specmaskfoley.sampling import fast, packed
 from specmaskfoley.sampling.fast import Sampler
 from specmaskfoley.sampling.guidance import TEXT_VIDEO, VIDEO, Condition, guidance_plan
 from specmaskfoley.sampling.int8 import Int8Linear, supports_int8
-from specmaskfoley.sampling.noise import draw_noise
 from specmaskfoley.sampling.packed import PackedLinear, pack
 from specmaskfoley.settings import GUIDANCE_MODES
 
@@ -71,13 +72,13 @@ def test_tokens_are_the_references(
     expected = NETWORKS[which % len(NETWORKS)].sample(
         condition, seeds, mode=mode, scale=scale, start=start, negative=weight, settings=changed, known=known
     )
-    plan = guidance_plan(mode, steps, scale, start, weight)
+    plan = guidance_plan(mode, [steps], scale, start, weight)
     found = SAMPLERS[which].sample(condition, plan=plan, settings=changed, seeds=seeds, known=known)
     assert torch.equal(found, expected)
 
 
 def worded(sampler: Sampler, condition: Condition, mode: str = "multi", negative: float = 0.0) -> Tensor:
-    plan = guidance_plan(mode, STEPS.steps, 3.0, negative=negative)
+    plan = guidance_plan(mode, STEPS.steps_of(1), 3.0, negative=negative)
     return sampler.sample(condition, plan=plan, settings=STEPS, seeds=list(range(len(condition.prompt))))
 
 
@@ -109,7 +110,7 @@ def test_each_clip_has_words_of_its_own(which):
     together = conditions(3, prompts=2, negative=True)
     for clip, tokens in enumerate(worded(SAMPLERS[which], together, negative=1.0)):
         alone = SAMPLERS[which].sample(
-            of_clip(together, clip), plan=guidance_plan("multi", STEPS.steps, 3.0, negative=1.0), settings=STEPS,
+            of_clip(together, clip), plan=guidance_plan("multi", STEPS.steps_of(1), 3.0, negative=1.0), settings=STEPS,
             seeds=[clip],
         )  # fmt: skip
         assert torch.equal(alone[0], tokens)
@@ -123,7 +124,7 @@ def test_what_is_not_to_be_heard_must_be_said():
 
 def sample(sampler: Sampler, clips: int = 2, mode: str = "multi", scale: float = 3.0) -> Tensor:
     return sampler.sample(
-        conditions(clips), plan=guidance_plan(mode, STEPS.steps, scale), settings=STEPS, seeds=list(range(clips))
+        conditions(clips), plan=guidance_plan(mode, STEPS.steps_of(1), scale), settings=STEPS, seeds=list(range(clips))
     )
 
 
@@ -137,7 +138,7 @@ def test_sampling_can_be_ended_at_every_step():
 
     with pytest.raises(InterruptedError):
         SAMPLERS[0].sample(
-            conditions(1), plan=guidance_plan("multi", 6, 3.0), settings=STEPS, seeds=[0], before_step=before_step
+            conditions(1), plan=guidance_plan("multi", [6], 3.0), settings=STEPS, seeds=[0], before_step=before_step
         )
     assert begun == [0, 1, 2, 3]
 
@@ -160,10 +161,9 @@ def test_each_clip_has_gumbel_noise_of_its_own():
 
 def test_a_clip_has_the_same_tokens_alone_and_in_a_batch():
     together = sample(SAMPLERS[0], 3)
+    plan = guidance_plan("multi", STEPS.steps_of(1), 3.0)
     for clip in range(3):
-        alone = SAMPLERS[0].sample(
-            of_clip(conditions(3), clip), plan=guidance_plan("multi", STEPS.steps, 3.0), settings=STEPS, seeds=[clip]
-        )
+        alone = SAMPLERS[0].sample(of_clip(conditions(3), clip), plan=plan, settings=STEPS, seeds=[clip])
         assert torch.equal(alone[0], together[clip])
 
 
@@ -178,9 +178,9 @@ def test_what_need_not_be_computed_is_not():
     networks = Networks(depth=3, control_depth=2)
     sampler = Sampler(networks.backbone, networks.control, precision="float32")
     first, second = inputs_of(networks.backbone.blocks[0]), inputs_of(networks.backbone.blocks[1])
-    last, head = inputs_of(networks.backbone.blocks[2].mlp), inputs_of(networks.backbone.head)
+    last, head = inputs_of(networks.backbone.blocks[2].mlp), inputs_of(networks.backbone.to_codes)
     branch, aligner = inputs_of(networks.control.blocks[0]), inputs_of(networks.control.aligner)
-    masked = [N, *fast.mask_counts(N, STEPS.steps)[:-1]]
+    masked = [N, *mask_counts(N, 6)[:-1]]
     sample(sampler)
     # The first step's pass is one clip's, whatever the batch; later video and unconditional rows enter as one.
     assert [shape[0] for shape in first] == [1, *[4] * 5]
@@ -231,7 +231,7 @@ def test_sampling_takes_no_deterministic_algorithms(warn_only, fails):
     try:
         with pytest.raises(InterruptedError) if fails else nullcontext():
             SAMPLERS[0].sample(
-                conditions(1), plan=guidance_plan("multi", 6, 3.0), settings=STEPS, seeds=[0], before_step=before_step
+                conditions(1), plan=guidance_plan("multi", [6], 3.0), settings=STEPS, seeds=[0], before_step=before_step
             )
         assert torch.are_deterministic_algorithms_enabled()
         assert torch.is_deterministic_algorithms_warn_only_enabled() == warn_only
@@ -270,10 +270,10 @@ def test_other_precisions_hold_their_weights_once_and_keep_known_tokens(int8):
         assert not list(linear.parameters())
     else:
         assert linear.weight.dtype == torch.bfloat16
-    assert networks.backbone.head.weight.dtype == torch.float32
+    assert networks.backbone.to_codes.weight.dtype == torch.float32
     tokens, keep = random_known(2, 0, 0.5)
     found = sampler.sample(
-        conditions(2), plan=guidance_plan("multi", 6, 3.0), settings=STEPS, seeds=[0, 1], known=(tokens, keep)
+        conditions(2), plan=guidance_plan("multi", [6], 3.0), settings=STEPS, seeds=[0, 1], known=(tokens, keep)
     )
     assert torch.equal(found[keep], tokens[keep])
     assert 0 <= found.min() <= found.max() < CODES

@@ -12,12 +12,15 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.small_networks import CODES, STEPS, N, Networks, conditions, of_clip
+from helpers.small_networks import CODES, COLUMNS, ROWS, STEPS, N, Networks, conditions, of_clip
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from specmaskfoley.backbone.network import Backbone
+from specmaskfoley.backbone.role import Inputs
+from specmaskfoley.backbone.specmaskgit.network import SpecMaskGIT
+from specmaskfoley.backbone.specmaskgit.schedule import mask_counts
+from specmaskfoley.sampling import reference
 from specmaskfoley.sampling.guidance import (
     PROMPT,
     TEXT_VIDEO,
@@ -32,9 +35,8 @@ from specmaskfoley.sampling.guidance import (
     needs_video,
 )
 from specmaskfoley.sampling.reference import embed, guided_logits, sample_tokens
-from specmaskfoley.sampling.schedule import mask_counts
-from specmaskfoley.settings import GUIDANCE_MODES, Sample
-from specmaskfoley.settings import Backbone as BackboneSettings
+from specmaskfoley.settings import GUIDANCE_MODES, Sample, TokenGrid
+from specmaskfoley.settings import SpecMaskGIT as BackboneSettings
 
 UNWANTED = Pass(video=False, prompt=Words.NEGATIVE)
 UNWANTED_VIDEO = Pass(video=True, prompt=Words.NEGATIVE)
@@ -102,8 +104,8 @@ def test_guidance_weights_sum_to_one_and_none_is_zero(mode, t, negative):
 
 @pytest.mark.parametrize("mode", GUIDANCE_MODES)
 def test_without_weight_there_is_no_pass_for_what_is_not_to_be_heard(mode):
-    assert guidance_plan(mode, 12, 3.0, 0.34, negative=0.0) == guidance_plan(mode, 12, 3.0, 0.34)
-    plan = guidance_plan(mode, 12, 3.0, 0.34, negative=1.0)
+    assert guidance_plan(mode, [12], 3.0, 0.34, negative=0.0) == guidance_plan(mode, [12], 3.0, 0.34)
+    plan = guidance_plan(mode, [12], 3.0, 0.34, negative=1.0)
     with_words = [any(one.prompt == Words.NEGATIVE for one in weights) for weights in plan]
     assert with_words == [False] * 4 + [True] * 8, "where guidance has begun"
 
@@ -117,18 +119,55 @@ def test_guidance_scale_rises_linearly_from_zero():
     assert guidance_scale(0, 1, 3.0) == 3.0
 
 
+@given(steps=st.integers(2, 40), scale=st.floats(1, 30), mode=st.sampled_from(GUIDANCE_MODES))
+def test_falling_guidance_is_magnets_spread_over_the_passes(steps, scale, mode):
+    """From the scale to 1 as masked tokens get fewer: g = m * scale + (1 - m) * 1, m the masked share."""
+    plan = guidance_plan(mode, [steps], scale, ramp="falling")
+    guided = [one for one in plan[0] if one != UNCONDITIONAL]
+    assert len(guided) == (2 if mode == "multi" else 1)
+    for step, weights in enumerate(plan):
+        masked = math.cos(math.pi / 2 * step / (steps - 1))
+        g = masked * scale + (1.0 - masked)
+        for one in guided:
+            assert weights[one] == pytest.approx(g / len(guided))
+        assert weights.get(UNCONDITIONAL, 0.0) == pytest.approx(1.0 - g)
+
+
+def test_falling_guidance_by_hand():
+    g = [guidance_scale(step, 5, 20.0, "falling") for step in range(5)]
+    assert g == pytest.approx([20.0, 18.5537, 14.4350, 8.2710, 1.0], abs=1e-4)
+    assert [guidance_scale(step, 5, 20.0, "falling", guided=2) for step in range(5)] == pytest.approx(
+        [one / 2 for one in g]
+    )
+    assert guidance_scale(0, 1, 20.0, "falling") == 20.0
+    assert guidance_scale(0, 1, 20.0, "falling", guided=2) == 10.0
+    # Text alone ends at what the prompt says, and never below: logits of the prompt alone.
+    assert guidance_plan("text", [5], 20.0, ramp="falling")[-1][PROMPT] == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("ramp", ["rising", "falling"])
+@pytest.mark.parametrize("mode", GUIDANCE_MODES)
+def test_guidance_begins_anew_with_every_level(mode, ramp):
+    alone = [guidance_plan(mode, [count], 3.0, 0.4, 1.0, ramp) for count in (6, 3, 1)]
+    assert guidance_plan(mode, [6, 3, 1], 3.0, 0.4, 1.0, ramp) == [*alone[0], *alone[1], *alone[2]]
+
+
+def test_where_guidance_starts_is_of_rising_guidance_alone():
+    assert guidance_plan("multi", [6], 3.0, 0.9, ramp="falling") == guidance_plan("multi", [6], 3.0, ramp="falling")
+
+
 @pytest.mark.parametrize("mode", GUIDANCE_MODES)
 def test_before_its_start_guidance_is_one_pass_with_all_conditions(mode):
-    whole = guidance_plan(mode, 12, 3.0)
-    late = guidance_plan(mode, 12, 3.0, start=0.34)
+    whole = guidance_plan(mode, [12], 3.0)
+    late = guidance_plan(mode, [12], 3.0, start=0.34)
     assert late[4:] == whole[4:]
     assert late[0] == late[1] == late[2] == late[3]
     ((row, weight),) = late[0].items()
     assert weight == 1.0
     assert row == (TEXT_VIDEO if mode == "multi" else next(one for one in whole[-1] if one != UNCONDITIONAL))
-    assert guidance_plan(mode, 12, 3.0, start=0.0) == whole
-    assert guidance_plan(mode, 12, 3.0, start=1.0)[10:] == [late[0], whole[11]]
-    assert guidance_plan(mode, 1, 3.0, start=1.0) == guidance_plan(mode, 1, 3.0)
+    assert guidance_plan(mode, [12], 3.0, start=0.0) == whole
+    assert guidance_plan(mode, [12], 3.0, start=1.0)[10:] == [late[0], whole[11]]
+    assert guidance_plan(mode, [1], 3.0, start=1.0) == guidance_plan(mode, [1], 3.0)
 
 
 @pytest.mark.parametrize(
@@ -145,7 +184,17 @@ def test_before_its_start_guidance_is_one_pass_with_all_conditions(mode):
     ],
 )
 @pytest.mark.parametrize("negative", [0.0, 1.0])
-def test_only_rows_with_weight_are_computed(networks, mode, scale, backbone_rows, control_rows, negative):
+def test_only_rows_with_weight_are_computed(networks, monkeypatch, mode, scale, backbone_rows, control_rows, negative):
+    taken: list[tuple[int, int]] = []
+
+    def counted(*given: Any) -> Tensor:
+        networks.backbone_rows.clear()
+        networks.control_rows.clear()
+        logits = guided_logits(*given)
+        taken.append((sum(networks.backbone_rows), sum(networks.control_rows)))
+        return logits
+
+    monkeypatch.setattr(reference, "guided_logits", counted)
     three = STEPS.model_copy(update={"steps": 3})
     condition = conditions(2, prompts=2, negative=negative > 0)
     networks.sample(condition, [0, 1], mode=mode, scale=scale, negative=negative, settings=three)
@@ -153,8 +202,8 @@ def test_only_rows_with_weight_are_computed(networks, mode, scale, backbone_rows
         more = 4 if mode == "no_video" else 2  # there the pass with video alone is one more
         backbone_rows = [2, *(rows + more for rows in backbone_rows[1:])]
         control_rows = [rows + more for rows in control_rows]
-    assert networks.backbone_rows == backbone_rows
-    assert networks.control_rows == control_rows
+    assert [rows for rows, _ in taken] == backbone_rows
+    assert [rows for _, rows in taken if rows] == control_rows
 
 
 @pytest.mark.parametrize("mode", GUIDANCE_MODES)
@@ -169,8 +218,8 @@ def test_guided_logits_equal_each_row_run_alone(networks, mode, t):
 
     def alone(row: Pass) -> Tensor:
         words = condition.negative if row.prompt == Words.NEGATIVE else condition.prompt
-        x = backbone.embed(tokens, masked, words, torch.full((3,), row.prompt != Words.NONE))
-        return backbone(x, control(x, aligned) if row.video else ())
+        inputs = backbone.embed(tokens, masked, words, torch.full((3,), row.prompt != Words.NONE))
+        return backbone(inputs, control(inputs, aligned) if row.video else ())
 
     for negative in (0.0, 0.7):
         weights = guidance_weights(mode, t, negative)
@@ -185,7 +234,7 @@ def test_every_masked_token_holds_the_words_of_its_part(networks):
     tokens = torch.randint(CODES, (3, N), generator=torch.Generator().manual_seed(3))
     masked = torch.rand(3, N, generator=torch.Generator().manual_seed(4)) < 0.7
     assert {-1, 0, 1} == set(condition.at[masked].tolist())
-    found = {words: embed(backbone, tokens, masked, condition, words) for words in Words}
+    found = {words: embed(backbone, tokens, masked, condition, words).x for words in Words}
     for clip, place in itertools.product(range(3), range(N)):
         which = int(condition.at[clip, place])
         none = backbone.unconditional_mask
@@ -293,36 +342,36 @@ def test_known_tokens_steer_the_rest(networks):
     assert len(found) > 1
 
 
-class Diary(Backbone):
+class Diary(SpecMaskGIT):
     """A backbone that writes down what it was asked and what it answered."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.tokens_seen: list[Tensor] = []
         self.masks_seen: list[Tensor] = []
-        self.logits: list[Tensor] = []
+        self.answers: list[Tensor] = []
 
-    def embed(self, tokens: Tensor, masked: Tensor, prompt: Tensor, use_prompt: Tensor) -> Tensor:
+    def embed(self, tokens: Tensor, masked: Tensor, prompt: Tensor, use_prompt: Tensor, **others: Any) -> Inputs:
         self.tokens_seen.append(tokens)
         self.masks_seen.append(masked)
-        return super().embed(tokens, masked, prompt, use_prompt)
+        return super().embed(tokens, masked, prompt, use_prompt, **others)
 
-    def forward(self, x: Tensor, residuals: Any = ()) -> Tensor:
-        self.logits.append(super().forward(x, residuals))
-        return self.logits[-1]
+    def forward(self, inputs: Inputs, residuals: Any = ()) -> Tensor:
+        self.answers.append(super().forward(inputs, residuals))
+        return self.answers[-1]
 
 
 def diary(temperature: float, steps: int = 6) -> tuple[Diary, Tensor]:
     """One unguided sampling run of two clips, so that a step is one call of the network."""
     torch.manual_seed(0)
-    backbone = Diary(
-        BackboneSettings(depth=1, width=16, heads=2, mlp_width=32), codebook_size=CODES, num_tokens=N, prompt_width=5
-    ).eval()
+    sizes = BackboneSettings(kind="specmaskgit", depth=1, width=16, heads=2, mlp_width=32)
+    backbone = Diary(sizes, grid=TokenGrid(ROWS, COLUMNS, 1), codes=CODES, prompt_width=5).eval()
     for parameter in backbone.parameters():
         torch.nn.init.normal_(parameter, std=0.5)
     given = Sample(steps=steps, gumbel_temperature=temperature, batch_size=4, videos=0)
     condition = Condition(prompt=torch.randn(2, 5))
-    tokens = sample_tokens(backbone, None, condition, mode="text", scale=0.0, settings=given, seeds=[3, 4])
+    plan = guidance_plan("text", [steps], 0.0)
+    tokens = sample_tokens(backbone, None, condition, plan=plan, settings=given, seeds=[3, 4])
     return backbone, tokens
 
 
@@ -342,7 +391,7 @@ def test_without_temperature_the_least_likely_tokens_go_back_under_the_mask():
     for step in range(5):
         masked, again = seen.masks_seen[step], seen.masks_seen[step + 1]
         drawn = seen.tokens_seen[step + 1]
-        confidence = seen.logits[step].log_softmax(-1).gather(-1, drawn[..., None])[..., 0]
+        confidence = seen.answers[step].log_softmax(-1).gather(-1, drawn[..., None])[..., 0]
         for clip in range(2):
             worst_kept = confidence[clip][masked[clip] & ~again[clip]].min()
             assert confidence[clip][again[clip]].max() <= worst_kept
@@ -377,11 +426,13 @@ def test_tokens_are_drawn_in_proportion_to_their_probability(networks):
 def test_modes_with_video_say_what_is_missing(networks, missing):
     condition = conditions(1) if missing == "control" else replace(conditions(1), **{missing: None})
     control = None if missing == "control" else networks.control
+    plan = guidance_plan("multi", STEPS.steps_of(1), 1.0)
     with pytest.raises(ValueError, match=r"cfg\.mode with video needs the control branch, sync and semantic"):
-        sample_tokens(networks.backbone, control, condition, mode="multi", scale=1.0, settings=STEPS, seeds=[0])
+        sample_tokens(networks.backbone, control, condition, plan=plan, settings=STEPS, seeds=[0])
 
 
 def test_modes_without_video_need_none(networks):
     prompt = Condition(prompt=conditions(2).prompt)
-    tokens = sample_tokens(networks.backbone, None, prompt, mode="text", scale=3.0, settings=STEPS, seeds=[0, 1])
+    plan = guidance_plan("text", STEPS.steps_of(1), 3.0)
+    tokens = sample_tokens(networks.backbone, None, prompt, plan=plan, settings=STEPS, seeds=[0, 1])
     assert torch.equal(tokens, networks.sample(conditions(2), [0, 1], mode="text"))

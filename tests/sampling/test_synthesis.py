@@ -140,9 +140,10 @@ from specmaskfoley.sampling.guidance import guidance_plan
 torch.set_num_threads(1)
 networks = Networks()
 sampler = Sampler(networks.backbone, networks.control, precision="float32")
+plan = guidance_plan("multi", STEPS.steps_of(1), 3.0)
 def clips(first, count):
     for seed in range(first, first + count, 4):
-        sampler.sample(conditions(4), plan=guidance_plan("multi", 6, 3.0), settings=STEPS, seeds=range(seed, seed + 4))
+        sampler.sample(conditions(4), plan=plan, settings=STEPS, seeds=range(seed, seed + 4))
 clips(0, 200)
 before = psutil.Process().memory_info().rss
 clips(200, 1000)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any
 
@@ -13,13 +14,33 @@ from helpers.settings import MISSING, RAW, changed
 from hypothesis import given
 from hypothesis import strategies as st
 
-from specmaskfoley.settings import Audio, Params, Training
+from specmaskfoley.settings import (
+    SPECVQGAN_RECIPE,
+    Audio,
+    Decoding,
+    Encodec,
+    Magnet,
+    Params,
+    SpecMaskGIT,
+    SpecVQGAN,
+    TokenGrid,
+    TrainCodec,
+    Training,
+)
 from specmaskfoley.settings.params import in_force
 from specmaskfoley.settings.reading import parse_yaml
 
 PARAMS = ROOT / "params.yaml"
 MINI = RAW["profiles"]["mini"]
+SPECVQGAN_MEL = {f"profiles.mini.audio.{name}": value for name, value in SPECVQGAN_RECIPE.items()} | {
+    "profiles.mini.audio.mel": "specvqgan"
+}
 WIDTH, DEPTH = MINI["backbone"]["width"], MINI["backbone"]["depth"]
+
+
+def mini_1d(section: str) -> dict[str, Any]:
+    """A section of the other small profile."""
+    return dict(RAW["profiles"]["mini_1d"][section])
 
 
 def audio(duration_s: float = 10.0, **changes: Any) -> Audio:
@@ -27,12 +48,26 @@ def audio(duration_s: float = 10.0, **changes: Any) -> Audio:
     return Audio(duration_s=duration_s, fmin=0.0, fmax=8000.0, **(settings | changes))
 
 
+def specvqgan(stem: int = 4, **changes: Any) -> SpecVQGAN:
+    settings = {"codebook_size": 8, "code_width": 8, "channels": 8, "encoder_blocks": 1, "decoder_blocks": 1}
+    settings |= {"channel_mults": (1, 1, 2), "attention": False}
+    return SpecVQGAN(kind="specvqgan", stem=stem, **(settings | changes))
+
+
+def encodec(strides: tuple[int, ...] = (4, 8, 16), **changes: Any) -> Encodec:
+    """Of samples, if nothing else is said."""
+    settings = {"inputs": 1, "codebooks": 4, "codebook_size": 8, "code_width": 8, "channels": 8, "lstm_layers": 0}
+    return Encodec(kind="encodec", strides=strides, **(settings | changes))
+
+
 @pytest.mark.parametrize("profile", sorted(RAW["profiles"]))
 def test_every_profile_of_the_real_file_loads(profile):
     params = Params.from_mapping(changed({"profile": profile}))
     assert params.profile == profile
     assert params.backbone.depth == RAW["profiles"][profile]["backbone"]["depth"]
-    assert params.codec.channel_mults == tuple(RAW["profiles"][profile]["codec"]["channel_mults"])
+    codec = RAW["profiles"][profile]["codec"]
+    shape = "channel_mults" if codec["kind"] == "specvqgan" else "strides"
+    assert getattr(params.codec, shape) == tuple(codec[shape])
 
 
 def test_the_file_on_disk_gives_what_its_mapping_gives():
@@ -192,7 +227,7 @@ def test_settings_cannot_be_changed_after_loading():
             {"profiles.mini.audio.mel": "specvqgan"}, ["mel=specvqgan is defined for", "fmax 7600"], id="recipe-of-mel"
         ),
         pytest.param(
-            {"profiles.mini.codec.weights": "specvqgan_vggsound"},
+            {"profiles.mini.codec.weights": "specvqgan_vggsound", **SPECVQGAN_MEL},
             ["codec.weights and train_codec exclude each other"],
             id="codec-official-and-trained",
         ),
@@ -205,6 +240,120 @@ def test_settings_cannot_be_changed_after_loading():
             {"profiles.mini.codec.weights": "specvqgan_vggsound", "profiles.mini.train_codec": None},
             ["codec.weights=specvqgan_vggsound", "audio.mel=specvqgan, found hifigan"],
             id="codec-of-another-mel",
+        ),
+        pytest.param(
+            {"profiles.mini.codec": mini_1d("codec")},
+            ["backbone.kind=specmaskgit reads tokens of a spectrogram", "codec.kind=encodec makes none"],
+            id="backbone-without-spectrogram",
+        ),
+        pytest.param(
+            {"profiles.mini.backbone": mini_1d("backbone") | {"codebooks": 3}},
+            ["backbone.codebooks=3, but the codec has 5"],
+            id="backbone-of-other-codebooks",
+        ),
+        pytest.param(
+            {"profiles.mini.train_codec": MINI["train_codec"] | {"spectral_weight": 1.0}},
+            ["profiles.mini.train_codec.spectral_weight is not a known setting"],
+            id="unknown-setting-of-a-codecs-training",
+        ),
+        pytest.param(
+            {"profile": "mini_1d", "profiles.mini_1d.codec.inputs": 40},
+            ["codec.inputs=40: expected 1, for samples, or audio.num_mels=80, for a mel"],
+            id="codec-of-other-inputs",
+        ),
+        pytest.param(
+            {"profile": "mini_1d", "profiles.mini_1d.codec.inputs": 1, "profiles.mini_1d.vocoder": None},
+            ["codec.inputs=1 and codec.weights=None: a codec of samples (1) is official"],
+            id="codec-of-samples-to-be-trained",
+        ),
+        pytest.param(
+            {"profile": "magnet", "profiles.magnet.codec.inputs": 80, "profiles.magnet.vocoder": MINI["vocoder"]},
+            ["codec.inputs=80 and codec.weights=encodec_16khz:", "one of a mel (audio.num_mels), without them"],
+            id="official-codec-of-a-mel",
+        ),
+        pytest.param(
+            {"profiles.mini.backbone.kind": "magnets"}, ["'magnets'", "'specmaskgit', 'magnet'"], id="unknown-backbone"
+        ),
+        pytest.param(
+            {"profiles.mini.backbone.window": 5},
+            ["profiles.mini.backbone.window is not a known setting"],
+            id="setting-of-another-backbone",
+        ),
+        pytest.param(
+            {"profiles.mini.train_backbone": None},
+            ["backbone.weights and train_backbone exclude each other"],
+            id="backbone-from-nowhere",
+        ),
+        pytest.param(
+            {"profile": "magnet", "profiles.magnet.train_backbone": MINI["train_backbone"]},
+            ["backbone.weights and train_backbone exclude each other"],
+            id="backbone-official-and-trained",
+        ),
+        pytest.param(
+            {"sample.top_p": 0.9},
+            ["backbone.kind=specmaskgit does not read sample.top_p=0.9: set it to null"],
+            id="decoding-of-another-backbone",
+        ),
+        pytest.param(
+            {"profiles.mini.sample.gumbel_temperature": None},
+            ["backbone.kind=specmaskgit needs sample.gumbel_temperature"],
+            id="decoding-left-out",
+        ),
+        pytest.param(
+            {"profile": "mini_1d", "sample.schedule": "cosine"},
+            ["backbone.kind=magnet does not read sample.schedule=cosine: set it to null"],
+            id="decoding-of-specmaskgit",
+        ),
+        pytest.param(
+            {"profile": "mini_1d", "profiles.mini_1d.sample.temperature": None},
+            ["backbone.kind=magnet needs sample.temperature"],
+            id="decoding-of-magnet-left-out",
+        ),
+        pytest.param({"sample.steps": [6, 0]}, ["sample.steps=(6, 0)", "greater than 0"], id="zero-steps-of-a-level"),
+        pytest.param({"sample.steps": []}, ["sample.steps=()", "one a level"], id="steps-of-no-level"),
+        pytest.param(
+            {"sample.steps": [6, 3]},
+            ["sample.steps=[6, 3] has 2 numbers, and the backbone decides its tokens in 1 level"],
+            id="steps-of-two-levels",
+        ),
+        pytest.param(
+            {"profile": "magnet", "sample.steps": [6, 3]},
+            ["sample.steps=[6, 3] has 2 numbers, and the backbone decides its tokens in 4 levels"],
+            id="steps-of-too-few-levels",
+        ),
+        pytest.param(
+            {"profiles.mini.vocoder": None}, ["codec.kind=specvqgan makes a mel: name a vocoder"], id="no-vocoder"
+        ),
+        pytest.param(
+            {"profile": "mini_1d", "profiles.mini_1d.vocoder": None},
+            ["codec.kind=encodec makes a mel: name a vocoder"],
+            id="no-vocoder-of-a-mel-without-bands",
+        ),
+        pytest.param(
+            {"profile": "magnet", "profiles.magnet.vocoder": MINI["vocoder"]},
+            ["codec.kind=encodec makes samples itself: set vocoder to null"],
+            id="vocoder-of-samples",
+        ),
+        pytest.param(
+            {"profile": "mini_1d", "profiles.mini_1d.codec.strides": [3, 5]},
+            ["codec.strides=[3, 5] make columns of 15 mel frames, and the 416 of a clip"],
+            id="columns-of-frames-not-whole",
+        ),
+        pytest.param(
+            {"profile": "magnet", "profiles.magnet.codec.strides": [4, 8, 7]},
+            ["codec.strides=[4, 8, 7] make columns of 224 samples", "159360 of a clip"],
+            id="columns-of-samples-not-whole",
+        ),
+        pytest.param(
+            {"profile": "magnet", "profiles.magnet.audio.sample_rate": 22050},
+            ["codec.weights=encodec_16khz reads audio.sample_rate=16000, found 22050"],
+            id="rate-of-another-codec",
+        ),
+        pytest.param({"cfg.ramp": "up"}, ["cfg.ramp='up'", "'rising'", "'falling'"], id="unknown-ramp"),
+        pytest.param(
+            {"profiles.mini.control.alignment": "place"},
+            ["profiles.mini.control.alignment='place'", "'index'", "'time'"],
+            id="unknown-alignment",
         ),
         pytest.param({"data.source": "folder"}, ["data.folder is null", "data.source=folder"], id="folder-not-named"),
     ],
@@ -300,7 +449,7 @@ def test_the_record_of_all_settings_can_be_read_back():
 
 def test_ten_seconds_give_the_papers_lengths():
     settings = audio(10.0)
-    assert (settings.token_rows, settings.token_columns) == (5, 53)
+    assert specvqgan().grid(settings) == TokenGrid(5, 53, 4096)
     assert settings.num_frames == 848
     assert settings.num_samples == 217_088
     assert settings.token_duration_s == pytest.approx(9.845, abs=5e-4)
@@ -316,7 +465,9 @@ def test_token_grid_is_whole_patches_and_all_that_fit_into_the_clip(duration_s, 
     settings = audio(duration_s, sample_rate=sample_rate, hop_length=hop_length, patch=patch)
     samples = duration_s * sample_rate
     assert settings.num_frames % patch == 0
-    assert settings.num_frames == settings.token_columns * patch
+    grid = specvqgan(stem=patch // 4).grid(settings)
+    assert (grid.rows, grid.columns) == (80 // patch, settings.num_frames // patch)
+    assert grid.columns * grid.step == settings.num_samples
     assert settings.num_samples <= samples + 1e-6
     assert settings.num_samples + patch * hop_length > samples - 1e-6 - hop_length
     assert settings.token_duration_s <= duration_s + 1e-9
@@ -366,3 +517,70 @@ def test_settings_in_force():
     expected = {"cfg.scale": 1.5, "cfg.mode": "text", "profiles.mini.audio.patch": 16, "seed": 0}
     assert in_force(written, "mini") == expected
     assert in_force(expected, "mini") == expected
+
+
+@pytest.mark.parametrize(
+    ("profile", "kinds", "grid", "levels"),
+    [
+        ("mini", (SpecVQGAN, TrainCodec, SpecMaskGIT), TokenGrid(5, 26, 4096), 1),
+        ("mini_1d", (Encodec, TrainCodec, Magnet), TokenGrid(2, 208, 512), 2),
+        ("magnet", (Encodec, type(None), Magnet), TokenGrid(4, 498, 320), 4),
+    ],
+)
+def test_the_kind_decides_which_codec_and_backbone(profile, kinds, grid, levels):
+    params = Params.from_mapping(changed({"profile": profile}))
+    assert tuple(type(getattr(params, name)) for name in ("codec", "train_codec", "backbone")) == kinds
+    assert (params.grid, params.backbone.levels) == (grid, levels)
+    assert (params.codec.mel, params.codec.bands) == (profile != "magnet", profile == "mini")
+    assert (params.vocoder is not None) == params.codec.mel
+
+
+def test_steps_of_the_levels():
+    decoding = Decoding(steps=12)
+    assert [decoding.steps_of(levels) for levels in (1, 2, 4)] == [(12,), (12, 6), (12, 6, 6, 6)]
+    assert Decoding(steps=1).steps_of(3) == (1, 1, 1)
+    listed = Decoding(steps=(20, 10, 10, 5))
+    assert (decoding.first_steps, listed.first_steps) == (12, 20)
+    assert listed.steps_of(4) == (20, 10, 10, 5)
+    with pytest.raises(ValueError, match=r"steps=\[20, 10, 10, 5\] has 4 numbers, .* in 3 levels"):
+        listed.steps_of(3)
+
+
+def test_steps_of_every_level_may_be_listed_anywhere():
+    for changes in ({"sample.steps": [8, 4, 2, 2]}, {"profiles.magnet.sample.steps": [8, 4, 2, 2]}):
+        params = Params.from_mapping(changed({"profile": "magnet", **changes}))
+        assert params.sampling.steps == (8, 4, 2, 2)
+
+
+@given(
+    strides=st.lists(st.integers(2, 8), min_size=1, max_size=4),
+    columns=st.integers(1, 12),
+    more=st.integers(0, 40),
+    mel=st.booleans(),
+)
+def test_columns_of_encodec_are_the_whole_sound(strides, columns, more, mel):
+    """A clip of one mel frame a sample, so that any number of them can be asked for."""
+    step = math.prod(strides)
+    length = columns * step + more
+    settings = audio((length + 0.5) / 16000, sample_rate=16000, hop_length=1, patch=1)
+    codec = encodec(tuple(strides), inputs=80) if mel else encodec(tuple(strides), weights="public")
+    assert settings.num_samples == settings.num_frames == length
+    if more % step:
+        what = "mel frames" if mel else "samples"
+        with pytest.raises(ValueError, match=rf"columns of {step} {what}, and the {length} of a clip"):
+            codec.grid(settings)
+    else:
+        assert codec.grid(settings) == TokenGrid(4, columns + more // step, step)
+        assert codec.grid(settings).size == 4 * (columns + more // step)
+
+
+def test_columns_of_a_mel_have_the_samples_of_its_frames():
+    assert encodec((2, 2), inputs=80).grid(audio(5.0)) == TokenGrid(4, 104, 4 * 256)
+
+
+def test_specvqgans_patches_are_the_audios():
+    assert specvqgan(channel_mults=(1, 2), stem=8).grid(audio(5.0)) == TokenGrid(5, 26, 4096)
+    with pytest.raises(ValueError, match=r"codec.stem=8 and 3 codec.channel_mults give patches of 32, .*patch=16"):
+        specvqgan(stem=8).grid(audio(5.0))
+    with pytest.raises(ValueError, match=r"codec.weights=public: .* audio.mel=specvqgan, found hifigan"):
+        specvqgan(weights="public").grid(audio(5.0, mel="hifigan"))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import yaml
 from helpers import ROOT
 from helpers.golden_rule import Golden
 from helpers.official_files import write_lock, write_official
+from helpers.real_clips import SEMANTIC_FRAMES, real_project, without_judges
 from helpers.tiny import Project
 
 from specmaskfoley.evaluation.judging import judging
@@ -33,44 +34,26 @@ from specmaskfoley.settings import Params
 from specmaskfoley.storage.tables import read_shard, ready_clips
 
 pytestmark = [pytest.mark.official, pytest.mark.timeout(1800)]
-SEMANTIC_FRAMES, SPLIT = 2, "train"
+SPLIT = "train"
 ENCODERS = ["roberta_base_vocab", "roberta_base_merges", "roberta_base_config", "synchformer", "dfn5b_clip", "clap"]
 
 
-def paper(folder: Path, bundle: Path) -> Callable[[dict[str, Any]], None]:
-    """The vggsound profile on a folder of clips, with the public codebook."""
-
-    def change(params: dict[str, Any]) -> None:
-        params["profile"] = "vggsound"
-        params["data"] |= {"source": "folder", "folder": str(folder), "labels": str(folder / "labels.tsv")}
-        params["run"]["threads"] = 2
-        params["weights"]["bundle"] = str(bundle)
-        profile = params["profiles"]["vggsound"]
-        profile["encoders"]["batch_size"] = 1  # batches are filled up
-        profile["video"]["semantic_fps"] = SEMANTIC_FRAMES / 10  # CLIP takes 4 s and more a frame on two cores
-        profile["audio"] |= {"mel": "specvqgan", "fmin": 125.0, "fmax": 7600.0}
-        profile["codec"]["weights"] = "specvqgan_vggsound"
-        profile["train_codec"] = None
-        profile["vocoder"] = {"kind": "griffin_lim", "iterations": 2, "momentum": 0.99}
-
-    return change
+def paper(params: dict[str, Any]) -> None:
+    """With the public codebook, and judges whose files are not needed for features, and large."""
+    without_judges(params)
+    profile = params["profiles"]["vggsound"]
+    profile["audio"] |= {"mel": "specvqgan", "fmin": 125.0, "fmax": 7600.0}
+    profile["codec"]["weights"] = "specvqgan_vggsound"
+    profile["train_codec"] = None
+    profile["vocoder"] = {"kind": "griffin_lim", "iterations": 2, "momentum": 0.99}
 
 
 @pytest.fixture(scope="module")
 def extracted(tmp_path_factory: pytest.TempPathFactory, golden: Golden, clips: Path) -> Iterator[Project]:
     """A project whose features and tokens were made of a real clip, which alone takes minutes."""
     root = tmp_path_factory.mktemp("paper")
-    folder, bundle = root / "clips", root / "bundle"
-    folder.mkdir()
-    clip = min(clips.glob("*.mp4"))
-    (folder / clip.name).symlink_to(clip)
-    rows = f"id\tlabel\tsplit\n{clip.stem}\tplaying violin, fiddle\t{SPLIT}\n"
-    (folder / "labels.tsv").write_text(rows, encoding="utf-8")
-    write_official([*ENCODERS, "specvqgan_vggsound"], bundle, golden)
-    project = Project.create(root / "project", paper(folder, bundle))
-    write_lock(project.path("weights.lock.yaml"))
-    # The judges' files are not needed for features, and large.
-    project.change(without_judges)
+    rows = {"clip": (min(clips.glob("*.mp4")), "playing violin, fiddle", SPLIT)}
+    project = real_project(root, "vggsound", rows, [*ENCODERS, "specvqgan_vggsound"], golden, paper)
     for stage in ("fetch_weights", "clips", "prepare", "encoders", "codec"):
         code, output = project.stage(stage)
         assert code == 0, output
@@ -85,10 +68,6 @@ def extracted(tmp_path_factory: pytest.TempPathFactory, golden: Golden, clips: P
             assert make_here([unit], params, extractor) == {}
     yield project
     shutil.rmtree(root)  # 5 GB
-
-
-def without_judges(params: dict[str, Any]) -> None:
-    params["profiles"]["vggsound"]["judges"] = params["profiles"]["mini"]["judges"]
 
 
 def test_every_weight_file_was_taken_from_the_bundle_and_listed(extracted: Project) -> None:

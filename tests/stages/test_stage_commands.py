@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from helpers.tiny import Project
+from helpers.untrained import shrink_waveform
 from safetensors.torch import load_file
 
 
@@ -34,7 +35,27 @@ def test_a_stage_starts_itself_in_several_processes(project, tmp_path):
         code, told = mine.stage("control")
         assert code == 0, told
         made.append(load_file(mine.path("data", "control.safetensors")))
-    expected, found = made
+    assert_same_weights(*made)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="torchrun with gloo")
+def test_a_backbone_of_several_codebooks_trains_in_several_processes(tmp_path):
+    """Of its heads a step gives a gradient to one."""
+    project = Project.create(tmp_path / "project", shrink_waveform)
+    for stage in ("fetch_weights", "clips", "prepare", "encoders", "features", "codec", "tokens", "audio"):
+        code, told = project.stage(stage)
+        assert code == 0, told
+    made = []
+    for launch in (None, "torchrun --standalone --nproc-per-node 2"):
+        project.change(lambda params, launch=launch: params["run"].update(launch=launch, precision="float32"))
+        code, told = project.stage("backbone")
+        assert code == 0, told
+        made.append(load_file(project.path("data", "backbone.safetensors")))
+    assert_same_weights(*made)
+
+
+def assert_same_weights(expected: dict[str, torch.Tensor], found: dict[str, torch.Tensor]) -> None:
     assert set(found) == set(expected)
     for name, value in expected.items():
         assert torch.linalg.vector_norm(found[name] - value) <= 0.02 * torch.linalg.vector_norm(value) + 1e-4, name

@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import nn
 
-from specmaskfoley.settings import Backbone as BackboneSettings
 from specmaskfoley.settings import Control as ControlSettings
+from specmaskfoley.settings import SpecMaskGIT as BackboneSettings
 from specmaskfoley.storage import checkpoint
 from specmaskfoley.storage.checkpoint import TrainingStates, load_model, save_model
 
@@ -76,7 +76,7 @@ def test_plain_settings_are_compared_too(tmp_path, saved, wanted):
 
 
 def test_settings_with_lists_survive_the_round_trip(tmp_path):
-    settings = BackboneSettings(depth=1, width=8, heads=2, mlp_width=16)
+    settings = BackboneSettings(kind="specmaskgit", depth=1, width=8, heads=2, mlp_width=16)
     save_model(tmp_path / "m.safetensors", network(0), backbone=settings, lags="[1, 2]")
     load_model(tmp_path / "m.safetensors", network(0), backbone=settings, lags="[1, 2]")
 

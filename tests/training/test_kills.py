@@ -23,8 +23,8 @@ import sys
 from pathlib import Path
 import torch
 sys.path.insert(0, {str(ROOT / "tests")!r})
-from specmaskfoley.settings import Backbone as Settings, Training
-from specmaskfoley.backbone.network import Backbone
+from specmaskfoley.settings import SpecMaskGIT as Settings, TokenGrid, Training
+from specmaskfoley.backbone.specmaskgit.network import SpecMaskGIT
 from helpers.fitting import fit_on_cpu
 from specmaskfoley.backbone.objective import BackboneObjective, TokenClips
 
@@ -37,9 +37,8 @@ torch.set_num_threads(1)
 torch.manual_seed(0)
 folder = Path(sys.argv[1])
 folder.mkdir(exist_ok=True)
-backbone = Backbone(
-    Settings(depth=2, width=32, heads=2, mlp_width=64), num_tokens=20, codebook_size=16, prompt_width=4
-)
+sizes = Settings(kind="specmaskgit", depth=2, width=32, heads=2, mlp_width=64)
+backbone = SpecMaskGIT(sizes, grid=TokenGrid(2, 10, 1), codes=16, prompt_width=4)
 train = clips(50, 1)
 objective = BackboneObjective(backbone, clips(8, 2), prompt_dropout=0.3, device=torch.device("cpu"))
 settings = Training(

@@ -213,7 +213,7 @@ def test_a_dry_run_measures_and_keeps_nothing(tmp_path, capsys):
     assert ended.value.code == 0
     told = capsys.readouterr().out
     assert re.search(r"line: .* parameters to train; .* checkpoints up to .* free disk", told)
-    assert re.search(r"line: peak .* of main memory; 40 steps of \d+ ms \(\d+ clips/s\) will take about", told)
+    assert re.search(r"line: peak .* of main memory; 40 steps of \d+ ms \([\d.]+ clips/s\) will take about", told)
     assert max(objective.steps) == 4
     assert not list(tmp_path.iterdir())
     assert not log.seen

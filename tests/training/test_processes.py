@@ -17,7 +17,7 @@ from helpers.forks import FORKS
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="torchrun with gloo")
 
-# A small control branch (and, with "codec", a codec) on rows made up; `torchrun script FOLDER KIND STEPS PAUSE_S`.
+# A small control branch (or, of a codec's kind, a codec) on rows made up; `torchrun script FOLDER KIND STEPS PAUSE_S`.
 TRAINING = f"""
 import sys, time
 from pathlib import Path
@@ -26,9 +26,8 @@ sys.path.insert(0, {str(ROOT / "tests")!r})
 import numpy as np
 from accelerate import Accelerator
 from helpers.fitting import fit_on_cpu, RUN
-from specmaskfoley.settings import Backbone as Settings, Control, Training
-from specmaskfoley.backbone.network import Backbone
-from specmaskfoley.codec.network import Codec
+from specmaskfoley.settings import Control, SpecMaskGIT as Settings, TokenGrid, Training
+from specmaskfoley.backbone.specmaskgit.network import SpecMaskGIT
 from specmaskfoley.control.network import ControlBranch
 from specmaskfoley.device import stage_main
 from specmaskfoley.training.batches import InMemory
@@ -47,25 +46,25 @@ def clips(count, seed):
     return TokenClips([f"clip{{n}}" for n in range(count)], tokens, prompt, sync, semantic)
 
 def control_objective():
-    sizes = Settings(depth=2, width=32, heads=2, mlp_width=64)
-    backbone = Backbone(sizes, num_tokens=20, codebook_size=16, prompt_width=4)
-    branch = ControlBranch(backbone, Control(depth=1, aligner_mlp_width=16), sync_width=6, semantic_width=5,
-                           token_rows=2, token_columns=10)
+    sizes = Settings(kind="specmaskgit", depth=2, width=32, heads=2, mlp_width=64)
+    backbone = SpecMaskGIT(sizes, grid=TokenGrid(2, 10, 1), codes=16, prompt_width=4)
+    branch = ControlBranch(backbone, Control(depth=1, aligner_mlp_width=16), sync_width=6, semantic_width=5)
     made = ControlObjective(backbone, branch, clips(8, 2), prompt_dropout=0.3, device=torch.device("cpu"))
     return made, clips(50, 1).rows()
 
 def codec_objective():
-    from helpers.small_codec import CODEC, rows, train_codec
+    from helpers.small_codec import COLUMN, rows, small_codec, train_codec
     mels = torch.rand(20, 32, 64, generator=torch.Generator().manual_seed(1)) * 2 - 1
-    settings = train_codec(adversarial_weight=0.5, adversarial_after=2, quantize_after=3, crop_columns=2)
-    made = CodecObjective(Codec(CODEC), settings, rows(mels), mels[:3], patch=16, device=torch.device("cpu"))
+    settings = train_codec(adversarial_weight=0.5, adversarial_after=2, quantize_after=3, crop_columns=32//COLUMN[kind])
+    codec, column = small_codec(kind), COLUMN[kind]
+    made = CodecObjective(codec, settings, rows(mels), mels[:3], column=column, device=torch.device("cpu"))
     return made, rows(mels)
 
 def main():
     torch.set_num_threads(1)
     torch.manual_seed(0)
     accelerator = Accelerator(cpu=True)
-    objective, rows = codec_objective() if kind == "codec" else control_objective()
+    objective, rows = control_objective() if kind == "control" else codec_objective()
     inner = objective.loss
     def slow(*arguments):
         time.sleep(pause)
@@ -143,16 +142,17 @@ def test_two_processes_train_as_one(tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_train_a_codec_with_its_codebook_and_discriminator(tmp_path):
+@pytest.mark.parametrize("kind", ["specvqgan", "encodec"])
+def test_two_processes_train_a_codec_with_its_codebooks_and_discriminator(tmp_path, kind):
     """A vector between two codes falls to the one or the other by its last bit, so the curves agree to a hundredth, and
     that of the discriminator, which soon tells all apart, only at first.
     """
-    one, two = trained(tmp_path / "one", 1, "codec"), trained(tmp_path / "two", 2, "codec")
+    one, two = trained(tmp_path / "one", 1, kind), trained(tmp_path / "two", 2, kind)
     for name, count in (("reconstruction", 4), ("val_reconstruction", 2), ("discriminator", 1)):
         expected = [(step, pytest.approx(value, rel=1e-2)) for step, value in one["curves"][name][:count]]
         assert two["curves"][name][:count] == expected, name
-    counts = "averages.counts"
-    assert float(two["weights"][counts].sum()) == pytest.approx(float(one["weights"][counts].sum()), rel=1e-3)
+    for counts in (name for name in one["weights"] if name.startswith("averages.") and name.endswith(".counts")):
+        assert float(two["weights"][counts].sum()) == pytest.approx(float(one["weights"][counts].sum()), rel=1e-3)
 
 
 @pytest.mark.slow

@@ -11,10 +11,11 @@ import math
 
 import pytest
 import torch
-from torch import Tensor
+from helpers import ROOT
+from torch import Tensor, nn
 
 from specmaskfoley.media.mel import Mel, build_mel
-from specmaskfoley.settings import HIFIGAN_RECIPE, SPECVQGAN_RECIPE, Audio, NeuralVocoder
+from specmaskfoley.settings import HIFIGAN_RECIPE, SPECVQGAN_RECIPE, Audio, NeuralVocoder, Params
 from specmaskfoley.settings import GriffinLim as GriffinLimSettings
 from specmaskfoley.vocoders.bigvgan import BigVGAN
 from specmaskfoley.vocoders.griffin_lim import GriffinLim
@@ -22,6 +23,7 @@ from specmaskfoley.vocoders.hifigan import HiFiGAN
 from specmaskfoley.vocoders.melgan import MelGAN
 from specmaskfoley.vocoders.trained import build_vocoder
 
+PARAMS = Params.load(ROOT / "params.yaml")
 HIFIGAN = Audio(mel="hifigan", duration_s=3.0, patch=16, **HIFIGAN_RECIPE)
 SPECVQGAN = Audio(mel="specvqgan", duration_s=3.0, patch=16, **SPECVQGAN_RECIPE)
 RATE, SAMPLES = HIFIGAN.sample_rate, HIFIGAN.num_samples
@@ -39,9 +41,13 @@ def mel(audio: Audio) -> Mel:
     return build_mel(audio)
 
 
+def build(options: GriffinLimSettings | NeuralVocoder, audio: Audio) -> nn.Module:
+    return build_vocoder(options, PARAMS.model_copy(update={"audio": audio}))
+
+
 @pytest.fixture(scope="module")
 def vocoder(audio: Audio) -> GriffinLim:
-    return build_vocoder(audio, SETTINGS)
+    return build(SETTINGS, audio)
 
 
 def generator() -> torch.Generator:
@@ -113,7 +119,7 @@ def test_the_mel_of_the_sound_is_near_the_mel_it_was_made_from(mel, vocoder, sou
 
 
 def test_more_iterations_come_nearer(audio, mel, vocoder):
-    hasty = build_vocoder(audio, SETTINGS.model_copy(update={"iterations": 2}))
+    hasty = build(SETTINGS.model_copy(update={"iterations": 2}), audio)
     assert distance(mel, vocoder, noise()) < 0.8 * distance(mel, hasty, noise())
 
 
@@ -162,7 +168,7 @@ def test_lower_precision_around_it_changes_nothing(mel, vocoder):
 )
 def test_the_setting_names_the_network(kind, audio, built):
     with torch.device("meta"):
-        assert type(build_vocoder(audio, NeuralVocoder(kind=kind, weights="any"))) is built
+        assert type(build(NeuralVocoder(kind=kind, weights="any"), audio)) is built
 
 
 def test_griffin_lim_reads_every_mel(audio, vocoder):

@@ -145,7 +145,7 @@ def test_the_list_shows_states_licences_and_profiles(place):
     assert list(rows) == ["name", *place.lock]
     states = {"vggish": "verified", "passt": "wrong", "imagebind": "present"}
     for name in place.lock:
-        profiles = ("vggsound", "vggsound_small")
+        profiles = ("vggsound", "vggsound_small", "magnet")
         users = ", ".join(one for one in profiles if name in place.settings(one).needed_weights()) or "-"
         assert rows[name].endswith(f" {states.get(name, 'missing'):8}  {users}")
     assert " CC-BY-NC-SA-4.0 " in rows["imagebind"]

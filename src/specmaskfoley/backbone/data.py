@@ -1,9 +1,11 @@
 """The tokens, prompts and video features that backbone and control branch learn from.
 
-Shape letters: F token rows, T token columns, P prompt width, t video frames, d feature width.
+Shape letters: F token rows, T token columns, *P shape of a prompt, t video frames, d feature width.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -13,17 +15,31 @@ from specmaskfoley.settings import Params
 from specmaskfoley.storage.rows import Join, ShardRows
 
 
-def token_rows(params: Params, split: str, *, video: bool) -> ShardRows:
-    """Tokens and audio prompts of a split as rows: with video features, or, in training without them, followed by the
-    sounds of data.audio.
+class TokenRows(ShardRows):
+    """Rows whose column `prompt` has another name in the shards."""
 
-    Columns tokens (F, T) int16, audio_prompt (P,) float16; with video sync (t, d) float16, semantic_mean (d,) float32.
+    def __init__(self, joins: Sequence[Join], split: str, prompt: str) -> None:
+        super().__init__(joins, split)
+        self._prompt = prompt
+
+    def read(self, group: int) -> dict[str, np.ndarray]:
+        return {"prompt" if name == self._prompt else name: array for name, array in super().read(group).items()}
+
+
+def token_rows(params: Params, split: str, *, video: bool) -> TokenRows:
+    """Tokens and prompts of a split as rows: with video features, or, in training without them, followed by the sounds
+    of data.audio.
+
+    Columns tokens (F, T) int16, prompt (*P) float16; with video sync (t, d) float16, semantic_mean (d,) float32. The
+    prompt is the clip's sound, or its label where the encoder hears no sounds.
     """
-    columns = ["audio_prompt", *(["sync", "semantic_mean"] if video else [])]
+    hears = params.encoders.prompt.hears
+    prompt = "audio_prompt" if hears else "text_prompt"
+    columns = [prompt, *(["sync", "semantic_mean"] if video else [])]
     sets: list[Join] = [{params.paths.tokens: ["tokens"], params.paths.features: columns}]
-    if split == "train" and not video:
-        sets.append({params.paths.audio: ["tokens", "audio_prompt"]})
-    return ShardRows(sets, split)
+    if split == "train" and hears and not video:
+        sets.append({params.paths.audio: ["tokens", prompt]})
+    return TokenRows(sets, split, prompt)
 
 
 def load_token_clips(params: Params, split: str, *, video: bool) -> TokenClips:
@@ -34,7 +50,7 @@ def load_token_clips(params: Params, split: str, *, video: bool) -> TokenClips:
     return TokenClips(
         ids=rows.ids,
         tokens=columns["tokens"].flatten(1),
-        prompt=columns["audio_prompt"],
+        prompt=columns["prompt"],
         sync=columns.get("sync"),
         semantic=columns.get("semantic_mean"),
     )

@@ -46,8 +46,8 @@ class Block(nn.Module):
         self.norm2 = nn.LayerNorm(width)
         self.mlp = nn.Sequential(nn.Linear(width, mlp_width), nn.GELU(), nn.Linear(mlp_width, width))
 
-    def forward(self, x: Tensor, at: Tensor | None = None) -> Tensor:
-        """(B, N, D) -> (B, N, D), or (B, m, D) with `at`, as in the attention."""
+    def forward(self, x: Tensor, context: None = None, at: Tensor | None = None) -> Tensor:
+        """(B, N, D) -> (B, N, D), or (B, m, D) with `at`, as in the attention; there is no context."""
         mixed = self.attention(self.norm1(x), at)
         x = (x if at is None else take(x, at)) + mixed
         return x + self.mlp(self.norm2(x))  # type: ignore[no-any-return]

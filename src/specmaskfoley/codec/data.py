@@ -1,4 +1,4 @@
-"""The mels that the codec learns from.
+"""The mels that codecs learn from.
 
 Shape letters: n clips, M mel bands, L mel frames.
 """

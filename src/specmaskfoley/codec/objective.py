@@ -1,6 +1,6 @@
-"""How the codec learns: reconstruction through a nearest-neighbour codebook kept by moving averages.
+"""How a codec of mels learns: reconstruction through nearest codes, which are kept by moving averages.
 
-Shape letters: n clips, M mel bands, L mel frames, C code width, K codes.
+Shape letters: n clips, M mel bands, L mel frames, C code width, K codes, F token rows, T token columns.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from specmaskfoley.codec.network import Codec, Discriminator, codebook_usage, nearest_code
+from specmaskfoley.codec.codebooks import MovingCodebook, codebook_usage, nearest_code
+from specmaskfoley.codec.discriminator import Discriminator
+from specmaskfoley.codec.role import CodecNetwork
 from specmaskfoley.device import autocast
-from specmaskfoley.settings import Codec as CodecSettings
 from specmaskfoley.settings import TrainCodec
 from specmaskfoley.training.batches import Batch, Rows
 from specmaskfoley.training.loop import Scores
@@ -28,25 +29,24 @@ class CodebookAverages(nn.Module):
     counts: Tensor
     sums: Tensor
 
-    def __init__(self, settings: CodecSettings) -> None:
+    def __init__(self, codes: Tensor) -> None:
         super().__init__()
-        self.register_buffer("counts", torch.zeros(settings.codebook_size))
-        self.register_buffer("sums", torch.zeros(settings.codebook_size, settings.code_width))
+        self.register_buffer("counts", torch.zeros(len(codes)))
+        self.register_buffer("sums", torch.zeros_like(codes, requires_grad=False))
 
 
 class Coded(NamedTuple):
-    """What a batch of mels became; without quantisation there are no tokens, and no commitment."""
+    """What a batch of mels became; without quantisation there are no tokens, and nothing is left."""
 
     decoded: Tensor
-    latents: Tensor
     tokens: Tensor | None
-    commitment: Tensor | None
+    left: list[Tensor]
 
 
 class Autoencoder(nn.Module):
-    """The codec's forward pass in training: straight through the codebook (van den Oord et al. 2017)."""
+    """The codec's forward pass in training: straight through the codebooks (van den Oord et al. 2017)."""
 
-    def __init__(self, codec: Codec, autocast: Callable[[], AbstractContextManager[Any]]) -> None:
+    def __init__(self, codec: CodecNetwork, autocast: Callable[[], AbstractContextManager[Any]]) -> None:
         super().__init__()
         self.codec = codec
         self._autocast = autocast
@@ -55,23 +55,21 @@ class Autoencoder(nn.Module):
         """(b, 1, M, L) -> decoded of the same shape."""
         with self._autocast():
             latents = self.codec.encode_latents(mel)
-        latents = latents.float()
-        codes, tokens, commitment = latents, None, None
+        codes = latents = latents.float()
+        tokens, left = None, list[Tensor]()
         if quantizes:
-            tokens = self.codec.quantize(latents)
-            nearest = self.codec.quantize.lookup(tokens).detach()
-            commitment = F.mse_loss(latents, nearest)
-            codes = latents + (nearest - latents).detach()
+            tokens, left = self.codec.assign(latents)
+            codes = latents - left[-1].detach()
         with self._autocast():
             decoded = self.codec.decode_latents(codes)
-        return Coded(decoded.float(), latents, tokens, commitment)
+        return Coded(decoded.float(), tokens, left)
 
 
 class CodecObjective:
     """L1 reconstruction and commitment; squared and adversarial terms where their weight is not zero.
 
-    The first `quantize_after` steps train a plain autoencoder; its latents then seed the codebook by k-means,
-    which saves the many steps a random codebook spends mostly dead.
+    The first `quantize_after` steps train a plain autoencoder; its latents then seed the codebooks by k-means, each on
+    what those before it leave, which saves the many steps a random codebook spends mostly dead.
     """
 
     criterion = "reconstruction"
@@ -79,26 +77,25 @@ class CodecObjective:
 
     def __init__(
         self,
-        codec: Codec,
+        codec: CodecNetwork,
         settings: TrainCodec,
         train: Rows,
         valid: Tensor,
         *,
-        patch: int,
+        column: int,
         device: torch.device,
         precision: str = "float32",
     ) -> None:
         """
         Args:
             train: rows with a column `mel`, (M, L) normalised; valid: (n, M, L) likewise.
+            column: mel frames of a token column.
         """
         self.settings, self.train, self.valid, self.device = settings, train, valid, device
         self.codec = codec
-        codec.quantize.requires_grad_(False)
-        self.averages = CodebookAverages(codec.settings).to(device)
+        self.averages = nn.ModuleList(CodebookAverages(codes) for codes in codec.codebooks).to(device)
         self.discriminator = Discriminator().to(device) if settings.adversarial_weight else None
-        self.patch = patch
-        self.crop = min(settings.crop_columns * patch, valid.shape[-1])
+        self.crop = min(settings.crop_columns * column, valid.shape[-1])
         self.modules = nn.ModuleDict({"codec": codec, "averages": self.averages})
         if self.discriminator is not None:
             self.modules["discriminator"] = self.discriminator
@@ -109,11 +106,19 @@ class CodecObjective:
         self._judged = 0
 
     def groups(self) -> dict[str, list[nn.Parameter]]:
-        learnt = [p for name, p in self.codec.named_parameters() if not name.startswith("quantize.")]
-        groups = {"codec": learnt}
+        groups = {"codec": [p for p in self.codec.parameters() if p.requires_grad]}
         if self.discriminator is not None:
             groups["discriminator"] = list(self.discriminator.parameters())
         return groups
+
+    @property
+    def _codebooks(self) -> list[MovingCodebook]:
+        """Made anew, since spreading a network over processes replaces its buffers."""
+        decay, dead = self.settings.codebook_decay, self.settings.dead_code_threshold
+        return [
+            MovingCodebook(codes, averages.counts, averages.sums, decay, dead)  # type: ignore[arg-type]
+            for codes, averages in zip(self.codec.codebooks, self.averages, strict=True)
+        ]
 
     def distribute(self, prepare: Callable[..., nn.Module], total: Callable[[Tensor], Tensor]) -> None:
         self._codec, self._total = prepare(self._codec, compiles=False), total
@@ -140,10 +145,10 @@ class CodecObjective:
         reconstruction = F.l1_loss(decoded, mel)
         loss = reconstruction + self.settings.squared_weight * F.mse_loss(decoded, mel)
         seen = {"reconstruction": reconstruction.detach()}
-        if coded.tokens is not None and coded.commitment is not None:
-            loss = loss + self.settings.commitment_weight * coded.commitment
-            used, perplexity = codebook_usage(coded.tokens, self.codec.settings.codebook_size)
-            seen |= {"commitment": coded.commitment.detach(), "perplexity": perplexity, "codes_used": used}
+        if coded.tokens is not None:
+            commitment = torch.stack([F.mse_loss(left, torch.zeros_like(left)) for left in coded.left[1:]]).mean()
+            loss = loss + self.settings.commitment_weight * commitment
+            seen |= {"commitment": commitment.detach()} | self._usage(coded.tokens)
         if self.discriminator is not None and step >= self.settings.adversarial_after:
             self.discriminator.requires_grad_(False)  # it learns from its own loss alone
             loss = loss - self.settings.adversarial_weight * self.discriminator(decoded).mean()
@@ -153,22 +158,30 @@ class CodecObjective:
 
     def after_step(self, step: int, generator: torch.Generator) -> None:
         if step + 1 == self.settings.quantize_after or (step == 0 and self.settings.quantize_after == 0):
-            self._seed_codebook(generator)
+            self._seed_codebooks(generator)
         elif step >= self.settings.quantize_after:
-            self._update_codebook(generator)
+            self._update_codebooks(generator)
         self._coded, self._judged = [], 0
 
     def validate(self, generator: torch.Generator) -> Scores:
-        """Of whole clips, through the codebook: L1 on the normalised mel, usage and perplexity of the codes."""
+        """Of whole clips, through the codebooks: L1 on the normalised mel, usage and perplexity of the codes."""
         errors, tokens = [], []
         for mel in torch.split(self.valid, 16):
             mel = mel[:, None].to(self.device)
-            coded = self.codec.encode(mel)
-            errors.append(F.l1_loss(self.codec.decode_latents(coded.codes), mel, reduction="none").mean((1, 2, 3)))
-            tokens.append(coded.tokens.cpu())
-        used, perplexity = codebook_usage(torch.cat(tokens), self.codec.settings.codebook_size)
-        scores = {"perplexity": float(perplexity), "codes_used": float(used)}
-        return {"reconstruction": float(torch.cat(errors).mean()), **scores}
+            coded = self.codec.tokens(mel)
+            errors.append(F.l1_loss(self.codec.decode(coded), mel, reduction="none").mean((1, 2, 3)))
+            tokens.append(coded.cpu())
+        usage = self._usage(torch.cat(tokens))
+        return {"reconstruction": float(torch.cat(errors).mean()), **{name: float(v) for name, v in usage.items()}}
+
+    def _usage(self, tokens: Tensor) -> dict[str, Tensor]:
+        """Perplexity and share of codes used, mean over the codebooks."""
+        several = len(self.averages) > 1
+        shares = [
+            codebook_usage(part, self.codec.codebook_size) for part in (tokens.unbind(1) if several else [tokens])
+        ]
+        used, perplexity = (torch.stack(values).mean() for values in zip(*shares, strict=True))
+        return {"perplexity": perplexity, "codes_used": used}
 
     def _crops(self, batch: Batch) -> Tensor:
         mels = batch["mel"].to(self.device, non_blocking=True)  # before cropping: out of page-locked memory
@@ -186,56 +199,28 @@ class CodecObjective:
         return active * loss, {"discriminator": loss.detach()}
 
     @torch.no_grad()
-    def _seed_codebook(self, generator: torch.Generator) -> None:
-        """k-means (Lloyd, 10 rounds) on latents of training clips becomes the codebook."""
+    def _seed_codebooks(self, generator: torch.Generator) -> None:
         self.codec.eval()
         rows = torch.randperm(len(self.train.ids), generator=generator)[:256]
         mels = torch.from_numpy(np.array(self.train.take(rows.tolist())["mel"])).float()
         parts = [self.codec.encode_latents(mel[:, None].to(self.device)) for mel in torch.split(mels, 16)]
         self.codec.train()
-        latents = torch.cat([part.permute(0, 2, 3, 1).flatten(0, 2) for part in parts])
-        centres = self._draw(latents, self.codec.settings.codebook_size, generator)
-        for _ in range(10):
-            nearest = nearest_code(latents, centres)
-            counts, sums = _gather(latents, nearest, len(centres))
-            empty = counts == 0
-            centres = sums / counts.clamp(min=1)[:, None]
-            centres[empty] = self._draw(latents, int(empty.sum()), generator)
-        counts, sums = _gather(latents, nearest_code(latents, centres), len(centres))
-        # Scaled to what one training batch brings, so that the averages start in balance.
-        per_step = self.settings.optim.batch_size * (self.crop // self.patch) * (mels.shape[1] // self.patch)
-        scale = per_step / len(latents)
-        self.averages.counts.copy_(counts * scale)
-        self.averages.sums.copy_(torch.where(counts[:, None] > 0, sums * scale, centres))
-        self.codec.quantize.embedding.weight.copy_(centres)
+        left = torch.cat([_vectors(part) for part in parts])
+        per_step = self.settings.optim.batch_size * len(left) * self.crop // (len(mels) * mels.shape[-1])
+        for codebook in self._codebooks:
+            codebook.seed(left, per_step, generator)
+            left = left - codebook.codes[nearest_code(left, codebook.codes)]
 
     @torch.no_grad()
-    def _update_codebook(self, generator: torch.Generator) -> None:
-        averages, decay = self.averages, self.settings.codebook_decay
+    def _update_codebooks(self, generator: torch.Generator) -> None:
         parts = [coded for _, coded in self._coded if coded.tokens is not None]
-        latents = torch.cat([coded.latents.detach().permute(0, 2, 3, 1).flatten(0, 2) for coded in parts])
-        tokens = torch.cat([coded.tokens.flatten() for coded in parts if coded.tokens is not None])
-        counts, sums = (self._total(one) for one in _gather(latents, tokens, len(averages.counts)))
-        averages.counts.mul_(decay).add_(counts, alpha=1 - decay)
-        averages.sums.mul_(decay).add_(sums, alpha=1 - decay)
-        dead = averages.counts < self.settings.dead_code_threshold
-        # A dead code starts again at a vector that the encoder produces now (Dhariwal et al. 2020); with several
-        # processes, at the mean of one from each. The n-th dead code takes the n-th of as many as there are codes: to
-        # count the dead ones, or to index with `dead`, the host would wait for the device at every step.
-        processes = self._total(torch.ones((), device=latents.device))
-        drawn = self._total(self._draw(latents, len(dead), generator)) / processes
-        restarts, count = drawn[dead.cumsum(0) - 1], max(1.0, self.settings.dead_code_threshold)
-        averages.counts.masked_fill_(dead, count)
-        averages.sums.copy_(torch.where(dead[:, None], restarts * count, averages.sums))
-        self.codec.quantize.embedding.weight.copy_(averages.sums / averages.counts[:, None].clamp(min=1e-5))
-
-    @staticmethod
-    def _draw(latents: Tensor, count: int, generator: torch.Generator) -> Tensor:
-        picked = torch.randint(len(latents), (count,), generator=generator)
-        return latents[picked.to(latents.device, non_blocking=True)].float()
+        for level, codebook in enumerate(self._codebooks):
+            vectors = torch.cat([_vectors(coded.left[level].detach()) for coded in parts])
+            rows = slice(None) if len(self.averages) == 1 else level
+            tokens = torch.cat([coded.tokens[:, rows].flatten() for coded in parts if coded.tokens is not None])
+            codebook.update(vectors, tokens, generator, self._total)
 
 
-def _gather(vectors: Tensor, index: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """Counts (size,) and sums (size, C) of the vectors of each index; as a product, so that the order is fixed."""
-    one_hot = (index[:, None] == torch.arange(size, device=index.device)).float()
-    return one_hot.sum(0), one_hot.T @ vectors.float()
+def _vectors(latents: Tensor) -> Tensor:
+    """(b, C, ...) -> (n, C)."""
+    return latents.movedim(1, -1).flatten(0, -2)

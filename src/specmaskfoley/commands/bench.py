@@ -121,8 +121,8 @@ def _generate(
 def _noise(params: Params, batch: int) -> tuple[Tensor, Tensor, Tensor]:
     encoders = params.encoders
     return (
-        torch.randn(batch, encoders.prompt.width),
-        torch.randn(batch, params.num_sync_frames, encoders.sync.width),
+        torch.randn(batch, *encoders.prompt.shape),
+        torch.randn(batch, len(params.sync_features_s), encoders.sync.width),
         torch.randn(batch, params.num_semantic_frames, encoders.semantic.width),
     )
 
@@ -162,9 +162,11 @@ def _summary(values: Sequence[float] | np.ndarray) -> dict[str, float]:
 
 
 def _lines(report: Mapping[str, Any]) -> list[str]:
+    steps = report["steps"]
     names = PARTS | {"generate": "features to waveform", "total": "file to file"}
     head = (
-        f"{report['profile']}: {report['sound_s']:.2f} s of sound, {report['mode']}, {report['steps']} steps, "
+        f"{report['profile']}: {report['sound_s']:.2f} s of sound, {report['mode']}, "
+        f"{steps if isinstance(steps, int) else '+'.join(map(str, steps))} steps, "
         f"batch {report['batch']}, {report['precision']}, {report['device']}, {report['runs']} runs"
     )
     lines = [head, f"{'':22}{'median':>9}{'p95':>9}{'a clip':>9}{'of real time':>14}"]

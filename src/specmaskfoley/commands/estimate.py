@@ -11,10 +11,10 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
 from specmaskfoley.backbone.trained import build_backbone
-from specmaskfoley.codec.network import Codec, Discriminator
+from specmaskfoley.codec.discriminator import Discriminator
+from specmaskfoley.codec.trained import build_codec
 from specmaskfoley.control.trained import build_control
-from specmaskfoley.encoders.synchformer import SynchformerEncoder
-from specmaskfoley.settings import Params, Synchformer, Training
+from specmaskfoley.settings import Params, Training
 from specmaskfoley.storage.checkpoint import KEPT
 
 _CLIPS = 4
@@ -35,7 +35,7 @@ class Network:
     Attributes:
         parameters: how many it has, without the frozen ones it is trained with.
         frozen: parameters of these.
-        recipe: None: official, not trained; the numbers that follow are 0 then.
+        recipe: None: official, not trained.
         clip_flops: operations of a training step, forward and backward, divided by its clips.
         clip_bytes: what a step keeps for its backward pass in float32, divided by its clips.
     """
@@ -64,20 +64,19 @@ class Network:
 
 def count_networks(params: Params) -> dict[str, Network]:
     """Codec, backbone and control branch of a profile, in the order in which they are trained."""
-    audio, encoders = params.audio, params.encoders
+    grid, encoders = params.grid, params.encoders
     with torch.device("meta"):
-        codec, backbone = Codec(params.codec), build_backbone(params)
+        codec, backbone = build_codec(params), build_backbone(params)
         control, judge = build_control(backbone, params), Discriminator()
-        tokens = torch.zeros(_CLIPS, audio.token_rows * audio.token_columns, dtype=torch.int64)
-        prompt, yes = torch.zeros(_CLIPS, encoders.prompt.width), torch.zeros(_CLIPS, dtype=torch.bool)
-        sync = torch.zeros(_CLIPS, num_sync_features(params), encoders.sync.width)
+        tokens = torch.zeros(_CLIPS, grid.size, dtype=torch.int64)
+        prompt, yes = torch.zeros(_CLIPS, *encoders.prompt.shape), torch.zeros(_CLIPS, dtype=torch.bool)
+        sync = torch.zeros(_CLIPS, len(params.sync_features_s), encoders.sync.width)
         semantic = torch.zeros(_CLIPS, encoders.semantic.width)
 
         def codec_step() -> Tensor:
             assert params.train_codec is not None
-            columns = min(params.train_codec.crop_columns, audio.token_columns)
-            mel = torch.zeros(_CLIPS, 1, audio.num_mels, columns * audio.patch)
-            decoded = codec.decode_latents(codec.encode_latents(mel))
+            columns = min(params.train_codec.crop_columns, grid.columns)
+            decoded = codec.decode_latents(codec.encode_latents(codec.example(_CLIPS, grid.rows, columns)))
             # The discriminator hears the sound once for the codec, and both sounds once to learn.
             heard = 3 if params.train_codec.adversarial_weight else 0
             return torch.stack([decoded.sum(), *(judge(decoded).sum() for _ in range(heard))])
@@ -86,29 +85,27 @@ def count_networks(params: Params) -> dict[str, Network]:
             return backbone(backbone.embed(tokens, tokens.bool(), prompt, yes))  # type: ignore[no-any-return]
 
         def control_step() -> Tensor:
-            x = backbone.embed(tokens, tokens.bool(), prompt, yes)
-            return backbone(x, control(x, control.align(sync, semantic)))  # type: ignore[no-any-return]
+            inputs = backbone.embed(tokens, tokens.bool(), prompt, yes)
+            return backbone(inputs, control(inputs, control.align(sync, semantic)))  # type: ignore[no-any-return]
 
         networks = {}
         if params.train_codec is None:
             networks["codec"] = Network(parameters=_count(codec))
         else:
             networks["codec"] = _counted(codec, params.train_codec.optim, codec_step)
-        networks["backbone"] = _counted(backbone, params.train_backbone.optim, backbone_step)
+        trained = params.train_backbone
+        networks["backbone"] = _counted(backbone, trained.optim if trained else None, backbone_step)
         backbone.requires_grad_(False)
         frozen = (backbone, networks["backbone"])
         networks["control"] = _counted(control, params.train_control.optim, control_step, frozen)
     return networks
 
 
-def num_sync_features(params: Params) -> int:
-    """Sync features of a clip."""
-    frames = params.num_sync_frames
-    return SynchformerEncoder.num_features(frames) if isinstance(params.encoders.sync, Synchformer) else frames
-
-
 def _counted(
-    network: nn.Module, recipe: Training, step: Callable[[], Tensor], frozen: tuple[nn.Module, Network] | None = None
+    network: nn.Module,
+    recipe: Training | None,
+    step: Callable[[], Tensor],
+    frozen: tuple[nn.Module, Network] | None = None,
 ) -> Network:
     """Args: step: the forward pass; frozen: a network in it that does not learn, and what is known of its training."""
     weights = [*network.parameters(), *(frozen[0].parameters() if frozen else ())]

@@ -232,6 +232,8 @@ def generate_all(paths: Sequence[Path], out: Path, options: Options, source: Pat
         from specmaskfoley.foley.records import Record
 
         record = Record.read(options.record)
+    else:
+        options.prompt.check_ears(params.encoders.prompt.hears)
     home = source if source.is_dir() else source.parent
     if videos or rows:
         wanted, failed = _plan(videos, rows, options)
@@ -257,7 +259,7 @@ def generate_all(paths: Sequence[Path], out: Path, options: Options, source: Pat
             if options.extend_band is not None:
                 from specmaskfoley.foley.editing import rows_above
 
-                rows_above(options.extend_band, params.audio)
+                rows_above(options.extend_band, params)
             alike = len({one.options.prompt.texts for one in work}) == 1
             _say_model(params, home, work[0].options.prompt.texts if alike else ())
             with _doing("loading the model"):
@@ -486,8 +488,10 @@ def _look(wanted: Sequence[Work], options: Options, params: Params) -> tuple[lis
         look = None if one.video is None else next(looks)
         try:
             like = one.options.like
-            if like is not None and like != options.like and (wrong := heard("like", like)):
-                raise ValueError(wrong)
+            if like is not None and like != options.like:
+                one.options.prompt.check_ears(params.encoders.prompt.hears)
+                if wrong := heard("like", like):
+                    raise ValueError(wrong)
             if one.video is not None:
                 info = one.options.check_video(checked(look, options.max_duration_s))
                 one = replace(one, suffix=video_suffix(one.video, options.picture))

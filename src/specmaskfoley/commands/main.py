@@ -68,7 +68,14 @@ Candidates = Annotated[
     int, typer.Option(metavar="N", help="Draw N takes, with seeds from --seed on; judges rank them.", min=1, max=64)
 ]
 Steps = Annotated[
-    int | None, typer.Option(metavar="N", help="Decoding steps.", min=1, max=1000, show_default="sample.steps")
+    int | None,
+    typer.Option(
+        metavar="N",
+        help="Decoding steps; of several codebooks those of the first, the others take half.",
+        min=1,
+        max=1000,
+        show_default="sample.steps",
+    ),
 ]
 Scale = Annotated[
     float | None, typer.Option(metavar="X", help="Scale of the guidance.", min=0, show_default="cfg.scale")

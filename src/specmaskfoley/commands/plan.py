@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -15,11 +16,11 @@ from specmaskfoley.clips.listing import few_tests
 from specmaskfoley.clips.searching import VIDEOS, files_below
 from specmaskfoley.clips.sounds import find_sounds
 from specmaskfoley.clips.vggsound import load_lists, shared_videos
-from specmaskfoley.commands.estimate import Network, count_networks, num_sync_features
+from specmaskfoley.commands.estimate import Network, count_networks
 from specmaskfoley.settings import Params
 from specmaskfoley.storage.files import show_size
 from specmaskfoley.storage.tables import LISTED, SPLITS
-from specmaskfoley.systems import GENERATED, takes_of
+from specmaskfoley.systems import generated, takes_of
 from specmaskfoley.weights.lock import WeightFile, locked, read_lock
 
 _HALF, _SINGLE, _TOKEN = 2, 4, 2
@@ -121,7 +122,7 @@ def _sounds(params: Params) -> Iterator[str]:
     audio = params.audio
     sounds = find_sounds(params.data.audio)
     held = sum(path.stat().st_size for path in sounds.values() if path.exists())
-    each = _TOKEN * audio.token_rows * audio.token_columns + _HALF * params.encoders.prompt.width
+    each = _TOKEN * params.grid.size + _HALF * math.prod(params.encoders.prompt.shape)
     yield f"sounds without picture (data.audio): {len(sounds)} files of {show_size(held)}, read where they lie"
     ledger = Path(params.paths.audio_ledger)
     known = _known(ledger, "audio")
@@ -196,23 +197,25 @@ def _time(flops: float, machine: _Machine) -> str:
 
 
 def _stored(params: Params, clips: Mapping[str, int], networks: Mapping[str, Network]) -> Iterator[str]:
-    audio, encoders, num_sync = params.audio, params.encoders, num_sync_features(params)
+    grid, encoders, num_sync = params.grid, params.encoders, len(params.sync_features_s)
+    prompts = (2 if encoders.prompt.hears else 1, *encoders.prompt.shape)
     widths = num_sync * encoders.sync.width + params.num_semantic_frames * encoders.semantic.width
-    features = _HALF * (widths + 2 * encoders.prompt.width) + _SINGLE * encoders.semantic.width  # and their mean
-    tokens = _TOKEN * audio.token_rows * audio.token_columns
+    features = _HALF * (widths + math.prod(prompts)) + _SINGLE * encoders.semantic.width  # and their mean
+    tokens = _TOKEN * grid.size
     total = 0.0
     yield "computed and stored:"
     yield (
         f"  a clip: sync {num_sync} x {encoders.sync.width}, semantic {params.num_semantic_frames} x "
-        f"{encoders.semantic.width}, prompts 2 x {encoders.prompt.width} ({show_size(features)}), "
-        f"tokens {audio.token_rows} x {audio.token_columns} ({show_size(tokens)})"
+        f"{encoders.semantic.width}, prompts {' x '.join(map(str, prompts))} ({show_size(features)}), "
+        f"tokens {grid.rows} x {grid.columns} ({show_size(tokens)})"
     )
     count = sum(clips.values())
-    takes = sum(len(takes_of(system, params)) for system in GENERATED)
-    flac = clips["test"] * takes * audio.num_samples * _SAMPLE_BYTES
+    systems = generated(params)
+    takes = sum(len(takes_of(system, params)) for system in systems)
+    flac = clips["test"] * takes * params.audio.num_samples * _SAMPLE_BYTES
     total += count * (features + tokens) + flac
     yield f"  {count} clips: features {show_size(count * features)}, tokens {show_size(count * tokens)}"
-    yield f"  {clips['test']} test clips in {takes} takes by {len(GENERATED)} systems: {show_size(flac)} of FLAC"
+    yield f"  {clips['test']} test clips in {takes} takes by {len(systems)} systems: {show_size(flac)} of FLAC"
     for name, network in networks.items():
         recipe, size = network.recipe, _SINGLE * network.parameters
         how = f"{recipe.steps} steps of batch {recipe.batch_size}" if recipe else "official, not trained"

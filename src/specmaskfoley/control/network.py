@@ -1,6 +1,7 @@
 """The ControlNet branch and the FT-Aligner of SpecMaskFoley (sections 3.1 and 3.2, Figure 2).
 
-Shape letters: B batch, F token rows, T token columns, N = F * T, D backbone width, t video frames, d feature width.
+Shape letters: B batch, T token columns, M positions of the backbone's sequence (a multiple of T), D its width, t video
+frames, d feature width.
 
 Composition: with 12 blocks at D=768, 13 zero linears, a linear layer that brings CLIP's width to Synchformer's, and
 MMAudio's projection (conv k7 and a gated conv MLP k3, here of width 4096) the branch has 125,960,448 parameters, the
@@ -10,13 +11,15 @@ paper's 126M. The convolution alone, which is all that the paper's text names, w
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from specmaskfoley.backbone.layers import zero_linear
-from specmaskfoley.backbone.network import Backbone
+from specmaskfoley.backbone.role import Backbone, Inputs
 from specmaskfoley.settings import Control as ControlSettings
 
 
@@ -35,7 +38,15 @@ class GatedConvMLP(nn.Module):
 
 
 class FTAligner(nn.Module):
-    """Frequency-aware temporal aligner (section 3.2): video features on the token grid, one vector a time column."""
+    """Frequency-aware temporal aligner (section 3.2): video features on the token grid, one vector a time column.
+
+    Args:
+        columns: T; rows: how often the columns are repeated, M / T.
+        pooling: (t, T), what each column takes of each projected feature; None: adaptive average pooling by their
+            order, as in the paper.
+    """
+
+    pooling: Tensor | None
 
     def __init__(
         self,
@@ -44,15 +55,17 @@ class FTAligner(nn.Module):
         sync_width: int,
         semantic_width: int,
         mlp_width: int,
-        token_rows: int,
-        token_columns: int,
+        rows: int,
+        columns: int,
+        pooling: Tensor | None = None,
     ) -> None:
         super().__init__()
-        self.token_rows, self.token_columns = token_rows, token_columns
+        self.rows, self.columns = rows, columns
         self.semantic = nn.Linear(semantic_width, sync_width)
         self.project = nn.Sequential(
             nn.Conv1d(sync_width, width, 7, padding=3), nn.SiLU(), GatedConvMLP(width, mlp_width)
         )
+        self.register_buffer("pooling", pooling, persistent=False)
 
     def forward(self, sync: Tensor, semantic: Tensor) -> Tensor:
         """
@@ -61,11 +74,11 @@ class FTAligner(nn.Module):
             semantic: (B, d) CLIP-role features averaged over time.
 
         Returns:
-            (B, N, D), the time columns repeated over the F rows.
+            (B, M, D), the time columns repeated over the rows.
         """
         x = self.project((sync + self.semantic(semantic)[:, None]).transpose(1, 2))
-        x = adaptive_average_pool(x, self.token_columns).transpose(1, 2)
-        return x[:, None].expand(-1, self.token_rows, -1, -1).flatten(1, 2)
+        x = adaptive_average_pool(x, self.columns) if self.pooling is None else x @ self.pooling.to(x.dtype)
+        return x.transpose(1, 2)[:, None].expand(-1, self.rows, -1, -1).flatten(1, 2)
 
 
 class ControlBranch(nn.Module):
@@ -81,18 +94,18 @@ class ControlBranch(nn.Module):
         *,
         sync_width: int,
         semantic_width: int,
-        token_rows: int,
-        token_columns: int,
+        pooling: Tensor | None = None,
     ) -> None:
         super().__init__()
-        width = backbone.settings.width
+        width = backbone.width
         self.aligner = FTAligner(
             width=width,
             sync_width=sync_width,
             semantic_width=semantic_width,
             mlp_width=settings.aligner_mlp_width,
-            token_rows=token_rows,
-            token_columns=token_columns,
+            rows=backbone.sequence_rows,
+            columns=backbone.grid.columns,
+            pooling=pooling,
         )
         self.zero_in = zero_linear(width)
         blocks = [copy.deepcopy(block) for block in backbone.blocks[: settings.depth]]
@@ -100,22 +113,22 @@ class ControlBranch(nn.Module):
         self.zero_out = nn.ModuleList(zero_linear(width) for _ in range(settings.depth))
 
     def align(self, sync: Tensor, semantic: Tensor) -> Tensor:
-        """Aligned features behind the first zero linear: (B, t, d), (B, d) -> (B, N, D), the same in every step."""
+        """Aligned features behind the first zero linear: (B, t, d), (B, d) -> (B, M, D), the same in every step."""
         return self.zero_in(self.aligner(sync, semantic))  # type: ignore[no-any-return]
 
-    def forward(self, x: Tensor, aligned: Tensor) -> list[Tensor]:
+    def forward(self, inputs: Inputs, aligned: Tensor) -> list[Tensor]:
         """
         Args:
-            x: (B, N, D) the masked token embeddings that enter the backbone.
-            aligned: (B, N, D) from `align`.
+            inputs: what enters the backbone.
+            aligned: (B, M, D) from `align`.
 
         Returns:
-            One (B, N, D) residual for each of the first backbone blocks.
+            One (B, M, D) residual for each of the first backbone blocks.
         """
-        x = x + aligned
+        x = inputs.x + aligned
         residuals = []
-        for block, zero in zip(self.blocks, self.zero_out, strict=True):
-            x = block(x)
+        for block, zero, context in zip(self.blocks, self.zero_out, inputs.contexts, strict=False):
+            x = block(x, context)
             residuals.append(zero(x))
         return residuals
 
@@ -132,3 +145,18 @@ def adaptive_average_pool(x: Tensor, columns: int) -> Tensor:
     index = torch.arange(frames, device=x.device)
     inside = (index >= start[:, None]) & (index < stop[:, None])
     return x @ (inside / (stop - start)[:, None]).to(x.dtype).T
+
+
+def pooling_by_time(feature_s: Sequence[float], column_s: Sequence[float]) -> Tensor:
+    """What each column takes of each feature: (t, T), linear between the two nearest in time.
+
+    Features of one time are averaged first; before the first and after the last time, the first and the last are held.
+
+    Args:
+        feature_s: seconds of the t features, in any order; column_s: of the T columns.
+    """
+    times, of = np.unique(np.round(feature_s, 6), return_inverse=True)
+    mean = np.zeros((len(feature_s), len(times)))
+    mean[np.arange(len(feature_s)), of] = 1.0 / np.bincount(of)[of]
+    weights = np.stack([np.interp(column_s, times, row) for row in np.eye(len(times))])
+    return torch.from_numpy(mean @ weights).float()

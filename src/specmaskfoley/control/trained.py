@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
-from specmaskfoley.backbone.network import Backbone
+from specmaskfoley.backbone.role import Backbone
 from specmaskfoley.backbone.trained import backbone_description
-from specmaskfoley.control.network import ControlBranch
+from specmaskfoley.control.network import ControlBranch, pooling_by_time
 from specmaskfoley.settings import Params
 from specmaskfoley.storage.checkpoint import Described, load_model
 
@@ -18,9 +19,14 @@ def build_control(backbone: Backbone, params: Params) -> ControlBranch:
         params.control,
         sync_width=params.encoders.sync.width,
         semantic_width=params.encoders.semantic.width,
-        token_rows=params.audio.token_rows,
-        token_columns=params.audio.token_columns,
+        pooling=_by_time(params) if params.control.alignment == "time" else None,
     )
+
+
+def _by_time(params: Params) -> Tensor:
+    """What each token column takes of each sync feature, by their times."""
+    column_s = params.grid.step / params.audio.sample_rate
+    return pooling_by_time(params.sync_features_s, [(one + 0.5) * column_s for one in range(params.grid.columns)])
 
 
 def load_control(backbone: Backbone, params: Params, device: torch.device) -> ControlBranch:

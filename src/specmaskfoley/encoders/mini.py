@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from specmaskfoley.media.mel import MelSpectrogram
 from specmaskfoley.settings import Audio, MiniPromptEncoder, MiniVideoEncoder
+from specmaskfoley.settings.encoders import SEGMENT
 
 _TEXT_BUCKETS = 4096
 
@@ -82,11 +83,11 @@ class TextTower(nn.Module):
 
 
 class SyncEncoder(nn.Module):
-    """Synchformer's role: one vector a frame, of when something makes a sound; (B, t, S, S, 3) -> (B, t, D)."""
+    """Synchformer's role: vectors of when something makes a sound; (B, t, S, S, 3) -> (B, num_features(t), D)."""
 
     def __init__(self, settings: MiniVideoEncoder, audio: Audio) -> None:
         super().__init__()
-        self.width = settings.width
+        self.settings, self.width = settings, settings.width
         self.frames = FrameTower(4, settings.channels, settings.width)
         self.time = nn.Sequential(*(TemporalBlock(settings.width, 2**i) for i in range(3)))
         self.norm = nn.LayerNorm(settings.width)
@@ -96,9 +97,17 @@ class SyncEncoder(nn.Module):
 
     def num_features(self, num_frames: int) -> int:
         """Vectors that a video of so many frames becomes."""
-        return num_frames
+        return len(self.settings.times_s(num_frames, 1.0))
 
     def forward(self, frames: Tensor) -> Tensor:
+        x = self.of_frames(frames)
+        if self.settings.segments:
+            pairs = x[:, : x.shape[1] // 2 * 2].reshape(len(x), -1, 2, x.shape[2]).mean(2)
+            x = pairs.unfold(1, SEGMENT // 2, SEGMENT // 4).mT.flatten(1, 2)
+        return x
+
+    def of_frames(self, frames: Tensor) -> Tensor:
+        """One vector a frame: (B, t, D)."""
         x = scale_frames(frames)
         # Time is in the motion: each frame comes with its difference from the one before.
         grey = x.mean(2, keepdim=True)

@@ -100,7 +100,7 @@ class SyncObjective(EncoderObjective[SyncEncoder]):
         last = min(frames.shape[1] - self.window, int((mel.shape[-1] - mel_length) / data.mel_per_frame))
         start = int(torch.randint(last + 1, (1,), generator=generator))
         mel_start = round(start * data.mel_per_frame)
-        seen = self.call(self.network, self.take(frames[:, start : start + self.window], rows))
+        seen = self.call(self.network.of_frames, self.take(frames[:, start : start + self.window], rows))
         sound = self.take(mel[..., mel_start : mel_start + mel_length], rows)
         heard = self.call(self.network.encode_audio, sound, self.window)
         v = F.normalize(seen, dim=-1).flatten(0, 1)

@@ -3,8 +3,8 @@
 `encoders.<role>.kind` names the implementation; a new one is one file and one line in a table here. Mini encoders are
 built from their settings and trained by stage `encoders`; the official ones have one size and published weights.
 
-Shape letters: B clips, t video frames, u semantic frames, S frame side, N samples, d feature width, P prompt width,
-n texts.
+Shape letters: B clips, t video frames, u semantic frames, S frame side, N samples, d feature width, *P shape of a
+prompt, n texts.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from specmaskfoley.device import round_weights
-from specmaskfoley.settings import Clap, Params
+from specmaskfoley.settings import Params
 from specmaskfoley.storage.checkpoint import Described, load_model
 from specmaskfoley.weights.loading import load_weights, weights_folder
 
@@ -36,14 +36,20 @@ class Semantic(Protocol):
     def __call__(self, frames: Tensor) -> Tensor: ...
 
 
-class Prompt(Protocol):
-    """Sounds and texts in one space: waveform (B, num_samples) at `sample_rate` -> (B, P), n texts -> (n, P)."""
+class TextPrompt(Protocol):
+    """What is to be heard, in words: n texts -> (n, *P)."""
+
+    def embed_text(self, texts: Sequence[str]) -> Tensor: ...
+
+
+@runtime_checkable
+class Prompt(TextPrompt, Protocol):
+    """Sounds and texts in one space: waveform (B, num_samples) at `sample_rate` -> (B, *P), too."""
 
     sample_rate: int
     num_samples: int
 
     def embed_audio(self, waveform: Tensor) -> Tensor: ...
-    def embed_text(self, texts: Sequence[str]) -> Tensor: ...
 
 
 class Role(NamedTuple):
@@ -66,7 +72,11 @@ SEMANTIC = Role(
 )
 PROMPT = Role(
     "prompt",
-    {"mini": "specmaskfoley.encoders.mini:PromptEncoder", "clap": "specmaskfoley.encoders.clap:ClapEncoder"},
+    {
+        "mini": "specmaskfoley.encoders.mini:PromptEncoder",
+        "clap": "specmaskfoley.encoders.clap:ClapEncoder",
+        "t5": "specmaskfoley.encoders.t5:T5Encoder",
+    },
 )
 ROLES = {role.name: role for role in (SYNC, SEMANTIC, PROMPT)}
 
@@ -98,8 +108,10 @@ def build_encoder(role: Role, params: Params) -> nn.Module:
     built: nn.Module
     if settings.kind == "mini":
         built = encoder(settings, params.audio)
-    elif isinstance(settings, Clap):
+    elif settings.kind == "clap":
         built = encoder(weights_folder(settings.tokenizer, params))
+    elif settings.kind == "t5":
+        built = encoder(weights_folder(settings.tokenizer, params), settings.max_tokens)
     else:
         built = encoder()
     return built

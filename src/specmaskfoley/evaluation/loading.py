@@ -9,14 +9,16 @@ from specmaskfoley.evaluation.comparison import ComparedFiles
 from specmaskfoley.evaluation.subsets import vggsounder_clips
 from specmaskfoley.settings import Params
 from specmaskfoley.storage.tables import LedgerRow, ready_clips
-from specmaskfoley.systems import GENERATED, OURS, take_folder, takes_of
+from specmaskfoley.systems import OURS, generated, take_folder, takes_of
 
 
 def load_compared_files(params: Params) -> ComparedFiles:
     """The test split's videos and the sounds of all systems, in all their takes."""
     rows = ready_clips(params.paths.usable, "test")
     videos = Found({row.clip_id: Path(row.path) for row in rows}, {})
-    systems = {system: [_take(params, system, take, rows) for take in takes_of(system, params)] for system in GENERATED}
+    systems = {
+        system: [_take(params, system, take, rows) for take in takes_of(system, params)] for system in generated(params)
+    }
     return ComparedFiles(
         reference=videos,
         videos=videos,

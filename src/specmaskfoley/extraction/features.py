@@ -12,12 +12,14 @@ from specmaskfoley.device import pick_device, precision_name
 from specmaskfoley.encoders import features
 from specmaskfoley.extraction.extractor import weight_sums
 from specmaskfoley.media.clips import MediaBatch
+from specmaskfoley.media.sound import Sound
 from specmaskfoley.settings import Params
 
 
 class FeatureExtractor:
-    """Columns sync (t, d), semantic (u, d), audio_prompt (P,), text_prompt (P,), all float16 (see `features`), and
-    semantic_mean (d,) float32: all that training reads of semantic, which is a third of a row.
+    """Columns sync (t, d), semantic (u, d), text_prompt (*P) and, where the encoder hears, audio_prompt (*P), all
+    float16 (see `features`), and semantic_mean (d,) float32: all that training reads of semantic, which is a third of a
+    row.
     """
 
     stage = "features"
@@ -27,7 +29,7 @@ class FeatureExtractor:
         self._features = features.Features(params, device)
         self.precision = precision_name(params.run.precision, device)
         self.views = (self._features.sync_view, self._features.semantic_view)
-        self.sounds = (self._features.prompt_sound,)
+        self.sounds: tuple[Sound, ...] = (self._features.prompt_sound,) if self._features.hears else ()
 
     def encode(self, batch: MediaBatch, labels: Sequence[str]) -> dict[str, np.ndarray]:
         sync, semantic = self._features.video(*(torch.from_numpy(batch.frames[view]) for view in self.views))
@@ -35,9 +37,10 @@ class FeatureExtractor:
             "sync": sync,
             "semantic": semantic,
             "semantic_mean": semantic.float().mean(1),
-            "audio_prompt": self._features.audio_prompt(torch.from_numpy(batch.waves[self.sounds[0]])),
             "text_prompt": self._features.text_prompt(labels),
         }
+        for sound in self.sounds:
+            arrays["audio_prompt"] = self._features.audio_prompt(torch.from_numpy(batch.waves[sound]))
         return {name: array.cpu().numpy() for name, array in arrays.items()}
 
     @staticmethod

@@ -28,7 +28,7 @@ SPLIT = "train"
 
 
 class SoundExtractor:
-    """Columns tokens (F, T), int16, as of stage tokens, and audio_prompt (P,), float16, as of stage features."""
+    """Columns tokens (F, T), int16, as of stage tokens, and audio_prompt (*P), float16, as of stage features."""
 
     stage: ClassVar[str] = "audio"
     reads_label: ClassVar[bool] = False
@@ -97,10 +97,10 @@ def _clip(part: SoundPart) -> ClipRow:
 def _write_nothing(params: Params) -> None:
     """A ledger and a shard without rows, for DVC and for readers."""
     write_table(params.paths.audio_ledger, [], LEDGER_SCHEMA)
-    audio = params.audio
-    columns = {
-        "tokens": ("int16", (audio.token_rows, audio.token_columns)),
-        "audio_prompt": ("float16", (params.encoders.prompt.width,)),
+    grid, prompt = params.grid, params.encoders.prompt
+    columns: dict[str, tuple[str, tuple[int, ...]]] = {
+        "tokens": ("int16", (grid.rows, grid.columns)),
+        **({"audio_prompt": ("float16", prompt.shape)} if prompt.hears else {}),
     }
     with ShardWriter(params.paths.audio, SPLIT, columns, params.prepare.shard_rows):
         print("audio: data.audio names no folder: no sounds besides those of the clips")

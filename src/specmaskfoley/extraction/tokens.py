@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from specmaskfoley.codec import trained
-from specmaskfoley.media import mel
+from specmaskfoley.codec.trained import load_reader
 from specmaskfoley.media.clips import MediaBatch, codec_sound
 from specmaskfoley.media.frames import View
 from specmaskfoley.settings import Params
@@ -24,13 +23,10 @@ class TokenExtractor:
     views: tuple[View, ...] = ()
 
     def __init__(self, params: Params, device: torch.device) -> None:
-        self._codec, self._mel = trained.load_codec(params, device), mel.build_mel(params.audio).to(device)
-        self._device, self.sounds = device, (codec_sound(params),)
+        self._reader, self.sounds = load_reader(params, device), (codec_sound(params),)
 
-    @torch.inference_mode()
     def encode(self, batch: MediaBatch, labels: Sequence[str]) -> dict[str, np.ndarray]:
-        waveform = torch.from_numpy(batch.waves[self.sounds[0]]).to(self._device)
-        tokens = self._codec.encode(self._mel.normalize(self._mel(waveform))[:, None]).tokens
+        tokens = self._reader.encode(torch.from_numpy(batch.waves[self.sounds[0]]))
         return {"tokens": tokens.to(torch.int16).cpu().numpy()}
 
     @staticmethod

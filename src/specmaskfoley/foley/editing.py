@@ -13,7 +13,7 @@ import numpy as np
 from specmaskfoley.foley.rendering import FADE_S, crossfade, turn_down
 from specmaskfoley.media.mel import mel_filters
 from specmaskfoley.media.sound import resample, resample_part, scratch_array
-from specmaskfoley.settings import Audio
+from specmaskfoley.settings import Params
 
 Span = tuple[float, float]
 """Seconds, from and to."""
@@ -71,22 +71,27 @@ def find_holes(waveform: np.ndarray, sample_rate: int, duration_s: float) -> lis
     return holes
 
 
-def columns_of(spans: Sequence[Span], audio: Audio, columns: int) -> np.ndarray:
-    """(columns,) bool: the token columns that lie in a span, at least partly."""
-    width_s = audio.patch * audio.hop_length / audio.sample_rate
+def columns_of(spans: Sequence[Span], width_s: float, columns: int) -> np.ndarray:
+    """(columns,) bool: the token columns, `width_s` seconds each, that lie in a span, at least partly."""
     inside = np.zeros(columns, bool)
     for begin, end in spans:
         inside[math.floor(begin / width_s) : math.ceil(end / width_s)] = True
     return inside
 
 
-def rows_above(hz: float, audio: Audio) -> np.ndarray:
+def rows_above(hz: float, params: Params) -> np.ndarray:
     """(F,) bool: the token rows that hold bands above a frequency; row 0 is the lowest.
 
     Raises:
-        ValueError: there is none, or nothing but those.
+        ValueError: there is none, or nothing but those; or the rows are no bands.
     """
-    bins = (mel_filters(audio).view(audio.token_rows, audio.patch, -1) > 0).any(dim=1).numpy()
+    audio, codec = params.audio, params.codec
+    if not codec.bands:
+        raise ValueError(
+            f"--extend-band {hz:g} (hz): the tokens of codec.kind={codec.kind} are no bands of a spectrogram; take a "
+            "model whose codec is specvqgan"
+        )
+    bins = (mel_filters(audio).view(params.grid.rows, audio.patch, -1) > 0).any(dim=1).numpy()
     tops = np.array([np.flatnonzero(row)[-1] for row in bins]) * (audio.sample_rate / audio.n_fft)
     above = tops > hz
     if not above.any() or above.all():

@@ -19,7 +19,7 @@ from specmaskfoley.weights.lock import LOCK_FILE, WeightFile, locked, read_lock
 from specmaskfoley.weights.records import record_path
 
 if TYPE_CHECKING:
-    from specmaskfoley.report.results import Scores
+    from specmaskfoley.report.results import Evaluation
 
 _ENCODERS = ("sync", "semantic", "prompt")
 """As `encoders.trained.ROLES`, which would import torch: that takes seconds, and naming files does not need it."""
@@ -43,7 +43,9 @@ def judge_files(params: Params) -> dict[str, Path]:
 
 def model_identity(params: Params) -> dict[str, str]:
     """What makes sounds: file or entry of weights.lock.yaml -> SHA-256, or another checksum of the lock."""
-    names = [name for part in (params.encoders, params.codec, params.vocoder) for name in weights_of(part)]
+    names = [
+        name for part in (params.encoders, params.codec, params.backbone, params.vocoder) for name in weights_of(part)
+    ]
     return _identity(trained_files(params), names)
 
 
@@ -78,7 +80,7 @@ def versions() -> dict[str, str]:
 def export_model(params_file: Path, target: Path) -> list[Path]:
     """Write the model of a project into a new folder that `Foley.load` reads without anything else.
 
-    Official weights that the profile needs are copied, too; the card names their licences.
+    Official weights that a sound takes are copied, too; the card names the licences of all.
 
     Returns:
         The files, relative to `target`.
@@ -99,7 +101,7 @@ def export_model(params_file: Path, target: Path) -> list[Path]:
         for path in copies.values():
             _check_exists(path)
         folder = Path(params.weights.folder)
-        for name in official:
+        for name in official.keys() - _converted(params):
             path = find_weights(name, params)
             for file in filter(Path.exists, (path, record_path(path))):
                 copies[f"weights/{file.relative_to(folder).as_posix()}"] = file
@@ -109,11 +111,11 @@ def export_model(params_file: Path, target: Path) -> list[Path]:
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             with atomic_path(target / name) as temporary:
                 shutil.copy2(path, temporary)
-        scores, knowledge = _scores(params), Knowledge.of(params)
+        evaluation, knowledge = _evaluation(params), Knowledge.of(params)
     settings = "# The settings that this model was trained with; paths count from this folder.\n" + yaml.safe_dump(
         _settings(raw, params), sort_keys=False, allow_unicode=True
     )
-    texts = {"params.yaml": settings, "README.md": model_card(params, official, scores, knowledge.words)}
+    texts = {"params.yaml": settings, "README.md": model_card(params, official, evaluation, knowledge.words)}
     if knowledge.words:
         texts[SOUNDS_FILE] = "".join(f"{word}\n" for word in knowledge.words)
     for name, text in texts.items():
@@ -123,52 +125,69 @@ def export_model(params_file: Path, target: Path) -> list[Path]:
 
 
 def model_card(
-    params: Params, official: dict[str, WeightFile], scores: Mapping[str, Scores], sounds: Sequence[str]
+    params: Params, official: dict[str, WeightFile], evaluation: Evaluation | None, sounds: Sequence[str]
 ) -> str:
     """A card as model hubs show it: what the model is, what it was trained on, how good it is, licences.
 
     Args:
-        scores: system -> metric -> value, of the evaluation; empty where there is none.
+        evaluation: None where there is none.
         sounds: the labels of the training clips; empty where they are not known.
     """
-    return "\n".join(_card(params, official, scores, sounds)) + "\n"
+    return "\n".join(_card(params, official, evaluation, sounds)) + "\n"
 
 
 def _card(
-    params: Params, official: dict[str, WeightFile], scores: Mapping[str, Scores], sounds: Sequence[str]
+    params: Params, official: dict[str, WeightFile], evaluation: Evaluation | None, sounds: Sequence[str]
 ) -> Iterator[str]:
     licence = "mit" if all(entry.licence == "MIT" for entry in official.values()) else "other"
     yield from ("---", f"license: {licence}", "library_name: specmaskfoley", "tags: [video-to-audio, foley]", "---", "")
     yield f"# SpecMaskFoley, profile `{params.profile}`"
-    yield from ("", "Sound for silent video: a masked generative Transformer over spectrogram tokens, steered by a")
-    yield "control branch that reads the video. Made by the pipeline of the package `specmaskfoley`."
+    what = "spectrogram" if params.codec.mel else "waveform"
+    yield from ("", f"Sound for silent video: a masked generative Transformer over {what} tokens, steered by a control")
+    yield "branch that reads the video. Made by the pipeline of the package `specmaskfoley`."
     yield from ("", "    specmaskfoley generate clip.mp4 --text 'hammering nail' --out results --model THIS_FOLDER", "")
     audio = params.audio
+    top_hz = audio.fmax if params.codec.mel else audio.sample_rate / 2
     yield (
-        f"{audio.sample_rate} Hz, mono, sound up to {audio.fmax / 1000:g} kHz, in windows of "
+        f"{audio.sample_rate} Hz, mono, sound up to {top_hz / 1000:g} kHz, in windows of "
         f"{audio.token_duration_s:.2f} s."
     )
     yield from ("", "## Training data", "", _data(params))
     if sounds:
         yield from ("", "## Sounds", "", f"The labels of the training clips, {len(sounds)}: {', '.join(sounds)}.")
     yield from ("", "## Metrics", "")
-    if scores:
+    if evaluation is not None:
         from specmaskfoley.report.tables import markdown_scores  # and with it the experiments: not to make a sound
 
         yield f"On the test split, by the judges of the profile ({params.judges.kind}); to be compared with each other."
-        yield from ("", markdown_scores(scores))
+        yield from evaluation.clips.warnings
+        yield from ("", markdown_scores(evaluation.scores, ranked=evaluation.clips.ranked))
     else:
         yield "Not evaluated."
     yield from ("", "## Licences", "")
     yield "The weights that the pipeline trained (`*.safetensors`): MIT, as far as the training data allow."
+    for role in ("codec", "backbone"):
+        if name := getattr(params, role).weights:
+            yield f"- `{role}.safetensors` holds the official weights {name}, and falls under their licence."
+    if name := params.backbone.weights:
+        yield f"- `control.safetensors` began as a copy of blocks of {name}, and falls under its licence."
+    converted = _converted(params)
     for name, entry in official.items():
         use = {"forbidden": "; NOT for commercial use", "see_licence": "", "allowed": ""}[entry.commercial]
-        yield f"- `weights/{entry.file}` ({name}): {entry.licence}{use}; {entry.page}"
+        where = name if name in converted else f"`weights/{entry.file}` ({name})"
+        yield f"- {where}: {entry.licence}{use}; {entry.page}"
+        if entry.note:
+            yield f"  {entry.note}"
     yield from ("", "## Limits", "")
     if params.data.source == "world":
         yield "It has only ever seen drawn scenes: expect their sounds at the moments something moves."
     else:
         yield "It makes the sounds it was trained on; speech and music are not among what it is meant for."
+
+
+def _converted(params: Params) -> set[str]:
+    """Official weights that stages `codec` and `backbone` have put into files of their own."""
+    return {*weights_of(params.codec), *weights_of(params.backbone)}
 
 
 def _data(params: Params) -> str:
@@ -200,8 +219,8 @@ def _official(params: Params) -> dict[str, WeightFile]:
     return {name: locked(name, lock) for name in names}
 
 
-def _scores(params: Params) -> Mapping[str, Scores]:
+def _evaluation(params: Params) -> Evaluation | None:
     from specmaskfoley.report.results import read_folder
 
     folder = Path(params.paths.metrics)
-    return read_folder(folder).scores if (folder / "clips.json").exists() else {}
+    return read_folder(folder) if (folder / "clips.json").exists() else None

@@ -95,8 +95,8 @@ class Inpainter:
 
     def __init__(self, features: Features, generator: Generator) -> None:
         self._features, self._generator = features, generator
-        self._audio = generator.params.audio
-        self._step = self._audio.patch * self._audio.hop_length
+        self._audio, self._grid = generator.params.audio, generator.params.grid
+        self._step = self._grid.step
         """Samples of a token column."""
 
     def draw(
@@ -109,7 +109,7 @@ class Inpainter:
             given: a take whose sound is read as tokens, where known ones are -1.
         """
         audio, watch = self._audio, request.watch
-        width = audio.token_columns
+        width = self._grid.columns
         overlap = min(round(_OVERLAP_S * audio.sample_rate / self._step), width // 3)
         starts = plan_windows(~known.all(axis=0), width, overlap)
         tokens = tokens.copy()
@@ -125,7 +125,8 @@ class Inpainter:
             for number, candidate in enumerate(candidates, start=1):
                 what = f"window {window} of {len(starts)}"
                 what += f", candidate {number} of {len(candidates)}" if len(candidates) > 1 else ""
-                before_step = partial(watch.step, what, candidate.sampling.steps, done, total)
+                steps = sum(candidate.sampling.steps_of(self._generator.params.backbone.levels))
+                before_step = partial(watch.step, what, steps, done, total)
                 drawn = self._fill(candidate, start, prompt, at, negative, seen, before_step)
                 watch.report((done + _SAMPLING) / total, what)
                 candidate.renderer.add(start, drawn)
@@ -151,7 +152,7 @@ class Inpainter:
         before_step: Callable[[int], None],
     ) -> Tensor:
         """Draw a window's open tokens, settle them, and return all of the window: (F, T)."""
-        window = np.s_[:, start : start + self._audio.token_columns]
+        window = np.s_[:, start : start + self._grid.columns]
         tokens, settled = candidate.tokens[window], candidate.settled[window]
         known = None  # from nothing the sampler is quicker: its first step is the same for all
         if settled.any():
@@ -174,7 +175,7 @@ class Inpainter:
         """Which prompt each token takes: (F, columns)."""
         centres_s = (np.arange(columns) + 0.5) * self._step / self._audio.sample_rate
         found = prompt.columns(centres_s)
-        return None if found is None else torch.from_numpy(found).expand(self._audio.token_rows, -1)
+        return None if found is None else torch.from_numpy(found).expand(self._grid.rows, -1)
 
     def _video_features(
         self, video: Path | None, starts: Sequence[int]

@@ -14,8 +14,8 @@ from specmaskfoley.storage.tables import ready_clips
 SOUNDS_FILE = "sounds.txt"
 """In an exported folder, which has no table of clips: a sound a line."""
 
-_OPEN = "clap"
-"""The prompt encoder that was trained on sounds and texts of all kinds: a text need not be a label of the clips."""
+_OPEN = ("clap", "t5")
+"""The prompt encoders that were trained on texts of all kinds: a text need not be a label of the clips."""
 _STEM = 4
 """Letters that two words must begin with to be alike, and all but one of the shorter: bounce and bouncing."""
 _LISTED = 15
@@ -39,7 +39,7 @@ class Knowledge:
     @classmethod
     def of(cls, params: Params, home: Path = Path()) -> Knowledge:
         """Of the model of a project or of an exported folder; paths in `params` count from `home`."""
-        return cls(f"SpecMaskFoley {params.profile}", _words(params, home), params.encoders.prompt.kind == _OPEN)
+        return cls(f"SpecMaskFoley {params.profile}", _words(params, home), params.encoders.prompt.kind in _OPEN)
 
     @property
     def sentence(self) -> str:

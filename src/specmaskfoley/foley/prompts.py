@@ -98,6 +98,20 @@ class Prompt:
             if begin >= duration_s:
                 raise ValueError(f"text {begin:g}-{end:g}: the sound ends at {duration_s:.2f} s")
 
+    def check_ears(self, hears: bool) -> None:
+        """
+        Args:
+            hears: whether the model's encoder of prompts embeds sounds.
+
+        Raises:
+            ValueError: it does not, and there is a sound to be like.
+        """
+        if self.like is not None and not hears:
+            raise ValueError(
+                f"like={self.like}: this model's prompts are words alone (encoders.prompt.kind), no sounds; say what "
+                "is to be heard with --text (text)"
+            )
+
     def columns(self, centres_s: np.ndarray) -> np.ndarray | None:
         """Which of `texts` belongs to each moment, -1: none; None: there are no parts, and the one is for all.
 
@@ -135,12 +149,13 @@ def parse_texts(texts: Sequence[str]) -> Text:
 
 
 def embed(prompt: Prompt, encoder: Prompts) -> tuple[Tensor, Tensor | None]:
-    """Embeddings (Q, P) of `texts` or of the reference sound, and (P,) of what is not to be heard.
+    """Embeddings (Q, *P) of `texts` or of the reference sound, and (*P) of what is not to be heard.
 
     Raises:
         MediaError: the reference sound cannot be read.
-        ValueError: it is silent.
+        ValueError: it is silent, or the model's encoder of prompts hears no sounds.
     """
+    prompt.check_ears(encoder.hears)
     negative = encoder.text_prompt([prompt.negative])[0].float() if prompt.negative else None
     if prompt.like is None:
         return encoder.text_prompt(prompt.texts).float(), negative

@@ -79,7 +79,7 @@ class Deciding(Settings):
     codec: Codec
     backbone: Backbone
     control: Control
-    vocoder: Vocoder
+    vocoder: Vocoder | None
 
     @classmethod
     def of(cls, params: Params, device: torch.device) -> Deciding:

@@ -1,10 +1,10 @@
 """From windows of tokens to one sound without seams.
 
-Neighbouring windows decode the tokens that they share to slightly different mels, because the codec normalises over its
-window: their mels are cross-faded over all of the shared columns, and both windows are vocoded from the result. The
-waves still differ in phase: they are joined by a short cross-fade where they differ least.
+Neighbouring windows decode the tokens that they share to slightly different frames (mels, where the codec normalises
+over its window): these are cross-faded over all of the shared columns, and both windows get their sound from the
+result. The waves still differ in phase: they are joined by a short cross-fade where they differ least.
 
-Shape letters: F token rows, T token columns of a window, M mel bands, S samples of a window.
+Shape letters: F token rows, T token columns of a window, C channels of a frame, S samples of a window.
 """
 
 from __future__ import annotations
@@ -24,40 +24,40 @@ class Renderer:
 
     def __init__(self, generator: Generator, sound: np.ndarray) -> None:
         self._tokenizer, self.sound = generator.tokenizer, sound
-        audio = generator.params.audio
-        self._hop, self._patch = audio.hop_length, audio.patch
+        audio, self._column = generator.params.audio, generator.params.grid.step
         self._fade, self._edge = round(FADE_S * audio.sample_rate), audio.n_fft // 2
         self._start, self._end = 0, 0
-        """In samples: where the window that is not vocoded yet starts, and where the vocoded sound ends."""
-        self._mel: Tensor | None = None
+        """In samples: where the window that is not heard yet starts, and where the sound ends."""
+        self._frames: Tensor | None = None
         self.seams: list[int] = []
         """In samples: where waves of windows were joined, and where tokens of a later window begin."""
 
     @torch.inference_mode()
     def add(self, column: int, tokens: Tensor) -> None:
         """The next window: tokens (F, T) from `column` on."""
-        mel = self._tokenizer.decode_mel(tokens[None])[0]
-        start = column * self._patch * self._hop
-        if self._mel is not None:
-            shared = self._mel.shape[1] - (start - self._start) // self._hop
+        frames = self._tokenizer.frames(tokens[None])[0]
+        start = column * self._column
+        if self._frames is not None:
+            apart = (start - self._start) // self._column * self._tokenizer.frames_per_column
+            shared = self._frames.shape[1] - apart
             if shared > 0:
-                ramp = torch.linspace(0.0, 1.0, shared, device=mel.device)
-                blend = torch.lerp(self._mel[:, -shared:], mel[:, :shared], ramp)
-                self._mel[:, -shared:] = blend
-                mel = torch.cat([blend, mel[:, shared:]], dim=1)
-            self._vocode()
-        self._mel, self._start = mel, start
+                ramp = torch.linspace(0.0, 1.0, shared, device=frames.device)
+                blend = torch.lerp(self._frames[:, -shared:], frames[:, :shared], ramp)
+                self._frames[:, -shared:] = blend
+                frames = torch.cat([blend, frames[:, shared:]], dim=1)
+            self._hear()
+        self._frames, self._start = frames, start
 
     def finish(self) -> None:
-        """Vocode the last window."""
-        if self._mel is not None:
-            self._vocode()
-            self._mel = None
+        """Make the sound of the last window."""
+        if self._frames is not None:
+            self._hear()
+            self._frames = None
 
     @torch.inference_mode()
-    def _vocode(self) -> None:
-        assert self._mel is not None
-        wave = self._tokenizer.vocoder(self._mel[None])[0].float().cpu().numpy()[: len(self.sound) - self._start]
+    def _hear(self) -> None:
+        assert self._frames is not None
+        wave = self._tokenizer.sound(self._frames[None])[0].float().cpu().numpy()[: len(self.sound) - self._start]
         old = self.sound[self._start : min(self._end, self._start + len(wave))]
         at = self._join(old, wave)
         self.sound[self._start + at : self._start + len(wave)] = wave[at:]

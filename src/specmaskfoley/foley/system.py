@@ -131,12 +131,12 @@ class Foley:
             MediaError: the video cannot be read.
             Stopped: see `stop`.
         """
-        rate, prompt = self.params.audio.sample_rate, Prompt.of(text, negative, like)
+        rate, prompt = self.params.audio.sample_rate, self._prompt(text, negative, like)
         if (video is None) == (duration_s is None):
             raise ValueError("give a video, or duration_s for a sound without one")
         video, frames = video_file(video, fps)
         seconds = _checked_duration(duration_s) if video is None else _duration(video)
-        tokens = np.full((self.params.audio.token_rows, self._columns(seconds)), -1)
+        tokens = np.full((self.params.grid.rows, self._columns(seconds)), -1)
         request = self._request(prompt, seconds, candidates, sampling, Watch(progress, stop), seen=video is not None)
         drawn = self._inpainter.draw(video, tokens, np.zeros(tokens.shape, bool), request)
         identity, takes = None if video is None else VideoIdentity.of(video, duration_s=seconds), []
@@ -168,7 +168,7 @@ class Foley:
         sound = read_track(source, track)
         waveform = sound.waveform[:, 0] if sound.waveform.shape[1] == 1 else sound.waveform
         waveform = waveform[: max(1, round(duration_s * sound.sample_rate))]
-        tokens = np.full((self.params.audio.token_rows, self._columns(duration_s)), -1)
+        tokens = np.full((self.params.grid.rows, self._columns(duration_s)), -1)
         first = Listen(audio=FileIdentity.of(source), track=track)
         record = self._record(VideoIdentity.of(video, duration_s=duration_s), first, self.knowledge.facts(()))
         given = None if audio is None else source
@@ -209,8 +209,8 @@ class Foley:
         else:
             several = [only] if isinstance(only[0], int | float) else only
             spans = check_spans(several, duration_s)  # type: ignore[arg-type]
-        inside = columns_of(spans, self.params.audio, take.tokens.shape[1])
-        prompt, watch = Prompt.of(text, negative, like), Watch(progress, stop)
+        inside = columns_of(spans, self.params.grid.step / self.params.audio.sample_rate, take.tokens.shape[1])
+        prompt, watch = self._prompt(text, negative, like), Watch(progress, stop)
         request = self._request(prompt, duration_s, candidates, sampling, watch, seen=take.video is not None)
         made_rate = self.params.audio.sample_rate
 
@@ -240,8 +240,8 @@ class Foley:
             ValueError: an argument is wrong, such as an `hz` that is not within what the model makes.
             MediaError, Stopped: as `generate`.
         """
-        above = rows_above(hz, self.params.audio)
-        prompt, watch = Prompt.of(text, negative, like), Watch(progress, stop)
+        above = rows_above(hz, self.params)
+        prompt, watch = self._prompt(text, negative, like), Watch(progress, stop)
         request = self._request(prompt, take.duration_s, candidates, sampling, watch, seen=take.video is not None)
 
         def edit(sound: np.ndarray) -> tuple[np.ndarray, int]:
@@ -307,6 +307,15 @@ class Foley:
         assert take is not None
         return replace(take, frames=frames)
 
+    def _prompt(self, text: Text, negative: str, like: str | Path | None) -> Prompt:
+        """
+        Raises:
+            ValueError: naming the argument that is wrong, or that the model cannot follow.
+        """
+        prompt = Prompt.of(text, negative, like)
+        prompt.check_ears(self.features.hears)
+        return prompt
+
     def _request(
         self,
         prompt: Prompt,
@@ -330,13 +339,13 @@ class Foley:
             raise ValueError("a sound without video needs a text, or a sound that it is to be like")
         prompt.check(duration_s)
         first = prompt.sampling(self.params.sampling.changed(**{"seed": 0, **sampling}), seen=seen)
+        first.steps_of(self.params.backbone.levels)  # refuses a list of another length
         return Request(prompt, [first.changed(seed=first.seed + number) for number in range(candidates)], watch)
 
     def _columns(self, duration_s: float) -> int:
         """Token columns that a video takes, at least a window of them."""
-        audio = self.params.audio
-        column_s = audio.patch * audio.hop_length / audio.sample_rate
-        return max(audio.token_columns, math.ceil(duration_s / column_s))
+        grid = self.params.grid
+        return max(grid.columns, math.ceil(duration_s * self.params.audio.sample_rate / grid.step))
 
     def _edited(
         self,

@@ -21,13 +21,14 @@ def plan_windows(todo: np.ndarray, width: int, overlap: int) -> list[int]:
     if not 0 <= overlap < width <= len(todo):
         raise ValueError(f"width={width} must be above overlap={overlap} and at most the {len(todo)} columns")
     starts: list[int] = []
-    columns = np.flatnonzero(todo)
-    while len(columns):
-        first = int(columns[0])
-        gaps = np.flatnonzero(np.diff(columns) > 1)
-        run = int(columns[gaps[0]] if len(gaps) else columns[-1]) + 1 - first
+    columns, done = np.flatnonzero(todo), 0
+    while done < len(columns):
+        ahead = columns[done : done + width]  # a longer run is planned alike
+        first = int(ahead[0])
+        gaps = np.flatnonzero(np.diff(ahead) > 1)
+        run = int(ahead[gaps[0]] if len(gaps) else ahead[-1]) + 1 - first
         begin = first - (width - run) // 2 if run <= width - 2 * overlap else first - overlap
         begin = min(max(0, begin), len(todo) - width)
         starts.append(begin)
-        columns = columns[columns >= begin + width]
+        done = int(np.searchsorted(columns, begin + width))
     return starts

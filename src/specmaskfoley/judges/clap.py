@@ -37,6 +37,15 @@ class ClapJudge(Extra):
 
     @classmethod
     def load(cls, params: Params) -> Self:
+        """
+        Raises:
+            ValueError: the profile's prompt encoder hears no sounds.
+        """
+        if not params.encoders.prompt.hears:
+            raise ValueError(
+                f"--extra clap: encoders.prompt.kind={params.encoders.prompt.kind} embeds texts alone; take the judges "
+                "of another profile (--profile vggsound)"
+            )
         return cls(load_encoder(PROMPT, params, torch.device("cpu")), params)
 
     @torch.inference_mode()

@@ -120,13 +120,15 @@ def other_experiments(root: Path, this: Experiment) -> tuple[list[Experiment], d
 def sweep(experiments: Sequence[Experiment], name: str) -> list[Experiment]:
     """Experiments that compare with the first one and differ from it in this setting at most, sorted by its value.
 
-    Where the first one stands alone, the largest such group around another. Of equal values the first is taken.
+    Where the first one stands alone, the largest such group around another. Of equal values the first is taken; lists,
+    such as steps by codebook, have no order and are left out.
     """
+    experiments = [one for one in experiments if isinstance(one.settings.get(name), int | float)]
     groups: list[list[Experiment]] = []
     for centre in experiments:
         members: dict[Any, Experiment] = {}
         for one in experiments:
-            if name in one.settings and not one.incomparable(centre) and set(one.differences(centre)) <= {name}:
+            if not one.incomparable(centre) and set(one.differences(centre)) <= {name}:
                 members.setdefault(one.settings[name], one)
         groups.append([members[value] for value in sorted(members)])
     if groups and len(groups[0]) > 1:

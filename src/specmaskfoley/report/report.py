@@ -37,15 +37,15 @@ from specmaskfoley.settings import Params
 from specmaskfoley.storage.curves import read_curves
 from specmaskfoley.storage.files import read_json
 from specmaskfoley.storage.tables import read_table, ready_clips
-from specmaskfoley.systems import GENERATED, MADE_ON, OURS, SYSTEMS, TRUE, take_folder
+from specmaskfoley.systems import MADE_ON, OURS, SYSTEMS, TRUE, generated, take_folder
 
 JUDGES = {
     "mini": "The judges were trained by this pipeline on the training split, apart from the generator's encoders.",
     "paper": "The judges are official networks: PaSST (FD, KL), VGGish (FAD), ImageBind (IB), Synchformer (DeSync).",
 }
 SHOWN_SETTINGS = (
-    "profile", "seed", "cfg.scale", "cfg.mode", "cfg.start", "sample.steps", "sample.gumbel_temperature",
-    "evaluate.seeds", "data.source",
+    "profile", "seed", "cfg.scale", "cfg.mode", "cfg.start", "cfg.ramp", "sample.steps", "sample.gumbel_temperature",
+    "sample.temperature", "sample.top_p", "evaluate.seeds", "data.source",
 )  # fmt: skip
 SWEPT = "sample.steps"
 _NOT_AT_HAND = "?: not in the text at hand."
@@ -102,7 +102,8 @@ def write_all(params: Params, out: Path, evaluation: Evaluation, company: Compan
 
 
 def _settings(params: Params, this: Experiment) -> dict[str, object]:
-    settings = {name: this.settings[name] for name in SHOWN_SETTINGS if name in this.settings}
+    # Those of another kind of backbone have no value.
+    settings = {name: value for name in SHOWN_SETTINGS if (value := this.settings.get(name)) is not None}
     made_on = Path(params.paths.samples) / MADE_ON
     settings |= read_json(made_on) if made_on.exists() else {}  # sounds are not in git
     return settings | ({"commit": this.baseline[:7]} if this.baseline else {})
@@ -149,7 +150,7 @@ def _clips(params: Params, elsewhere: Mapping[str, Mapping[str, Path]]) -> list[
     """The test clips that have a picture, with the sounds of other experiments."""
     metrics, samples = Path(params.paths.metrics), Path(params.paths.samples)
     drawn = {path.stem: path for path in (metrics / "pictures").glob("*.png")}
-    folders = {TRUE: samples / TRUE} | {name: take_folder(params, name, 0) for name in GENERATED}
+    folders = {TRUE: samples / TRUE} | {name: take_folder(params, name, 0) for name in generated(params)}
     shown = []
     for row in ready_clips(params.paths.usable, "test") if drawn else []:
         if row.clip_id not in drawn:

@@ -2,34 +2,28 @@
 
 All lengths are known before the first step, so that a GPU can run the whole loop as one CUDA graph.
 
-Shape letters: B clips, N tokens a clip, K codes, P passes of a step, Q prompts of a clip, D backbone width, S steps,
-m positions that a step computes.
+Shape letters: B clips, N tokens a clip, K codes, P passes of a step, W kinds of words, M positions of the backbone's
+sequence, D its width, S steps, m positions that a step computes.
 """
 
 from __future__ import annotations
 
-import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from specmaskfoley.backbone.layers import take
-from specmaskfoley.backbone.network import Backbone
+from specmaskfoley.backbone.role import Backbone, FastDecoding, Step
 from specmaskfoley.control.network import ControlBranch
 from specmaskfoley.device import half_dtype, set_deterministic
-from specmaskfoley.sampling.grouped import GroupedPasses
 from specmaskfoley.sampling.guidance import UNCONDITIONAL, Condition, Pass, Words, aligned_features
 from specmaskfoley.sampling.int8 import quantise, supports_int8
-from specmaskfoley.sampling.noise import draw_noise
 from specmaskfoley.sampling.packed import pack, supports_packing
-from specmaskfoley.sampling.schedule import mask_counts
-from specmaskfoley.settings import Sample, Sampling
+from specmaskfoley.settings import Decoding
 
 _MAX_GRAPHS = 4
 
@@ -37,36 +31,33 @@ _FEW_ROWS = 2048
 """Rows of tokens up to which passes are grouped on a GPU; beyond, the passes that grouping adds would take longer than
 starting more operations does (not measured)."""
 
-
-@dataclass(frozen=True)
-class _Step:
-    """passes: those without video first; count: m."""
-
-    passes: tuple[Pass, ...]
-    count: int
+_BACKBONE, _BRANCH = 0, 1
 
 
 class _Given(NamedTuple):
     """What a run of the loop reads; the same shapes for the same steps and number of clips.
 
-    table: (K + 1 + B * Q, D) embeddings of the codes, of the unconditional mask and of the clips' prompts; B more of
-        what is not to be heard;
-    masks: (3, B, 1 or N) rows of it that masked tokens take in passes with each kind of words;
-    offsets: (1 or 2, B, N, D) what is added to embeddings for the backbone and, with video, for the branch;
-    weights: (S, P) of the passes; draw: (S, B, N, K) and order: (S, B, N) noise;
-    tokens: (B, N) at the start, K where masked; at: (B, m) positions that the first step computes;
-    keep: (S + 1, B) how many tokens are masked before each step and after the last.
+    heard: of the prompts, see `Backbone.hear`;
+    offsets: (1 or 2, B, M, D) what is added to embeddings for the backbone and, with video, for the branch;
+    weights: (S, P) of the passes; deciding: see `FastDecoding.tensors`;
+    tokens: (B, N) at the start, K where masked; at: (B, m) positions that the first step computes.
     """
 
-    table: Tensor
-    masks: Tensor
+    heard: tuple[Tensor, ...]
     offsets: Tensor
     weights: Tensor
-    draw: Tensor
-    order: Tensor
+    deciding: tuple[Tensor, ...]
     tokens: Tensor
     at: Tensor
-    keep: Tensor
+
+    def flat(self) -> list[Tensor]:
+        """All tensors."""
+        return [*self.heard, self.offsets, self.weights, *self.deciding, self.tokens, self.at]
+
+    def clone(self) -> _Given:
+        """A copy of all of them."""
+        heard, deciding = (tuple(one.clone() for one in part) for part in (self.heard, self.deciding))
+        return _Given(heard, self.offsets.clone(), self.weights.clone(), deciding, self.tokens.clone(), self.at.clone())
 
 
 class Sampler:
@@ -90,7 +81,7 @@ class Sampler:
                 f"sample.int8=true needs a CPU with AVX512-VNNI, but {self.device} is used; set it to false"
             )
         # First, since it folds the norms' weights into others before they are rounded.
-        self._grouped = GroupedPasses(backbone, control, self.dtype) if _groups(self.device) else None
+        self._grouped = backbone.grouped(control, self.dtype) if _groups(self.device) else None
         for layers in [backbone.blocks] + ([control.blocks, control.zero_out] if control else []):
             layers.to(self.dtype)
             if int8:
@@ -98,6 +89,7 @@ class Sampler:
             elif self._grouped is None and supports_packing(self.dtype, self.device):
                 pack(layers)
         self._branch = list(zip(control.blocks, control.zero_out, strict=True)) if control else []
+        self._networks = [backbone.blocks, *([control.blocks] if control else [])]
         self._first: Tensor | None = None
         self._graphs: OrderedDict[object, _Graph] = OrderedDict()
 
@@ -107,7 +99,7 @@ class Sampler:
         condition: Condition,
         *,
         plan: Sequence[Mapping[Pass, float]],
-        settings: Sample | Sampling,
+        settings: Decoding,
         seeds: Sequence[int],
         known: tuple[Tensor, Tensor] | None = None,
         before_step: Callable[[int], None] | None = None,
@@ -116,7 +108,6 @@ class Sampler:
 
         Args:
             plan: weights of the passes of every step, see `guidance_plan`.
-            settings: schedule and temperature; the number of steps is the plan's.
             seeds: one a clip.
             known: tokens (B, N) and a bool mask (B, N) of those to keep as they are.
             before_step: called with the number of every step; what it raises ends the sampling. A CUDA graph, which
@@ -133,180 +124,124 @@ class Sampler:
             raise ValueError("this guidance needs the embedding of what is not to be heard")
         with_video = any(one.video for weights in plan for one in weights)
         aligned = aligned_features(self.control, condition) if with_video else None
-        passes = [tuple(sorted(weights, key=lambda one: (one.video, one.prompt))) for weights in plan]
-        given, masked_before = self._prepare(condition, aligned, settings, plan, passes, seeds, known)
-        steps = tuple(_Step(*step) for step in zip(passes, masked_before, strict=True))
+        passes = tuple(tuple(sorted(weights, key=lambda one: (one.video, one.prompt))) for weights in plan)
+        decoding = self.backbone.fast_decoding(settings, seeds, known)
+        given = self._given(condition, aligned, decoding, plan, passes)
         fresh = known is None and plan[0] == {UNCONDITIONAL: 1.0}
         with not_deterministic():
             if fresh and self._first is None:
-                self._first = self._first_logits()
-            if self.device.type != "cuda" or known is not None:
-                return self._decode(given, steps, fresh, known is None, before_step)
-            return self._graph(given, steps, fresh)(given)
+                self._first = self._first_logits(condition, settings)
+            if self.device.type != "cuda" or not decoding.uniform:
+                return self._decode(given, decoding, passes, fresh, before_step)
+            return self._graph(given, decoding, passes, fresh)(given)
 
-    def _prepare(
+    def _given(
         self,
         condition: Condition,
         aligned: Tensor | None,
-        settings: Sample | Sampling,
+        decoding: FastDecoding,
         plan: Sequence[Mapping[Pass, float]],
         passes: Sequence[Sequence[Pass]],
-        seeds: Sequence[int],
-        known: tuple[Tensor, Tensor] | None,
-    ) -> tuple[_Given, list[int]]:
-        """What the loop reads, and how many tokens of a clip are masked at most before each step."""
-        backbone, batch, count, device = self.backbone, len(seeds), len(plan), self.device
-        num_tokens, codes = backbone.positions.shape[0], backbone.tokens.num_embeddings
-        at = torch.arange(num_tokens, device=device).expand(batch, -1)
-        if known is None:
-            tokens, to_fill = torch.full((batch, num_tokens), codes, device=device), [num_tokens] * batch
-        else:
-            tokens, to_fill = known[0].masked_fill(~known[1], codes), (~known[1]).sum(1).tolist()
-            at = known[1].byte().argsort(dim=1, stable=True)[:, : max(to_fill)]  # masked positions first
-        # With known tokens the schedule shrinks in proportion.
-        shares = mask_counts(num_tokens, count, settings.schedule)
-        keep = [to_fill, *([fill * left // num_tokens for fill in to_fill] for left in shares)]
-        weights = [[plan[step][one] for one in passes[step]] for step in range(count)]
+    ) -> _Given:
+        batch = len(decoding.tokens)
+        weights = [[step[one] for one in taken] for step, taken in zip(plan, passes, strict=True)]
         most = max(map(len, weights))
-        draw, order = draw_noise(seeds, count, num_tokens, codes, device)
-        falling = [settings.gumbel_temperature * (1.0 - (step + 1) / count) for step in range(count)]
-        positions = backbone.positions.expand(batch, -1, -1)
-        table, masks = self._words(condition, batch)
-        given = _Given(
-            table=table,
-            masks=masks,
+        positions = self.backbone.positions.expand(batch, -1, -1)
+        return _Given(
+            heard=self.backbone.hear(condition.prompt, condition.at, condition.negative, self._networks),
             offsets=torch.stack([positions] if aligned is None else [positions, positions + aligned]),
-            weights=torch.tensor([row + [0.0] * (most - len(row)) for row in weights], device=device),
-            draw=draw,
-            order=order * torch.tensor(falling, device=device)[:, None, None],
-            tokens=tokens,
-            at=at,
-            keep=torch.tensor(keep, device=device),
+            weights=torch.tensor([row + [0.0] * (most - len(row)) for row in weights], device=self.device),
+            deciding=decoding.tensors,
+            tokens=decoding.tokens,
+            at=decoding.at,
         )
-        return given, [max(before) for before in keep[:-1]]
 
-    def _words(self, condition: Condition, batch: int) -> tuple[Tensor, Tensor]:
-        """`_Given.table` and `_Given.masks`."""
-        backbone, device = self.backbone, self.device
-        none = backbone.tokens.num_embeddings
-        prompts = condition.prompt.view(batch, -1, condition.prompt.shape[-1])
-        rows = none + 1 + torch.arange(batch * prompts.shape[1], device=device).view(batch, -1)
-        table = [backbone.tokens.weight, backbone.unconditional_mask[None], backbone.prompt(prompts.flatten(0, 1))]
-        prompted = rows
-        if condition.at is not None:
-            prompted = rows.gather(1, condition.at.clamp(min=0)).masked_fill(condition.at < 0, none)
-        negative = torch.full_like(prompted, none)
-        if condition.negative is not None:
-            table.append(backbone.prompt(condition.negative))
-            negative = (none + 1 + rows.numel() + torch.arange(batch, device=device))[:, None].expand_as(prompted)
-        return torch.cat(table), torch.stack([torch.full_like(prompted, none), prompted, negative])
+    def _first_logits(self, condition: Condition, settings: Decoding) -> Tensor:
+        """Logits where nothing is known, prompted or seen, the same for all clips: (1, m, K)."""
+        alone = Condition(condition.prompt[:1] if condition.at is None else condition.prompt[:1, 0])
+        decoding = self.backbone.fast_decoding(settings, [0], None)
+        plan = [{UNCONDITIONAL: 1.0}] * len(decoding.steps)
+        given = self._given(alone, None, decoding, plan, [[UNCONDITIONAL]] * len(plan))
+        return self._logits(given, given.tokens, given.at, decoding.steps[0], [UNCONDITIONAL], given.weights[0])
 
-    def _first_logits(self) -> Tensor:
-        """Logits where nothing is known, prompted or seen, the same for all clips: (1, N, K)."""
-        backbone, step = self.backbone, [{UNCONDITIONAL: 1.0}]
-        nothing = torch.zeros(1, backbone.prompt.in_features, device=self.device)
-        settings = Sample(steps=1, gumbel_temperature=0.0, batch_size=1, videos=0)
-        given, _ = self._prepare(Condition(nothing), None, settings, step, [[UNCONDITIONAL]], [0], None)
-        return self._logits(given, given.tokens, given.at, [UNCONDITIONAL], given.weights[0])
-
-    def _graph(self, given: _Given, steps: tuple[_Step, ...], fresh: bool) -> _Graph:
-        key = (*(part.shape for part in given), steps, fresh)
+    def _graph(
+        self, given: _Given, decoding: FastDecoding, passes: tuple[tuple[Pass, ...], ...], fresh: bool
+    ) -> _Graph:
+        key = (*(part.shape for part in given.flat()), tuple(decoding.steps), passes, fresh)
         if key not in self._graphs:
             if len(self._graphs) == _MAX_GRAPHS:
                 self._graphs.popitem(last=False)
-            self._graphs[key] = _Graph(self, given, steps, fresh)
+            self._graphs[key] = _Graph(self, given, decoding, passes, fresh)
         self._graphs.move_to_end(key)
         return self._graphs[key]
 
     def _decode(
         self,
         given: _Given,
-        steps: Sequence[_Step],
+        decoding: FastDecoding,
+        passes: Sequence[Sequence[Pass]],
         fresh: bool,
-        uniform: bool,
         before_step: Callable[[int], None] | None = None,
     ) -> Tensor:
         """The loop.
 
         Args:
             fresh: the first step's logits are the constant ones.
-            uniform: all clips have as many masked tokens.
         """
         tokens, at = given.tokens, given.at
-        codes, num_tokens = self.backbone.tokens.num_embeddings, tokens.shape[1]
-        left = torch.arange(num_tokens, device=self.device)
-        for index, step in enumerate(steps):
+        for number, step in enumerate(decoding.steps):
             if step.count == 0:
-                break
+                continue
             if before_step is not None:
-                before_step(index)
-            if index == 0 and fresh and self._first is not None:
+                before_step(number)
+            if number == 0 and fresh and self._first is not None:
                 logits = self._first.expand(at.shape[0], -1, -1)
             else:
-                logits = self._logits(given, tokens, at, step.passes, given.weights[index])
-            log_probs = logits.log_softmax(-1)
-            # Gumbel-max: an exact draw from the categorical distribution.
-            drawn = (log_probs + take(given.draw[index], at)).argmax(-1)
-            confidence = log_probs.gather(-1, drawn[..., None])[..., 0] + given.order[index].gather(1, at)
-            if not uniform:  # a clip with fewer masked tokens than another gets settled ones as well, behind its own
-                is_open = left[: step.count] < given.keep[index, :, None]
-                drawn = torch.where(is_open, drawn, tokens.gather(1, at))
-                confidence = confidence.masked_fill(~is_open, math.inf)
-            # The least confident are masked again.
-            least = confidence.argsort(dim=1, stable=True)
-            at, drawn = at.gather(1, least), drawn.gather(1, least)
-            count = steps[index + 1].count if index + 1 < len(steps) else 0
-            if uniform:
-                tokens = tokens.scatter(1, at[:, count:], drawn[:, count:])
-                at = at[:, :count].sort(dim=1).values
-            else:
-                stays = left[: step.count] < given.keep[index + 1, :, None]
-                tokens = tokens.scatter(1, at, torch.where(stays, codes, drawn))
-                at = torch.where(stays, at, at + num_tokens)[:, :count].sort(dim=1).values % num_tokens
+                logits = self._logits(given, tokens, at, step, passes[number], given.weights[number])
+            tokens, at = decoding.decide(number, logits, tokens, at, given.deciding)
         return tokens
 
-    def _logits(self, given: _Given, tokens: Tensor, at: Tensor, passes: Sequence[Pass], weights: Tensor) -> Tensor:
+    def _logits(
+        self, given: _Given, tokens: Tensor, at: Tensor, step: Step, passes: Sequence[Pass], weights: Tensor
+    ) -> Tensor:
         """Guided logits at some positions: (B, m, K) float32."""
         backbone = self.backbone
         with_video = sum(one.video for one in passes)
         if self._grouped is not None and len(passes) * tokens.numel() <= _FEW_ROWS:
-            embedded = self._embed(given, tokens, [one.prompt for one in passes])
+            embedded = backbone.embed_heard(given.heard, tokens, [one.prompt for one in passes])
             x = self._grouped(embedded, given.offsets, with_video)
             x = x.gather(2, at[:, :, None].expand(*x.shape[:2], -1, x.shape[-1]))
         else:
-            x = self._through_blocks(given, tokens, at, passes, with_video)
+            x = self._through_blocks(given, tokens, at, step.level, passes)
         # The head is linear and the weights sum to one: it is applied once, to the weighted sum, in float32.
         normed = backbone.norm(x.float())
         guided = weights[: len(passes)] @ normed.flatten(1)
-        return backbone.head(guided.view(normed.shape[1:]))  # type: ignore[no-any-return]
+        return backbone.head(step.level)(guided.view(normed.shape[1:]))  # type: ignore[no-any-return]
 
-    def _embed(self, given: _Given, tokens: Tensor, prompts: Sequence[Words]) -> Tensor:
-        """Embeddings of passes with these words, without positions: (P, B, N, D)."""
-        masks = torch.cat([given.masks[prompt, None] for prompt in prompts])
-        rows = torch.where(tokens == self.backbone.tokens.num_embeddings, masks, tokens)
-        return F.embedding(rows, given.table)
-
-    def _through_blocks(
-        self, given: _Given, tokens: Tensor, at: Tensor, passes: Sequence[Pass], with_video: int
-    ) -> Tensor:
+    def _through_blocks(self, given: _Given, tokens: Tensor, at: Tensor, level: int, passes: Sequence[Pass]) -> Tensor:
         """What the last block makes of some positions: (P, B, m, D)."""
-        blocks = self.backbone.blocks
-        prompts = sorted({one.prompt for one in passes})  # passes that differ only in the video share an input
-        embedded = self._embed(given, tokens, prompts)
+        backbone, blocks = self.backbone, self.backbone.blocks
+        words = sorted({one.prompt for one in passes})  # passes that differ only in the video share an input
+        embedded = backbone.embed_heard(given.heard, tokens, words)
         x = (embedded + given.offsets[0]).to(self.dtype).flatten(0, 1)
-        seen = [embedded[prompts.index(one.prompt)] + given.offsets[1] for one in passes if one.video]
-        steered = torch.cat(seen).to(self.dtype) if seen else None
+        seen = [one.prompt for one in passes if one.video]
+        steered: Tensor | None = None
+        if seen:
+            steered = torch.cat([embedded[words.index(one)] + given.offsets[1] for one in seen]).to(self.dtype)
+            of_branch = backbone.contexts(given.heard, seen, level, _BRANCH, self.dtype)
         last = len(blocks) - 1
         wanted = at.repeat(len(passes), 1)
+        first = backbone.contexts(given.heard, words, level, _BACKBONE, self.dtype)
+        contexts = backbone.contexts(given.heard, [one.prompt for one in passes], level, _BACKBONE, self.dtype)
         for index, block in enumerate(blocks):
-            x = block(x, wanted if index == last and index > 0 else None)
+            x = block(x, (contexts if index else first)[index], wanted if index == last and index > 0 else None)
             if index == 0:
-                parts = dict(zip(prompts, x.tensor_split(len(prompts)), strict=True))
+                parts = dict(zip(words, x.tensor_split(len(words)), strict=True))
                 x = torch.cat([parts[one.prompt] for one in passes])
                 x = take(x, wanted) if index == last else x
             if steered is not None and index < len(self._branch):
                 control_block, zero_out = self._branch[index]
-                steered = control_block(steered)
+                steered = control_block(steered, of_branch[index])
                 residual = zero_out(steered)
                 x[-residual.shape[0] :].add_(
                     take(residual, wanted[-residual.shape[0] :]) if index == last else residual
@@ -317,23 +252,30 @@ class Sampler:
 class _Graph:
     """The loop for one number of clips and one plan as a CUDA graph."""
 
-    def __init__(self, sampler: Sampler, given: _Given, steps: tuple[_Step, ...], fresh: bool) -> None:
-        self.given = _Given(*(part.clone() for part in given))
+    def __init__(
+        self,
+        sampler: Sampler,
+        given: _Given,
+        decoding: FastDecoding,
+        passes: Sequence[Sequence[Pass]],
+        fresh: bool,
+    ) -> None:
+        self.given = given.clone()
         self.device = sampler.device
         with torch.cuda.device(self.device):  # else streams and graph are of cuda:0, whatever the networks lie on
             stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
             stream.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(stream):
                 for _ in range(2):  # libraries choose kernels and allocate work space outside the capture
-                    sampler._decode(self.given, steps, fresh, uniform=True)
+                    sampler._decode(self.given, decoding, passes, fresh)
             torch.cuda.current_stream().wait_stream(stream)
             self.graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(self.graph):
-                self.tokens = sampler._decode(self.given, steps, fresh, uniform=True)
+                self.tokens = sampler._decode(self.given, decoding, passes, fresh)
 
     def __call__(self, given: _Given) -> Tensor:
         with torch.cuda.device(self.device):
-            for mine, new in zip(self.given, given, strict=True):
+            for mine, new in zip(self.given.flat(), given.flat(), strict=True):
                 mine.copy_(new)
             self.graph.replay()
             return self.tokens.clone()

@@ -1,7 +1,7 @@
 """Features to tokens to sound: the trained parts put together.
 
 Shape letters: B clips, F token rows, T token columns, S samples, t sync frames, u semantic frames, d feature
-width, Q prompts of a clip, P prompt width.
+width, Q prompts of a clip, *P shape of a prompt.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from specmaskfoley.backbone.trained import build_backbone, load_backbone
-from specmaskfoley.codec.tokenizer import Tokenizer
+from specmaskfoley.codec.trained import load_tokenizer
 from specmaskfoley.control.trained import build_control, load_control
 from specmaskfoley.sampling.fast import Sampler
-from specmaskfoley.sampling.guidance import Condition, guidance_plan, needs_video
+from specmaskfoley.sampling.guidance import Condition, Pass, guidance_plan, needs_video
 from specmaskfoley.settings import Params, Sampling
 
 
@@ -29,7 +29,7 @@ class Generator:
 
     def __init__(self, params: Params, device: torch.device, *, trained: bool = True) -> None:
         self.params, self.device = params, device
-        self.tokenizer = Tokenizer(params, device, trained=trained)
+        self.tokenizer = load_tokenizer(params, device, trained=trained)
         if trained:
             backbone = load_backbone(params, device)
             control = load_control(backbone, params, device)
@@ -60,9 +60,9 @@ class Generator:
         """Sample the tokens of a batch of clips.
 
         Args:
-            prompt: (B, P), or (B, Q, P) of several; sync: (B, t, d); semantic: (B, u, d).
+            prompt: (B, *P), or with `at` (B, Q, *P); sync: (B, t, d); semantic: (B, u, d).
             at: (B, F, T) which of several prompts a token takes, -1: none.
-            negative: (B, P) of what is not to be heard.
+            negative: (B, *P) of what is not to be heard.
             seeds: one a clip, see `clip_seed`.
             sampling: None: as params.yaml says. Its own seed is not used.
             known: tokens (B, F, T) and a bool mask (B, F, T) of those to keep as they are.
@@ -71,7 +71,7 @@ class Generator:
         Returns:
             (B, F, T) int64.
         """
-        audio, how = self.params.audio, sampling or self.params.sampling
+        grid, how = self.params.grid, sampling or self.params.sampling
         with_video = needs_video(how.mode)
         condition = Condition(
             prompt=prompt.to(self.device),
@@ -82,15 +82,24 @@ class Generator:
         )
         flat = self.sampler.sample(
             condition,
-            plan=guidance_plan(
-                how.mode, how.steps, how.scale, how.start, 0.0 if negative is None else how.negative_scale
-            ),
+            plan=self.plan(how, negative=negative is not None),
             settings=how,
             seeds=seeds,
             known=None if known is None else (_flat(known[0], self.device), _flat(known[1], self.device)),
             before_step=before_step,
         )
-        return flat.view(len(seeds), audio.token_rows, audio.token_columns)
+        return flat.view(len(seeds), grid.rows, grid.columns)
+
+    def plan(self, how: Sampling, *, negative: bool) -> list[dict[Pass, float]]:
+        """See `guidance_plan`; guidance begins anew with each level, as in MAGNeT: all its tokens are masked then.
+
+        Args:
+            negative: whether something is not to be heard.
+        """
+        return guidance_plan(
+            how.mode, how.steps_of(self.sampler.backbone.levels), how.scale, how.start,
+            how.negative_scale if negative else 0.0, how.ramp,
+        )  # fmt: skip
 
     def decode(self, tokens: Tensor) -> Tensor:
         """(B, F, T) -> waveform (B, S) on the CPU."""

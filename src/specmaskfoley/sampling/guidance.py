@@ -1,18 +1,20 @@
 """Multi-CFG (eq. 1): which network passes a step takes, and with what weight.
 
-Shape letters: B clips, N tokens a clip, Q prompts of a clip, P prompt width, t sync frames, d feature width, D backbone
-width.
+Shape letters: B clips, N tokens a clip, Q prompts of a clip, *P shape of a prompt, t sync frames, d feature width, M
+positions of the backbone's sequence, D its width.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
 from torch import Tensor
 
 from specmaskfoley.control.network import ControlBranch
-from specmaskfoley.settings import GuidanceMode
+from specmaskfoley.settings import GuidanceMode, Ramp
 
 
 class Words(IntEnum):
@@ -64,25 +66,45 @@ def guidance_weights(mode: GuidanceMode, t: float, negative: float = 0.0) -> dic
     return {one: weight for one, weight in weights.items() if weight != 0.0}
 
 
-def guidance_scale(step: int, steps: int, final: float) -> float:
-    """t of eq. 1: rises linearly from 0 at the first step to `final` at the last (which a single step has at once)."""
-    return final * step / (steps - 1) if steps > 1 else final
+def guidance_scale(step: int, steps: int, final: float, ramp: Ramp = "rising", guided: int = 1) -> float:
+    """t of eq. 1: rises linearly from 0 at the first step to `final` at the last; a single step has `final` at once.
+
+    Args:
+        ramp: falling: MAGNeT's, from `final` to 1 by the cosine schedule of the masked share, spread over the passes.
+        guided: how many.
+    """
+    if steps == 1:
+        return final if ramp == "rising" else final / guided
+    if ramp == "rising":
+        return final * step / (steps - 1)
+    masked = math.cos(math.pi / 2 * step / (steps - 1))
+    return (masked * final + (1.0 - masked)) / guided
 
 
 def guidance_plan(
-    mode: GuidanceMode, steps: int, final: float, start: float = 0.0, negative: float = 0.0
+    mode: GuidanceMode,
+    steps: Sequence[int],
+    final: float,
+    start: float = 0.0,
+    negative: float = 0.0,
+    ramp: Ramp = "rising",
 ) -> list[dict[Pass, float]]:
     """Weights of the passes of every step.
 
     Args:
-        negative: see `guidance_weights`.
-        start: where guidance begins, from the first step (0) to the last (1). Steps before it take the mode's first
-            pass alone, with all its conditions: t of eq. 1 is so small there that guidance would hardly condition.
+        steps: of every level of the backbone; guidance begins anew with each.
+        negative: see `guidance_weights`; ramp: see `guidance_scale`.
+        start: where rising guidance begins, from the first step (0) to the last (1). Steps before it take the mode's
+            first pass alone, with all its conditions: t of eq. 1 is so small there that guidance would hardly
+            condition.
     """
-    alone = {_GUIDED[mode][0]: 1.0}
+    alone, guided = {_GUIDED[mode][0]: 1.0}, len(_GUIDED[mode])
     return [
-        alone if step < start * (steps - 1) else guidance_weights(mode, guidance_scale(step, steps, final), negative)
-        for step in range(steps)
+        alone
+        if ramp == "rising" and step < start * (count - 1)
+        else guidance_weights(mode, guidance_scale(step, count, final, ramp, guided), negative)
+        for count in steps
+        for step in range(count)
     ]
 
 
@@ -90,10 +112,10 @@ def guidance_plan(
 class Condition:
     """What steers a batch of clips.
 
-    prompt: (B, P) CLAP-role embedding of the text (or of a sound, mode `audio`); (B, Q, P): of several.
+    prompt: (B, *P) embedding of the text (or of a sound, mode `audio`); with `at` (B, Q, *P): of several.
     sync: (B, t, d) and semantic: (B, d) video features; None for modes without video.
     at: (B, N) int64, which of several prompts a token takes, -1: none; None: there is one, for all.
-    negative: (B, P) of what is not to be heard; None: the plan has no such pass.
+    negative: (B, *P) of what is not to be heard; None: the plan has no such pass.
     """
 
     prompt: Tensor
@@ -104,7 +126,7 @@ class Condition:
 
 
 def aligned_features(control: ControlBranch | None, condition: Condition) -> Tensor:
-    """The aligned video features, which are the same in every step: (B, N, D).
+    """The aligned video features, which are the same in every step: (B, M, D).
 
     Raises:
         ValueError: the control branch or a feature is missing.

@@ -22,7 +22,7 @@ class Int8Linear(nn.Module):
         weight = linear.weight.detach().float()
         self.scale = (weight.abs().amax(1) / 127).clamp(min=torch.finfo(torch.float32).tiny)
         self.zero = torch.zeros_like(self.scale, dtype=torch.int32)
-        self.bias = linear.bias.detach().float()
+        self.bias = None if linear.bias is None else linear.bias.detach().float()
         rounded = (weight / self.scale[:, None]).round().to(torch.int8)
         self.packed = torch.ops.onednn.qlinear_prepack(rounded, None)
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from specmaskfoley.backbone.network import Backbone
 from specmaskfoley.backbone.objective import TokenClips
-from specmaskfoley.codec.tokenizer import Tokenizer
+from specmaskfoley.backbone.role import Backbone
+from specmaskfoley.codec.role import Tokenizer
+from specmaskfoley.codec.trained import load_tokenizer
 from specmaskfoley.control.network import ControlBranch
 from specmaskfoley.media.mel import build_mel, decibels
 from specmaskfoley.media.writing import write_audio
 from specmaskfoley.report.pictures import spectrograms
-from specmaskfoley.sampling.guidance import Condition
+from specmaskfoley.sampling.guidance import Condition, guidance_plan
 from specmaskfoley.sampling.reference import sample_tokens
 from specmaskfoley.settings import GuidanceMode, Params
 from specmaskfoley.training.session import Session
@@ -47,7 +48,7 @@ class Listener:
             return
         params, count = self._params, min(CLIPS, len(self._clips))
         if self._tokenizer is None:
-            self._tokenizer = Tokenizer(params, device)
+            self._tokenizer = load_tokenizer(params, device)
         sync, semantic = self._clips.sync, self._clips.semantic
         condition = Condition(
             prompt=self._clips.prompt[:count].float().to(device),
@@ -58,22 +59,25 @@ class Listener:
             self._backbone,
             self._control,
             condition,
-            mode=self._mode,
-            scale=params.cfg.scale,
-            start=params.cfg.start,
+            plan=guidance_plan(
+                self._mode,
+                params.sample.steps_of(self._backbone.levels),
+                params.cfg.scale,
+                params.cfg.start,
+                ramp=params.cfg.ramp,
+            ),
             settings=params.sample,
             seeds=range(count),
             precision=params.run.precision,
         ).cpu()
-        grid = (count, params.audio.token_rows, params.audio.token_columns)
-        made = self._tokenizer.decode_mel(tokens.view(grid))
-        true = self._tokenizer.decode_mel(self._clips.tokens[:count].long().view(grid))
-        waves = self._tokenizer.decode(tokens.view(grid))
+        grid = (count, params.grid.rows, params.grid.columns)
+        made = self._tokenizer.decode(tokens.view(grid))
+        true = self._tokenizer.decode(self._clips.tokens[:count].long().view(grid))
         recipe, out = build_mel(params.audio), self._here.folder / f"heard-{step:08d}"
-        for clip_id, generated, coded, wave in zip(self._clips.ids, made, true, waves, strict=False):
+        for clip_id, coded, wave in zip(self._clips.ids, true, made, strict=False):
             name = clip_id.replace("/", "_")
-            mels = {"from the true tokens": coded, f"after {step} steps": generated}
-            levels = {title: decibels(recipe, mel).cpu().numpy() for title, mel in mels.items()}
+            waves = {"from the true tokens": coded, f"after {step} steps": wave}
+            levels = {title: decibels(recipe, recipe(one[None])[0]).numpy() for title, one in waves.items()}
             spectrograms(out / f"{name}.png", levels, [], params.audio.token_duration_s, clip_id)
             write_audio(out / f"{name}.flac", wave.numpy(), params.audio.sample_rate)
         log.artifact(out, f"{log.stage}/{step:08d}")

@@ -27,7 +27,7 @@ class PackedLinear(nn.Module):
     def __init__(self, linear: nn.Linear, gelu: bool) -> None:
         super().__init__()
         self.packed = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach().bfloat16())
-        self.bias = linear.bias.detach().bfloat16()
+        self.bias = None if linear.bias is None else linear.bias.detach().bfloat16()
         self.then = "gelu" if gelu else "none"
 
     def forward(self, x: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -16,6 +17,22 @@ SPECVQGAN_RECIPE = {**_RECIPE, "fmin": 125.0, "fmax": 7600.0}
 def recipe_text(recipe: dict[str, float]) -> str:
     """A mel recipe for a message."""
     return ", ".join(f"{name} {value:g}" for name, value in recipe.items())
+
+
+@dataclass(frozen=True)
+class TokenGrid:
+    """The tokens of a clip: `rows` (F) x `columns` (T), a column being `step` samples long.
+
+    Rows are bands of a spectrogram, the lowest first, or codebooks, the coarsest first. Flattened, rows are slowest.
+    """
+
+    rows: int
+    columns: int
+    step: int
+
+    @property
+    def size(self) -> int:
+        return self.rows * self.columns
 
 
 class Audio(Settings):
@@ -39,16 +56,14 @@ class Audio(Settings):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.num_mels % self.patch:
-            raise ValueError(f"num_mels={self.num_mels} must be a multiple of patch={self.patch}")
         if self.fmin >= self.fmax:
             raise ValueError(f"fmin={self.fmin} must be below fmax={self.fmax}")
         if self.hop_length > self.n_fft:
             raise ValueError(f"hop_length={self.hop_length} must be at most n_fft={self.n_fft}")
         if self.fmax > self.sample_rate / 2:
             raise ValueError(f"fmax={self.fmax} is above half of sample_rate={self.sample_rate}")
-        if self.token_columns < 1:
-            raise ValueError(f"duration_s={self.duration_s} is shorter than one token column")
+        if self.num_frames < 1:
+            raise ValueError(f"duration_s={self.duration_s} is shorter than one patch of {self.patch} mel frames")
         if self.mel == "specvqgan" and (found := self.recipe) != SPECVQGAN_RECIPE:
             raise ValueError(
                 f"mel=specvqgan is defined for {recipe_text(SPECVQGAN_RECIPE)}; found {recipe_text(found)}"
@@ -61,19 +76,9 @@ class Audio(Settings):
         return {name: getattr(self, name) for name in SPECVQGAN_RECIPE}
 
     @property
-    def token_rows(self) -> int:
-        """F: rows of the token grid."""
-        return self.num_mels // self.patch
-
-    @property
-    def token_columns(self) -> int:
-        """T: columns of the token grid; whole patches only (10 s: 861 frames, 848 used, T = 53)."""
-        return int(self.duration_s * self.sample_rate / self.hop_length) // self.patch
-
-    @property
     def num_frames(self) -> int:
-        """Mel frames used: cropped from the start, so that token 0 begins at 0 s."""
-        return self.token_columns * self.patch
+        """Mel frames used: whole patches from the start, so that token 0 begins at 0 s (10 s: 861 frames, 848 used)."""
+        return int(self.duration_s * self.sample_rate / self.hop_length) // self.patch * self.patch
 
     @property
     def num_samples(self) -> int:

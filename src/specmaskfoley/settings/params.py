@@ -14,10 +14,10 @@ from specmaskfoley.settings.data import Data, Fetch, Paths, Prepare, Weights, Wo
 from specmaskfoley.settings.encoders import Encoders
 from specmaskfoley.settings.generator import Backbone, Codec, Control, TrainCodec, TrainMasked, Vocoder
 from specmaskfoley.settings.judges import Evaluate, Judges
-from specmaskfoley.settings.media import HIFIGAN_RECIPE, SPECVQGAN_RECIPE, Audio, Fit, Video, recipe_text
+from specmaskfoley.settings.media import HIFIGAN_RECIPE, SPECVQGAN_RECIPE, Audio, Fit, TokenGrid, Video, recipe_text
 from specmaskfoley.settings.reading import parse_yaml
 from specmaskfoley.settings.run import Run
-from specmaskfoley.settings.sampling import Guidance, Sample, Sampling
+from specmaskfoley.settings.sampling import Decoding, Guidance, Sample, Sampling
 
 
 class Params(Settings):
@@ -41,10 +41,10 @@ class Params(Settings):
     codec: Codec
     train_codec: TrainCodec | None = None
     backbone: Backbone
-    train_backbone: TrainMasked
+    train_backbone: TrainMasked | None = None
     control: Control
     train_control: TrainMasked
-    vocoder: Vocoder
+    vocoder: Vocoder | None = None
     judges: Judges
 
     @model_validator(mode="after")
@@ -53,11 +53,14 @@ class Params(Settings):
             raise ValueError(
                 f"control.depth={self.control.depth} copies more blocks than backbone.depth={self.backbone.depth}"
             )
-        patch = self.codec.stem * 2 ** (len(self.codec.channel_mults) - 1)
-        if patch != self.audio.patch:
+        grid = self.codec.grid(self.audio)
+        levels = self.backbone.levels
+        if levels not in (1, grid.rows):
+            raise ValueError(f"backbone.codebooks={levels}, but the codec has {grid.rows}")
+        if not self.codec.bands and levels == 1:
             raise ValueError(
-                f"codec.stem={self.codec.stem} and {len(self.codec.channel_mults)} codec.channel_mults give "
-                f"patches of {patch}, but audio.patch={self.audio.patch}"
+                f"backbone.kind={self.backbone.kind} reads tokens of a spectrogram, codec.kind={self.codec.kind} makes "
+                "none: choose another of the two"
             )
         if self.data.source == "folder" and not self.data.folder:
             raise ValueError("data.folder is null, but data.source=folder needs a directory of videos")
@@ -70,11 +73,44 @@ class Params(Settings):
                 f"data.audio needs audio.duration_s of at least 1, found {self.audio.duration_s:g}: parts of a sound "
                 "are named by the second at which they start"
             )
+        if self.data.audio and not self.encoders.prompt.hears:
+            raise ValueError(
+                f"data.audio needs a prompt encoder that hears, but encoders.prompt.kind={self.encoders.prompt.kind} "
+                "embeds texts alone; set data.audio to []"
+            )
         if self.data.source in ("youtube", "archive") and not self.data.lists:
             raise ValueError(f"data.lists is null, but data.source={self.data.source} needs mmaudio, or a directory")
         self._check_encoders()
         self._check_codec_and_vocoder()
+        self._check_backbone()
         return self
+
+    def _check_backbone(self) -> None:
+        if (self.backbone.weights is None) != (self.train_backbone is not None):
+            raise ValueError(
+                "backbone.weights and train_backbone exclude each other: name the weights of an official backbone, or "
+                "say how to train one"
+            )
+        prompt = self.encoders.prompt
+        if len(prompt.shape) > 1 and self.backbone.levels == 1:
+            raise ValueError(
+                f"backbone.kind={self.backbone.kind} takes one vector as prompt, but encoders.prompt.kind="
+                f"{prompt.kind} makes one for each word"
+            )
+        if self.cfg.mode == "audio" and not prompt.hears:
+            raise ValueError(
+                f"cfg.mode=audio needs a prompt encoder that hears; encoders.prompt.kind={prompt.kind} is none"
+            )
+        read = self.backbone.decides_by
+        for name in ("gumbel_temperature", "schedule", "temperature", "top_p"):
+            value = getattr(self.sample, name)
+            if (value is not None) != (name in read):
+                needs, unread = f"needs sample.{name}", f"does not read sample.{name}={value}: set it to null"
+                raise ValueError(f"backbone.kind={self.backbone.kind} {needs if name in read else unread}")
+        try:
+            self.sample.steps_of(self.backbone.levels)
+        except ValueError as error:
+            raise ValueError(f"sample.{error}") from None
 
     def _check_encoders(self) -> None:
         video = self.video
@@ -97,11 +133,10 @@ class Params(Settings):
                 "codec.weights and train_codec exclude each other: name the weights of an official codec, or say how "
                 "to train one"
             )
-        if codec.weights is not None and audio.mel != "specvqgan":
-            raise ValueError(
-                f"codec.weights={codec.weights}: the public codebook reads audio.mel=specvqgan, found {audio.mel}"
-            )
-        if vocoder.kind in VOCODER_MELS:
+        if (vocoder is not None) != codec.mel:
+            does = "makes a mel: name a vocoder" if codec.mel else "makes samples itself: set vocoder to null"
+            raise ValueError(f"codec.kind={codec.kind} {does}")
+        if vocoder is not None and vocoder.kind in VOCODER_MELS:
             mel, recipe = VOCODER_MELS[vocoder.kind]
             if (audio.mel, audio.recipe) != (mel, recipe):
                 raise ValueError(
@@ -109,6 +144,11 @@ class Params(Settings):
                     f"{audio.mel} mel ({recipe_text(audio.recipe)}; audio in params.yaml); choose a vocoder of "
                     "that mel, or griffin_lim"
                 )
+
+    @property
+    def grid(self) -> TokenGrid:
+        """The tokens of a clip."""
+        return self.codec.grid(self.audio)
 
     @property
     def video_duration_s(self) -> float:
@@ -120,21 +160,23 @@ class Params(Settings):
         return round(self.video.sync_fps * self.video_duration_s)
 
     @property
+    def sync_features_s(self) -> list[float]:
+        """Seconds of the middle of what each sync feature shows."""
+        return self.encoders.sync.times_s(self.num_sync_frames, self.video.sync_fps)
+
+    @property
     def num_semantic_frames(self) -> int:
         return round(self.video.semantic_fps * self.video_duration_s)
 
     @property
     def sampling(self) -> Sampling:
         """How tokens are drawn, by `seed`, `sample` and `cfg`."""
-        sample, cfg = self.sample, self.cfg
-        return Sampling(
-            seed=self.seed, steps=sample.steps, scale=cfg.scale, mode=cfg.mode, start=cfg.start,
-            gumbel_temperature=sample.gumbel_temperature, schedule=sample.schedule,
-        )  # fmt: skip
+        decoding = {name: getattr(self.sample, name) for name in Decoding.model_fields}
+        return Sampling(seed=self.seed, **decoding, **dict(self.cfg))
 
     def needed_weights(self) -> tuple[str, ...]:
         """Names in weights.lock.yaml that the active profile asks for, in the order of the settings."""
-        sections = (self.encoders, self.codec, self.vocoder, self.judges)
+        sections = (self.encoders, self.codec, self.backbone, self.vocoder, self.judges)
         return tuple(dict.fromkeys(name for section in sections for name in weights_of(section)))
 
     @classmethod
@@ -171,10 +213,12 @@ class Params(Settings):
         twice = sorted(set(base) & set(profiles[profile]) - set(OVERRIDING))
         if twice:
             raise ValueError(f"{where}: {', '.join(twice)} set both at the top level and in profiles.{profile}")
-        merged = _tuples({**base, **profiles[profile]})
+        merged = {**base, **profiles[profile]}
         for section in OVERRIDING:
             if isinstance(merged.get(section), dict) and isinstance(base.get(section), dict):
-                merged[section] |= {key: value for key, value in base[section].items() if value is not None}
+                given = {key: value for key, value in base[section].items() if value is not None}
+                merged[section] = merged[section] | given
+        merged = _tuples(merged)
         try:
             return cls.model_validate(merged)
         except ValidationError as error:
@@ -210,9 +254,9 @@ def in_force(settings: Mapping[str, object], profile: object) -> dict[str, objec
     return found
 
 
-def weights_of(section: BaseModel) -> list[str]:
+def weights_of(section: BaseModel | None) -> list[str]:
     """Names in weights.lock.yaml that a section of the settings asks for."""
-    return _weights_of(section.model_dump())
+    return _weights_of(section.model_dump()) if section is not None else []
 
 
 def _weights_of(value: Any) -> list[str]:

@@ -93,9 +93,8 @@ class Preflight:
         total = seconds * self._settings.steps
         hours = f"{total / 3600:.1f} h" if total >= 3600 else f"{total / 60:.0f} min"
         clips = self._settings.batch_size / seconds
-        return (
-            f"{self._settings.steps:,} steps of {1000 * seconds:.0f} ms ({clips:.0f} clips/s) will take about {hours}"
-        )
+        rate = f"{clips:.{0 if clips >= 10 else 2}f} clips/s"
+        return f"{self._settings.steps:,} steps of {1000 * seconds:.0f} ms ({rate}) will take about {hours}"
 
     def _step_s(self) -> float:
         """Median over the measured steps but the first, which also loads and compiles."""

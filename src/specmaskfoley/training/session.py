@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list
+from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs, broadcast_object_list
 
 from specmaskfoley import tracking
 from specmaskfoley.device import announce, precision_name, start
@@ -98,7 +98,9 @@ def session(
     device = start(params, stage)
     scaled = "fp16" if params.run.precision == "float16" and device.type == "cuda" else "no"
     patience = InitProcessGroupKwargs(timeout=_PATIENCE)
-    accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision=scaled, kwargs_handlers=[patience])
+    # A step trains the head of one level alone; a branch, the backbone being frozen, always learns as a whole.
+    partly = DistributedDataParallelKwargs(find_unused_parameters=stage == "backbone" and params.backbone.levels > 1)
+    accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision=scaled, kwargs_handlers=[patience, partly])
     with ExitStack() as stack:
         folder, log = [""], None
         if accelerator.is_main_process:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pkgutil import resolve_name
 
-import torch
 from torch import nn
 
-from specmaskfoley.settings import Audio, GriffinLim, NeuralVocoder, Params
+from specmaskfoley.settings import GriffinLim, NeuralVocoder, Params
 from specmaskfoley.weights.loading import load_weights
 
 VOCODERS = {
@@ -19,19 +18,19 @@ VOCODERS = {
 """vocoder.kind -> what fills the role; only that one is imported."""
 
 
-def build_vocoder(audio: Audio, options: GriffinLim | NeuralVocoder) -> nn.Module:
+def build_vocoder(options: GriffinLim | NeuralVocoder, params: Params) -> nn.Module:
     """The vocoder that `vocoder.kind` names, mel (B, M, L) -> waveform (B, N); a network comes without its weights.
 
     That it reads the mel that `audio` describes is checked with the settings, see settings.VOCODER_MELS.
     """
     vocoder = resolve_name(VOCODERS[options.kind])
-    built: nn.Module = vocoder(audio, options) if isinstance(options, GriffinLim) else vocoder()
+    built: nn.Module = vocoder(params.audio, options) if isinstance(options, GriffinLim) else vocoder()
     return built
 
 
-def load_vocoder(params: Params, device: torch.device) -> nn.Module:
+def load_vocoder(options: GriffinLim | NeuralVocoder, params: Params) -> nn.Module:
     """What turns the codec's mel into sound; official ones with their weights."""
-    vocoder = build_vocoder(params.audio, params.vocoder)
-    if isinstance(params.vocoder, NeuralVocoder):
-        vocoder.load_official(*load_weights(params.vocoder.weights, params))  # type: ignore[operator]
-    return vocoder.to(device).eval()
+    vocoder = build_vocoder(options, params)
+    if isinstance(options, NeuralVocoder):
+        vocoder.load_official(*load_weights(options.weights, params))  # type: ignore[operator]
+    return vocoder

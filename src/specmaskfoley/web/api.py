@@ -78,6 +78,7 @@ class ModelView(BaseModel):
     name: str
     sounds: list[str] = Field(description="What it was trained on.")
     any_text: bool = Field(description="Whether it understands other texts, too.")
+    like: bool = Field(description="Whether it takes a sound to be like.")
     sample_rate: int
     limits: dict[str, int | float]
     defaults: dict[str, Any] = Field(description="The sampling where a job says nothing.")
@@ -144,7 +145,9 @@ def build(studio: Studio, guards: Sequence[Middleware] = (), *, password: str | 
         ):
             key = secrets.token_urlsafe(16)
             try:
-                order, session = Order.of(form), studio.session(key)
+                order = Order.of(form)
+                studio.check_like(order.like)
+                session = studio.session(key)
                 stored = await asyncio.to_thread(order.store, session.folder)
                 video = str(stored["video"]) if "video" in stored else None
                 studio.make(session, video, order.choices(studio.defaults, stored))
@@ -193,7 +196,8 @@ def build(studio: Studio, guards: Sequence[Middleware] = (), *, password: str | 
         }  # fmt: skip
         return ModelView(
             name=knowledge.name, sounds=list(knowledge.words), any_text=knowledge.any_text,
-            sample_rate=studio.foley.params.audio.sample_rate, limits=limits, defaults=dict(studio.defaults),
+            like=studio.foley.features.hears, sample_rate=studio.foley.params.audio.sample_rate, limits=limits,
+            defaults=dict(studio.defaults),
         )  # fmt: skip
 
     @app.get("/docs", include_in_schema=False)

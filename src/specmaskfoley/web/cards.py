@@ -154,7 +154,8 @@ def count(takes: Sequence[SavedTake]) -> str:
 def _facts(result: Result) -> str:
     origin = f"from take {result.edit.take} of no. {result.edit.result} · " if result.edit else ""
     sampling = result.choices.sampling
-    return f"{origin}{count(result.takes)} · {result.duration_s:.2f} s · seed {sampling.seed} · {sampling.steps} steps"
+    how = f"seed {sampling.seed} · {sampling.first_steps} steps"
+    return f"{origin}{count(result.takes)} · {result.duration_s:.2f} s · {how}"
 
 
 def _card(result: Result, number: int, made: SavedTake) -> str:

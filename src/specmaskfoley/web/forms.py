@@ -64,7 +64,12 @@ class Order(BaseModel):
     duration_s: float | None = Field(None, ge=SHORTEST_S, description="Length in seconds, where there is no video.")
     seed: int = Field(0, ge=0, le=_MOST_SEED, description="Another seed gives another sound.")
     candidates: int = Field(1, ge=1, le=MOST_CANDIDATES, description="Takes, which judges rank: the best is number 1.")
-    steps: int | None = Field(None, ge=1, le=MOST_STEPS, description="Decoding steps; by default the model's.")
+    steps: int | None = Field(
+        None,
+        ge=1,
+        le=MOST_STEPS,
+        description="Decoding steps, of several codebooks those of the first; by default the model's.",
+    )
     scale: float | None = Field(None, ge=0, le=MOST_SCALE, description="Guidance; by default the model's.")
     keep_original_audio: Literal["mix", "replace"] = Field(
         "replace", description="What becomes of the video's own sound, in the new video."

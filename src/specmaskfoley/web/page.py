@@ -143,29 +143,31 @@ class _Page:
         )
 
     def _words(self) -> None:
-        longest = self.studio.limits.minutes * 60
+        longest, hears = self.studio.limits.minutes * 60, self.studio.foley.features.hears
         self.negative = gr.Textbox(
             label="What is not to be heard", info="One more pass in every step: takes longer.",
             placeholder="speech, music", max_length=LONGEST_TEXT, elem_id="negative",
         )  # fmt: skip
         self.like = gr.Audio(
             label="A sound to be like, in place of a text", sources=["upload"], type="filepath", editable=False,
-            buttons=[], elem_id="like",
+            buttons=[], visible=hears, elem_id="like",
         )  # fmt: skip
         self.duration = gr.Number(
             min(_ALONE_S, longest), label="Length without a video (s)", minimum=SHORTEST_S, maximum=longest,
-            info="Where no video is chosen, the text or that sound alone is made into one.", elem_id="duration",
+            info=f"Where no video is chosen, the text {'or that sound ' * hears}alone is made into one.",
+            elem_id="duration",
         )  # fmt: skip
 
     def _settings(self) -> None:
-        defaults = self.studio.defaults
+        defaults, levels = self.studio.defaults, self.studio.foley.params.backbone.levels
+        several = " Of the first of several codebooks; the others take half." if levels > 1 else ""
         self.seed = gr.Slider(
             0, MOST_SEED, value=0, step=1, label="Seed", elem_id="seed",
             info="Another seed gives another sound; the same seed gives the same sound.",
         )  # fmt: skip
         self.steps = gr.Slider(
-            1, MOST_STEPS, value=defaults.steps, step=1, label="Steps", elem_id="steps",
-            info="Passes in which a sound takes shape; more take longer.",
+            1, MOST_STEPS, value=defaults.first_steps, step=1, label="Steps", elem_id="steps",
+            info="Passes in which a sound takes shape; more take longer." + several,
         )  # fmt: skip
         self.scale = gr.Slider(
             0, MOST_SCALE, value=defaults.scale, step=0.1, label="Guidance", elem_id="scale",

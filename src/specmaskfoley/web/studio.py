@@ -85,13 +85,14 @@ class Choices:
         if not isinstance(like, str | None):
             raise ValueError("The sound to be like must be a file.")
         words, unwanted = _words("The text", text), _words("What is not to be heard", negative)
+        number = _whole("Steps", steps, 1, MOST_STEPS)
         return cls(
             prompt=_prompt(words, unwanted, like or None),
             duration_s=None if duration is None else _number("The length", duration, SHORTEST_S, math.inf),
             candidates=_whole("Takes", candidates, 1, MOST_CANDIDATES),
             sampling=defaults.changed(
                 seed=_whole("Seed", seed, 0, MOST_SEED),
-                steps=_whole("Steps", steps, 1, MOST_STEPS),
+                steps=defaults.steps if number == defaults.first_steps else number,
                 scale=_number("Guidance", scale, 0.0, MOST_SCALE),
                 negative_scale=_number("The weight of what is not to be heard", negative_scale, 0.0, MOST_SCALE),
             ),
@@ -261,7 +262,11 @@ class Studio:
     def defaults(self) -> Sampling:
         """params.yaml's, within what the page offers."""
         default = self.foley.params.sampling
-        return default.changed(seed=0, steps=min(default.steps, MOST_STEPS), scale=min(default.scale, MOST_SCALE))
+        return default.changed(
+            seed=0,
+            steps=default.steps if default.first_steps <= MOST_STEPS else MOST_STEPS,
+            scale=min(default.scale, MOST_SCALE),
+        )
 
     def session(self, key: str) -> Session:
         """The session of a page, which is made where there is none. Unused sessions are removed."""
@@ -337,6 +342,7 @@ class Studio:
         Raises:
             ValueError: it cannot be used; the message says why.
         """
+        self.check_like(path)
         if path in session.sounds:
             return session.sounds[path]
         self._check_size(path, "sound")
@@ -346,6 +352,17 @@ class Studio:
         link(Path(path), target)
         session.sounds[path] = target
         return target
+
+    def check_like(self, like: object | None) -> None:
+        """
+        Args:
+            like: a sound to be like, in whatever form.
+
+        Raises:
+            ValueError: there is one, and the model takes words alone.
+        """
+        if like is not None and not self.foley.features.hears:
+            raise ValueError("This model takes words alone, no sound to be like: say what is heard.")
 
     def _check_size(self, path: str, what: str) -> None:
         if not os.path.isfile(path):
@@ -382,8 +399,9 @@ class Studio:
         """New sounds for an uploaded video, or without one; the job returns a Result.
 
         Raises:
-            ValueError: there is no video, and nothing else to go by.
+            ValueError: there is no video, and nothing else to go by; or a sound to be like, and the model takes none.
         """
+        self.check_like(choices.prompt.like)
         if not path:
             if not choices.prompt.given or choices.duration_s is None:
                 raise ValueError("Choose a video first; or say what is heard and how long, for a sound without one.")
@@ -408,8 +426,9 @@ class Studio:
         """Make seconds `begin` to `end` of a take (counted from 1) of a result anew; the job returns a Result.
 
         Raises:
-            ValueError: there is no such take, or no such seconds.
+            ValueError: there is no such take, or no such seconds; or as `make`.
         """
+        self.check_like(choices.prompt.like)
         old = session.result(number)
         chosen = _whole("Take", take, 1, len(old.takes))
         first, last = (_number(name, at, 0.0, math.inf) for name, at in (("From", begin), ("To", end)))

@@ -9,55 +9,54 @@ Shape letters: B batch, M mel bands, L mel frames, F = M / 16 token rows, T = L 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from specmaskfoley.settings import Codec as CodecSettings
-from specmaskfoley.weights.official import OfficialNetwork
+from specmaskfoley.codec.codebooks import nearest_code
+from specmaskfoley.codec.role import CodecNetwork
+from specmaskfoley.settings import SpecVQGAN as Settings
 
 
-class Quantized(NamedTuple):
-    tokens: Tensor
-    """(B, F, T) int64."""
-    latents: Tensor
-    """(B, C, F, T) before quantisation."""
-    codes: Tensor
-    """(B, C, F, T) nearest codebook vectors."""
-
-
-class Codec(OfficialNetwork):
+class SpecVQGAN(CodecNetwork):
     """Normalised mel (B, 1, M, L) <-> tokens (B, F, T)."""
 
     ignored = ("loss.",)  # upstream's checkpoint also holds the networks of its loss
 
-    def __init__(self, settings: CodecSettings) -> None:
+    def __init__(self, settings: Settings) -> None:
         super().__init__()
-        self.settings = settings
+        self.settings, self.codebook_size = settings, settings.codebook_size
         self.encoder = Encoder(settings)
         self.decoder = Decoder(settings)
         self.quantize = Quantizer(settings.codebook_size, settings.code_width)
         self.quant_conv = nn.Conv2d(settings.code_width, settings.code_width, 1)
         self.post_quant_conv = nn.Conv2d(settings.code_width, settings.code_width, 1)
 
+    def example(self, clips: int, rows: int, columns: int) -> Tensor:
+        patch = self.settings.stem * 2 ** (len(self.settings.channel_mults) - 1)
+        return torch.zeros(clips, 1, rows * patch, columns * patch)
+
+    @property
+    def codebooks(self) -> Sequence[Tensor]:
+        return [self.quantize.embedding.weight]
+
+    def assign(self, latents: Tensor) -> tuple[Tensor, list[Tensor]]:
+        tokens = self.quantize(latents)
+        return tokens, [latents, latents - self.lookup(tokens)]
+
+    def lookup(self, tokens: Tensor) -> Tensor:
+        """(B, F, T) -> (B, C, F, T)."""
+        return self.quantize.lookup(tokens)
+
     def encode_latents(self, mel: Tensor) -> Tensor:
         """(B, 1, M, L) -> (B, C, F, T), not yet quantised."""
         return self.quant_conv(self.encoder(mel))  # type: ignore[no-any-return]
 
-    def encode(self, mel: Tensor) -> Quantized:
-        latents = self.encode_latents(mel)
-        tokens = self.quantize(latents)
-        return Quantized(tokens, latents, self.quantize.lookup(tokens))
-
     def decode_latents(self, codes: Tensor) -> Tensor:
         """(B, C, F, T) -> (B, 1, M, L)."""
         return self.decoder(self.post_quant_conv(codes))  # type: ignore[no-any-return]
-
-    def decode(self, tokens: Tensor) -> Tensor:
-        """(B, F, T) -> (B, 1, M, L)."""
-        return self.decode_latents(self.quantize.lookup(tokens))
 
 
 class Quantizer(nn.Module):
@@ -65,7 +64,7 @@ class Quantizer(nn.Module):
 
     def __init__(self, codebook_size: int, code_width: int) -> None:
         super().__init__()
-        self.embedding = nn.Embedding(codebook_size, code_width)
+        self.embedding = nn.Embedding(codebook_size, code_width).requires_grad_(False)  # it follows by averages
 
     def forward(self, latents: Tensor) -> Tensor:
         """(B, C, F, T) -> (B, F, T)."""
@@ -77,15 +76,8 @@ class Quantizer(nn.Module):
         return self.embedding(tokens).permute(0, 3, 1, 2)  # type: ignore[no-any-return]
 
 
-def nearest_code(vectors: Tensor, codebook: Tensor) -> Tensor:
-    """(n, C), (K, C) -> (n,) index of the nearest row; in float32, ties go to the lower index."""
-    vectors, codebook = vectors.float(), codebook.float()
-    distance = codebook.square().sum(1) - 2 * vectors @ codebook.T
-    return distance.argmin(1)
-
-
 class Encoder(nn.Module):
-    def __init__(self, settings: CodecSettings) -> None:
+    def __init__(self, settings: Settings) -> None:
         super().__init__()
         widths = [settings.channels * mult for mult in settings.channel_mults]
         self.stem = settings.stem
@@ -109,7 +101,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    def __init__(self, settings: CodecSettings) -> None:
+    def __init__(self, settings: Settings) -> None:
         super().__init__()
         widths = [settings.channels * mult for mult in settings.channel_mults]
         inputs = widths[-1]
@@ -222,37 +214,3 @@ class Upsample(nn.Module):
 
 def group_norm(width: int) -> nn.GroupNorm:
     return nn.GroupNorm(math.gcd(32, width), width, eps=1e-6)
-
-
-class Discriminator(nn.Module):
-    """PatchGAN over the mel (Isola et al. 2017): (B, 1, M, L) -> (B, 1, m, l) realness of overlapping patches."""
-
-    def __init__(self, width: int = 64, layers: int = 3) -> None:
-        super().__init__()
-        parts: list[nn.Module] = [nn.Conv2d(1, width, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
-        inputs = width
-        for index in range(1, layers + 1):
-            outputs = width * min(2**index, 8)
-            stride = 2 if index < layers else 1
-            parts += [
-                nn.Conv2d(inputs, outputs, 4, stride=stride, padding=1, bias=False),
-                group_norm(outputs),
-                nn.LeakyReLU(0.2),
-            ]
-            inputs = outputs
-        parts.append(nn.Conv2d(inputs, 1, 4, padding=1))
-        self.net = nn.Sequential(*parts)
-
-    def forward(self, mel: Tensor) -> Tensor:
-        return self.net(mel)  # type: ignore[no-any-return]
-
-
-def codebook_usage(tokens: Tensor, codebook_size: int) -> tuple[Tensor, Tensor]:
-    """Share of codes used, and perplexity exp(H) of the code histogram (at most codebook_size)."""
-    index = tokens.flatten()
-    ones = torch.ones(len(index), dtype=torch.float64, device=index.device)
-    # Not bincount, at which the host waits for the device.
-    counts = torch.zeros(codebook_size, dtype=torch.float64, device=index.device).scatter_add_(0, index, ones)
-    share = counts / counts.sum()
-    entropy = -torch.special.xlogy(share, share).sum()
-    return (counts > 0).double().mean(), entropy.exp()

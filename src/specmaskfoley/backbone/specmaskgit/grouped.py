@@ -18,8 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from specmaskfoley.backbone.layers import attend
-from specmaskfoley.backbone.network import Backbone
-from specmaskfoley.control.network import ControlBranch
+from specmaskfoley.backbone.role import Backbone, ControlLayers
 
 _SPARE = 8
 """Columns behind the MLP's hidden units. Two are constant, so that the product which follows adds biases as well; eight
@@ -51,8 +50,8 @@ class GroupedPasses:
     """
 
     @torch.no_grad()
-    def __init__(self, backbone: Backbone, control: ControlBranch | None, dtype: torch.dtype) -> None:
-        self.dtype, self.heads = dtype, backbone.settings.heads
+    def __init__(self, backbone: Backbone, control: ControlLayers | None, dtype: torch.dtype, heads: int) -> None:
+        self.dtype, self.heads = dtype, heads
         branch: list[Any] = list(zip(control.blocks, control.zero_out, strict=True)) if control is not None else []
         alone = [(None, None)] * (len(backbone.blocks) - len(branch))
         self.layers = [
