@@ -458,7 +458,7 @@ def mlflow_ui(folder: Path) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
     finally:
         server.send_signal(signal.SIGTERM)
-        server.wait(60)
+        server.wait(240)
 
 
 @pytest.mark.browser

@@ -253,7 +253,7 @@ def test_damaged_outcomes_are_an_error_that_frees_the_folder(store, tmp_path):
     outcomes.write_bytes(whole)
     after = threading.Thread(target=run, args=(store(), {}), daemon=True)
     after.start()
-    after.join(10)
+    after.join(60)
     assert not after.is_alive()
 
 
@@ -267,13 +267,13 @@ def test_one_run_at_a_time(store, capsys):
     with store():
         thread = threading.Thread(target=second)
         thread.start()
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while "waiting for it" not in (said := capsys.readouterr().out) and time.monotonic() < deadline:
             time.sleep(0.01)
         assert "another run fetches into" in said
         time.sleep(0.1)
         order.append("first")
-    thread.join(10)
+    thread.join(60)
     assert order == ["first", "second"]
 
 

@@ -335,7 +335,7 @@ def test_a_run_that_is_ended_while_it_saves_leaves_nothing(model: Path, long: Pa
         while process.poll() is None and not list(out.glob(".tmp*/.tmp*")):
             time.sleep(0.001)
         process.send_signal(number)
-        assert process.wait(60) == code
+        assert process.wait(240) == code
         assert bool(list(out.glob(".tmp*"))) == (number == signal.SIGKILL)
         assert not list(out.glob("long.*"))
     assert generate(model, short, "--out", out).exit_code == 0
@@ -390,7 +390,7 @@ def test_what_is_refused_is_one_line_and_waits_for_no_model(
     defaults = ["generate", "--out", "out", "--model", str(no_model)]
     done = subprocess.run(
         [sys.executable, "-c", program, *defaults, *arguments],
-        env=ENVIRONMENT, capture_output=True, text=True, timeout=60,
+        env=ENVIRONMENT, capture_output=True, text=True, timeout=240,
     )  # fmt: skip
     assert done.returncode == code, done.stderr
     (line,) = done.stderr.splitlines()

@@ -199,7 +199,7 @@ def _heed_signals() -> None:
 
 
 def wait_for(seen: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 240
     while not seen():
         assert time.monotonic() < deadline
         time.sleep(0.02)

@@ -13,7 +13,7 @@ from helpers.forks import FORKS
 
 HEAVY = ("browser", "ray", "kill", "official", "pipeline", "slow")
 """The marks that the quick suite leaves out; pyproject.toml says what each means."""
-LIMIT_S = 10.0
+LIMIT_S = 20.0
 
 
 class Spent(NamedTuple):

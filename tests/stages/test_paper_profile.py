@@ -28,21 +28,22 @@ from specmaskfoley.extraction.tokens import TokenExtractor
 from specmaskfoley.extraction.worker import ClipRow, Unit, make_here
 from specmaskfoley.judges.panel import Panel
 from specmaskfoley.judges.trained import load_panel
-from specmaskfoley.metrics.frechet import frechet_distance
 from specmaskfoley.metrics.judged import Listened, Partners
 from specmaskfoley.settings import Params
 from specmaskfoley.storage.tables import read_shard, ready_clips
 
 pytestmark = [pytest.mark.official, pytest.mark.timeout(1800)]
-SPLIT = "train"
+SPLIT, SECONDS = "train", 2.0
 ENCODERS = ["roberta_base_vocab", "roberta_base_merges", "roberta_base_config", "synchformer", "dfn5b_clip", "clap"]
 
 
 def paper(params: dict[str, Any]) -> None:
-    """With the public codebook, and judges whose files are not needed for features, and large."""
+    """Two seconds, with the public codebook, and judges whose files are not needed for features, and large."""
     without_judges(params)
     profile = params["profiles"]["vggsound"]
     profile["audio"] |= {"mel": "specvqgan", "fmin": 125.0, "fmax": 7600.0}
+    profile["audio"]["duration_s"] = SECONDS
+    profile["video"]["semantic_fps"] = SEMANTIC_FRAMES / SECONDS
     profile["codec"]["weights"] = "specvqgan_vggsound"
     profile["train_codec"] = None
     profile["vocoder"] = {"kind": "griffin_lim", "iterations": 2, "momentum": 0.99}
@@ -78,11 +79,11 @@ def test_every_weight_file_was_taken_from_the_bundle_and_listed(extracted: Proje
         assert len(entry["sha256"]) == 64
 
 
-def test_features_have_the_papers_shapes(extracted: Project) -> None:
+def test_features_have_the_papers_widths(extracted: Project) -> None:
     ids, arrays = read_shard(extracted.path("features.parquet"))
     assert len(ids) == 1
     assert {name: array.shape[1:] for name, array in arrays.items()} == {
-        "sync": (240, 768),
+        "sync": (40, 768),
         "semantic": (SEMANTIC_FRAMES, 1024),
         "semantic_mean": (1024,),
         "audio_prompt": (512,),
@@ -99,63 +100,61 @@ def test_features_have_the_papers_shapes(extracted: Project) -> None:
     assert np.ptp(arrays["sync"].astype(np.float32), axis=1).max() > 0.01
 
 
-def test_tokens_have_the_papers_shape(extracted: Project) -> None:
+def test_tokens_have_the_codebooks_range(extracted: Project) -> None:
     _, arrays = read_shard(extracted.path("tokens.parquet"))
     tokens = arrays["tokens"]
-    assert tokens.shape == (1, 5, 53)
+    assert tokens.shape == (1, 5, 10)
     assert tokens.dtype == np.int16
     assert tokens.min() >= 0
     assert tokens.max() < 1024
     assert len(np.unique(tokens)) > 10
 
 
-Judged = tuple[Panel, Listened, Listened, np.ndarray]
+Judged = tuple[Panel, Listened, np.ndarray]
 
 
 @pytest.fixture(scope="module")
 def judged(tmp_path_factory: pytest.TempPathFactory, golden: Golden, clips: Path) -> Iterator[Judged]:
-    """The paper's judges on six seconds of two real clips: heard, heard with the sounds swapped, and seen."""
+    """The paper's judges on five seconds of two real clips: both are heard, the first is seen."""
     root = tmp_path_factory.mktemp("judges")
     write_official(["passt", "vggish", "imagebind", "synchformer"], root / "weights", golden)
     write_lock(root / "weights.lock.yaml")
     raw = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     raw["profile"] = "vggsound"
-    raw["profiles"]["vggsound"]["audio"]["duration_s"] = 6.0
+    raw["profiles"]["vggsound"]["audio"]["duration_s"] = 5.0
     params = Params.from_mapping(raw)
     files = sorted(clips.glob("*.mp4"))[:2]
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
         patch.setenv("DVC_ROOT", str(root))
         panel = load_panel(params, torch.device("cpu"))
-        panel.batch_size = len(files)  # batches are filled up
+        panel.batch_size = 1  # batches are filled up
         with judging(panel, params) as judge:
-            seen = judge.watch(files)
-            heard, swapped = judge.listen(files, [files]), judge.listen(files[::-1], [files])
-    yield panel, heard, swapped, seen
+            seen = judge.watch(files[:1])
+            heard = judge.listen(files, [files[:1] * 2])
+    yield panel, heard, seen
     shutil.rmtree(root)  # 4 GB
 
 
 def test_the_papers_judges_have_their_shapes(judged: Judged) -> None:
-    _, heard, _, seen = judged
+    _, heard, seen = judged
     assert (heard.logits.shape, heard.embedding.shape) == ((2, 527), (2, 768))
-    assert heard.stretches.shape == (2, 6, 128)
-    assert heard.joint.shape == seen.shape == (2, 1024)
+    assert heard.stretches.shape == (2, 5, 128)
+    assert (heard.joint.shape, seen.shape) == ((2, 1024), (1, 1024))
     assert heard.offsets[0].shape == (2, 2, 21)
 
 
 def test_the_papers_judges_hear_who_plays_what(judged: Judged) -> None:
-    panel, heard, swapped, seen = judged
+    panel, heard, seen = judged
+    sounds = [heard.at(np.array([row])) for row in range(2)]
     own, other = (
         judged_take(
-            sounds, heard, Partners(logits=heard.logits, seen=seen, offsets=sounds.offsets[0], grid=panel.grid)
+            sound, sounds[0], Partners(logits=sounds[0].logits, seen=seen, offsets=sound.offsets[0], grid=panel.grid)
         ).scores
-        for sounds in (heard, swapped)
+        for sound in sounds
     )
     assert own["kl"] == pytest.approx(0, abs=1e-9)
     assert other["kl"] > 1e-3
-    # The same sounds in another order: nothing that compares sets may change, everything that compares pairs does.
-    assert not {"fd", "fad"} & {*own, *other}  # of two clips
-    assert frechet_distance(swapped.embedding, heard.embedding) == pytest.approx(0, abs=1e-3)
+    assert not {"fd", "fad"} & {*own, *other}  # of one clip
     assert own["ib"] != other["ib"]
-    np.testing.assert_allclose(swapped.logits, heard.logits[::-1], atol=1e-4)
-    assert not np.allclose(swapped.offsets[0], heard.offsets[0], atol=1e-2)
+    assert not np.allclose(sounds[0].offsets[0], sounds[1].offsets[0], atol=1e-2)

@@ -83,6 +83,17 @@ def test_each_job_knows_its_place_and_leaves_when_cancelled(queue: JobQueue) -> 
     assert not third.future.done()
 
 
+def test_a_place_is_free_before_its_job_is_told_as_done(queue: JobQueue) -> None:
+    go = threading.Event()
+    job = queue.submit(lambda _: go.wait(WAIT_S))
+    with queue._lock:  # no place can become free
+        go.set()
+        with pytest.raises(TimeoutError):
+            job.future.result(0.2)
+    assert job.future.result(WAIT_S)
+    assert len(queue) == 0
+
+
 def test_a_failure_is_told_and_the_next_job_runs(queue: JobQueue) -> None:
     def fail(job: Job) -> None:
         raise ValueError("no")

@@ -196,17 +196,17 @@ def test_a_stated_length_that_is_too_short_is_a_wrong_file(web, part):
 
 
 def test_a_silent_server_times_out_and_the_next_attempt_goes_on(web, part):
-    web.script = [Answer(piece=400_000, pause_s=3.0)]
+    web.script = [Answer(piece=400_000, pause_s=10.0)]
     start = time.monotonic()
     download(web.url(), part, Transfer(retries=1, backoff_s=0.0, timeout_s=0.5))
     assert part.read_bytes() == web.body
     assert web.ranges[1] is not None
-    assert time.monotonic() - start < 2.5
+    assert time.monotonic() - start < 8
 
 
 def test_a_slow_server_is_waited_for(web, part):
     web.usual = Answer(piece=100_000, pause_s=0.05)
-    download(web.url(), part, Transfer(retries=0, backoff_s=0.0, timeout_s=0.5))
+    download(web.url(), part, Transfer(retries=0, backoff_s=0.0, timeout_s=5.0))
     assert part.read_bytes() == web.body
     assert len(web.requests) == 1
 
@@ -256,7 +256,7 @@ def test_a_killed_transfer_is_continued_by_the_next_process(web, part):
         "download(sys.argv[1], Path(sys.argv[2]), Transfer())"
     )
     child = subprocess.Popen([sys.executable, "-c", code, web.url(), str(part)])
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while (not part.exists() or part.stat().st_size < 400_000) and time.monotonic() < deadline:
         time.sleep(0.005)
     os.kill(child.pid, signal.SIGKILL)

@@ -90,7 +90,7 @@ class JobQueue:
                 raise Full(f"{len(self._jobs)} jobs are in line already, which is the most; try again later")
             self._jobs.append(job)
             job.future = self._worker.submit(self._run, work, job)
-        job.future.add_done_callback(lambda _: self._remove(job))
+        job.future.add_done_callback(lambda _: self._remove(job))  # one that is cancelled before it runs
         return job
 
     def __len__(self) -> int:
@@ -119,7 +119,10 @@ class JobQueue:
         except Exception:
             logging.getLogger(__name__).exception("a job failed")
             raise
+        finally:  # its place is free before it is told as done
+            self._remove(job)
 
     def _remove(self, job: Job) -> None:
         with self._lock:
-            self._jobs.remove(job)
+            if job in self._jobs:
+                self._jobs.remove(job)
