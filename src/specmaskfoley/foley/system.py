@@ -45,6 +45,7 @@ from specmaskfoley.media.sound import read_track
 from specmaskfoley.sampling.generator import Generator
 from specmaskfoley.settings import Params
 from specmaskfoley.storage.files import sha256
+from specmaskfoley.weights.unfilled import Unfilled
 
 if TYPE_CHECKING:
     from specmaskfoley.judges.panel import Panel
@@ -73,7 +74,7 @@ class Foley:
             record: what `remake` makes; its settings are those of `params`.
         """
         self.params, self.device, self.home, self.record = params, device, home.resolve(), record
-        with contextlib.chdir(self.home):
+        with contextlib.chdir(self.home), Unfilled():
             self.features = Features(params, device)
             self.generator = Generator(params, device)
         self._inpainter = Inpainter(self.features, self.generator)
@@ -379,7 +380,7 @@ class Foley:
         """Who ranks candidates; loaded when first needed."""
         from specmaskfoley.judges.trained import load_panel
 
-        with contextlib.chdir(self.home):
+        with contextlib.chdir(self.home), Unfilled():
             return load_panel(self.params, self.device)
 
     def _ranked(self, takes: list[Take], watch: Watch) -> list[Take]:
