@@ -46,10 +46,12 @@ class Memory:
         self._thread.join()
 
     def _watch(self):
+        own = psutil.Process().cmdline()
         while not self._ended.wait(0.02):
             for child in set(psutil.Process().children(recursive=True)) - self._others:
                 try:
-                    self.peak_mb = max(self.peak_mb, child.memory_info().rss / 1e6)
+                    if child.cmdline() != own:  # or it is still a copy of this process
+                        self.peak_mb = max(self.peak_mb, child.memory_info().rss / 1e6)
                 except psutil.NoSuchProcess:
                     continue
 
