@@ -17,7 +17,9 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from specmaskfoley.codec.codebooks import codebook_usage
+from specmaskfoley.codec.discriminator import Discriminator
 from specmaskfoley.codec.objective import CodecObjective
+from specmaskfoley.settings.generator import DISCRIMINATOR_FRAMES
 from specmaskfoley.training.batches import Batch
 
 CLIPS, CODES = 10, 12
@@ -318,6 +320,13 @@ def test_adversarial_term_waits_for_its_step():
     assert waiting.loss("discriminator", step_of(waiting, 4), 4, generator())[0].item() == 0.0
     assert not torch.equal(waiting.loss("codec", step_of(waiting, 5), 5, generator())[0], plain)
     assert waiting.loss("discriminator", step_of(waiting, 5), 5, generator())[0].item() > 0.0
+
+
+def test_the_discriminator_judges_as_few_frames_as_the_settings_allow():
+    judge = Discriminator(width=4)
+    assert judge(torch.zeros(1, 1, 80, DISCRIMINATOR_FRAMES)).shape[-1] == 1
+    with pytest.raises(RuntimeError):
+        judge(torch.zeros(1, 1, 80, DISCRIMINATOR_FRAMES - 1))
 
 
 def test_the_codec_is_rewarded_for_what_the_discriminator_takes_as_real():

@@ -174,6 +174,11 @@ def test_settings_cannot_be_changed_after_loading():
             ["profiles.mini.train_codec", "quantize_after=", "optim.steps="],
             id="codebook-never-trained",
         ),
+        pytest.param(
+            {"profiles.mini.train_codec.adversarial_weight": 0.1, "profiles.mini.train_codec.crop_columns": 1},
+            ["crop_columns=1 of 26 token columns are 16 mel frames", "judges 24 at least", "adversarial_weight=0"],
+            id="crop-shorter-than-a-patch",
+        ),
         pytest.param({"run.precision": "int4"}, ["run.precision='int4'", "'auto'"], id="unknown-precision"),
         pytest.param(
             {"profiles.mini.control.depth": 99}, ["control.depth=99", f"backbone.depth={DEPTH}"], id="control-depth"

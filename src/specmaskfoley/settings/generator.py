@@ -113,6 +113,10 @@ ENCODEC_RATE = 16000
 Codec = Annotated[SpecVQGAN | Encodec, Field(discriminator="kind")]
 
 
+DISCRIMINATOR_FRAMES = 24
+"""The fewest mel frames that the discriminator of `train_codec` judges."""
+
+
 class TrainCodec(Settings):
     """How a codec of mels is trained."""
 

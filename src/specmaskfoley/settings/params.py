@@ -12,7 +12,15 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from specmaskfoley.settings.base import Settings
 from specmaskfoley.settings.data import Data, Fetch, Paths, Prepare, Weights, World
 from specmaskfoley.settings.encoders import Encoders
-from specmaskfoley.settings.generator import Backbone, Codec, Control, TrainCodec, TrainMasked, Vocoder
+from specmaskfoley.settings.generator import (
+    DISCRIMINATOR_FRAMES,
+    Backbone,
+    Codec,
+    Control,
+    TrainCodec,
+    TrainMasked,
+    Vocoder,
+)
 from specmaskfoley.settings.judges import Evaluate, Judges
 from specmaskfoley.settings.media import HIFIGAN_RECIPE, SPECVQGAN_RECIPE, Audio, Fit, TokenGrid, Video, recipe_text
 from specmaskfoley.settings.reading import parse_yaml
@@ -133,6 +141,14 @@ class Params(Settings):
                 "codec.weights and train_codec exclude each other: name the weights of an official codec, or say how "
                 "to train one"
             )
+        if (train := self.train_codec) is not None and train.adversarial_weight:
+            frames = min(train.crop_columns, self.grid.columns) * (self.grid.step // audio.hop_length)
+            if frames < DISCRIMINATOR_FRAMES:
+                raise ValueError(
+                    f"train_codec.crop_columns={train.crop_columns} of {self.grid.columns} token columns are {frames} "
+                    f"mel frames, too few for a discriminator, which judges {DISCRIMINATOR_FRAMES} at least: train on "
+                    "longer crops, or with adversarial_weight=0"
+                )
         if (vocoder is not None) != codec.mel:
             does = "makes a mel: name a vocoder" if codec.mel else "makes samples itself: set vocoder to null"
             raise ValueError(f"codec.kind={codec.kind} {does}")
