@@ -108,7 +108,7 @@ def test_settings_that_are_named_exist(page):
     text = page.read_text(encoding="utf-8")
     named = re.findall(rf"`((?:{sections})(?:\.\w+)+)[`=:]", text) + re.findall(r"-S '?([\w.]+)=", text)
     for name in named:
-        keys = name.split(".")
+        keys = re.sub(r"^profiles\.\w+\.", "", name).split(".")
         assert keys[-1] in FILE_ENDINGS or has_setting(schema, keys, schema), name
 
 
